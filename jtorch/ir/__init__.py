@@ -1,0 +1,1 @@
+"""What a program is: values, graphs, operations, and rewrites of graphs."""

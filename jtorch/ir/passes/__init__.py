@@ -1,0 +1,1 @@
+"""Graph -> Graph, one file each; a pipeline is a tuple of functions."""

@@ -1,0 +1,41 @@
+"""Contractions: batched matrix product. Transposed operands are `permute`s of the operands; the backend reads them as
+BLAS transposition flags."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jtorch.ir.graph import Type, Value
+from jtorch.ir.primitive import Op
+from jtorch.ir.prims.movement import expand_to, permute_to, reshape_to
+
+
+def _matmul_infer(a: Type, b: Type) -> Type:
+    if a.dtype is not b.dtype or a.ndim != b.ndim or a.ndim < 2 or a.shape[:-2] != b.shape[:-2]:
+        raise AssertionError(f"matmul: {a}, {b}")
+    if a.shape[-1] != b.shape[-2]:
+        raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({a.shape[-2]}x{a.shape[-1]} and "
+                           f"{b.shape[-2]}x{b.shape[-1]})")
+    return Type(a.dtype, (*a.shape[:-1], b.shape[-1]))
+
+
+def transpose_last(v: Value) -> Value:
+    n = v.ndim
+    return permute_to(v, (*range(n - 2), n - 1, n - 2))
+
+
+def _matmul_batch(op: Op, builder: Any, n: int, m: tuple, a: Value, b: Value) -> Value:
+    if not m[1] and b.ndim == 2 and a.ndim == 3:  # one matrix for all: fold the mapped axis into the rows
+        rows = reshape_to(a, (n * a.shape[1], a.shape[2]))
+        return reshape_to(op(rows, b), (n, a.shape[1], b.shape[1]))
+    a = a if m[0] else expand_to(a, (n, *a.shape))
+    b = b if m[1] else expand_to(b, (n, *b.shape))
+    return op(a, b)
+
+
+matmul = Op("matmul", "contract", _matmul_infer, np.matmul,
+            lambda g, y, a, b: (matmul(g, transpose_last(b)) if a.requires_grad else None,
+                                matmul(transpose_last(a), g) if b.requires_grad else None),
+            batch=_matmul_batch)
+"""[..., M, K] @ [..., K, N] with equal leading axes."""

@@ -1,0 +1,47 @@
+"""Values made from nothing, and the markers that carry no computation: leaf, variable, detach."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jtorch.dtypes import dtype
+from jtorch.ir.graph import Builder, Type, Value
+from jtorch.ir.primitive import Op
+
+leaf = Op("leaf", "leaf", lambda number, type: type, no_grad="a parameter of the graph", attr_names=("number", "type"))
+"""Parameter of a graph: `number` is its place, `type` its Type."""
+
+
+def make_leaf(builder: Builder, number: int, type: Type) -> Value:
+    return builder.intern(leaf, (), (number, type))
+
+
+variable = Op("variable", "marker", lambda t, number: t, lambda a, number: a, no_grad="where differentiation ends",
+              attr_names=("number",))
+"""Identity; the derivative is taken with respect to this value. `number` tells variables apart."""
+
+detach = Op("detach", "marker", lambda t: t, lambda a: a, no_grad="detached")
+"""Identity through which no gradient flows."""
+
+
+def _full_numpy(shape: tuple[int, ...], value: Any, dtype: dtype) -> np.ndarray:
+    return np.full(shape, value, dtype.numpy)
+
+
+full = Op("full", "create", lambda shape, value, dtype: Type(dtype, shape), _full_numpy, no_grad="a constant",
+          attr_names=("shape", "value", "dtype"), expr=lambda ins, out, attrs: f"O({attrs['value']!r})")
+"""Every element is the Python number `value`."""
+
+
+def _iota_numpy(length: int, dtype: dtype) -> np.ndarray:
+    return np.arange(length).astype(dtype.numpy)
+
+
+iota = Op("iota", "create", lambda length, dtype: Type(dtype, (length,)), _iota_numpy, no_grad="a constant",
+          attr_names=("length", "dtype"))
+"""0, 1, ..., length - 1."""
+
+
+def constant(builder: Builder, value: Any, dtype: dtype, shape: tuple[int, ...] = ()) -> Value:
+    return builder.intern(full, (), (shape, value, dtype))
