@@ -1,0 +1,42 @@
+# Each target makes the virtual environment it needs; a stamp file per extra remembers what is installed.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?= -n auto
+BENCH_ARGS ?=
+N ?= 2000
+SEED ?= 0
+
+.PHONY: test demo bench fuzz lint types clean
+
+test: $(VENV)/.dev $(VENV)/.demo
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+demo: $(VENV)/.demo
+	$(BIN)/python examples/digits.py
+
+bench: $(VENV)/.peers
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.fuzz --programs $(N) --seed $(SEED)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+
+$(VENV)/.python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jtorch needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+# $(VENV)/.<extra>: this checkout, editable, with that extra of pyproject.toml.
+$(VENV)/.dev $(VENV)/.demo $(VENV)/.peers: $(VENV)/.%: $(VENV)/.python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	touch $@
