@@ -175,9 +175,9 @@ def bernoulli_draws(n: int, wide: bool) -> int:
 
 def bernoulli_from_draws(draws: np.ndarray, p: np.ndarray | float, dtype: np.dtype) -> np.ndarray:
     """1 where a uniform number is below p: float64 for a number or a float64 array, float32 for other arrays."""
-    wide = not isinstance(p, np.ndarray) or _is_wide(p.dtype)
-    limit = p if wide else p.astype(np.float32)
-    return (_unit(draws, wide) < limit).astype(dtype)
+    if isinstance(p, np.ndarray) and not _is_wide(p.dtype):
+        return (_unit(draws, wide=False) < p.astype(np.float32)).astype(dtype)
+    return (_unit(draws, wide=True) < p).astype(dtype)
 
 
 def bernoulli(state: np.ndarray, n: int, p: np.ndarray | float, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
