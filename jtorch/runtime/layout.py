@@ -1,0 +1,89 @@
+"""Word layouts of the memory that Python and the native loop share.
+
+Every field is one signed 64-bit word; the numbers below are word indices. Python fills these tables
+(`threads`, `program`), the native loop (`native_ir`) reads them.
+"""
+
+WORD = 8
+"""Bytes in a word."""
+
+LINE = 8
+"""Words in a cache line: fields that different threads write are kept this far apart."""
+
+MAX_THREADS = 256
+"""Upper bound of the pool's size; the pool's memory has a chunk counter for each."""
+
+
+class PoolWords:
+    """The process-wide pool.
+
+    A chunk counter is `epoch << 32 | next chunk`, so that a worker that comes late, or was
+    descheduled, cannot claim a chunk of a region it does not know: its compare-and-swap fails.
+    """
+
+    EPOCH = 0  # number of regions published; workers wait on its low half
+    SLEEPERS = 1 * LINE  # workers inside a futex wait
+    STOP = 1 * LINE + 1  # workers leave when it is set
+    BUSY = 2 * LINE  # 1 while a Python thread uses the workers
+    THREADS = 2 * LINE + 1  # threads a region may use, the caller included
+    STARTED = 2 * LINE + 2  # 1 when the worker threads exist
+    SPIN = 2 * LINE + 3  # polls before a waiting thread sleeps
+    REGION = 3 * LINE  # address of the published region's `RegionWords`
+    CHUNKS = 3 * LINE + 1  # its chunks (workers read nothing behind REGION before they own a chunk)
+    WORKERS = 3 * LINE + 2  # threads that share it
+    BATCH = 3 * LINE + 3  # chunks claimed at once
+    REMAINING = 4 * LINE  # chunks not finished yet; the caller waits for 0
+    WAITING = 4 * LINE + 1  # 1 while the caller sleeps on REMAINING
+    COUNTERS = 5 * LINE  # one chunk counter per worker, a line apart
+    SIZE = COUNTERS + MAX_THREADS * LINE
+
+
+class RegionWords:
+    """Launches that run side by side."""
+
+    ROWS = 0  # address of the first launch row
+    LAUNCHES = 1  # number of launch rows
+    CHUNKS = 2  # chunks of all of them; 0 asks for a serial run
+    SIZE = 4
+
+
+class RowWords:
+    """One launch."""
+
+    KERNEL = 0  # address of the kernel
+    ARGS = 1  # address of its argument words
+    TOTAL = 2  # work items
+    GRAIN = 3  # items per chunk
+    FIRST = 4  # number of its first chunk in the region
+    CHUNKS = 5  # number of its chunks
+    SIZE = 8
+
+
+class FixupWords:
+    """One argument that depends on the run: `*target = slot + offset`."""
+
+    TARGET = 0  # address of the argument word
+    SLOT = 1  # address of the slot word
+    OFFSET = 2  # bytes
+    SIZE = 3
+
+
+class HeaderWords:
+    """One native segment of a program: the regions between two host calls."""
+
+    REGIONS = 0  # address of the first region
+    REGION_COUNT = 1
+    FIXUPS = 2  # address of the first fixup
+    FIXUP_COUNT = 3
+    ERROR = 4  # address of the error word
+    PARALLEL = 5  # 1 if a region is worth more than one thread
+    MAX_WORKERS = 6  # threads that there is scratch memory for
+    SIZE = 8
+
+
+class Status:
+    """What a native run returns."""
+
+    OK = 0
+    NEEDS_WORKERS = 1  # nothing was run: the pool has to be started first
+    KERNEL_ERROR = 2  # a kernel wrote to the error word

@@ -1,0 +1,236 @@
+"""The caching allocator of host memory.
+
+Most of the time of a large operation on fresh memory is the operating system zeroing pages, so freed blocks
+are kept by size class and handed out again. Small blocks come from malloc; large ones are mappings of their
+own that prefer huge pages. A `Buffer` returns its block when the last reference to it goes.
+
+A buffer may be freed in the middle of anything, by the garbage collector or by another thread. The free
+lists are therefore changed by single list operations only, and what is slower holds a re-entrant lock.
+"""
+
+import ctypes
+import os
+import threading
+
+import numpy
+
+from jtorch.errors import OutOfMemoryError
+
+from . import sysmem
+
+ALIGNMENT = 64
+"""Bytes; every buffer starts at a multiple of it (one cache line, one AVX-512 vector)."""
+
+LARGE = 1 << 20
+"""Bytes; blocks from this size on are mappings of their own."""
+
+CHECKED = 64 << 20
+"""Bytes; fresh blocks from this size on are checked against the memory that the machine has."""
+
+SMALL_CACHE = 8 << 20
+"""Bytes of free small blocks kept in each size class."""
+
+LARGE_CACHE_SHARE = 0.25
+"""Share of the machine's memory that free large blocks may keep."""
+
+MEMO_LIMIT = 1 << 16
+"""Entries in the table from requested sizes to size classes."""
+
+
+class SizeClass(list):
+    """The free blocks (addresses) of one size, in bytes. Beyond `limit` of them the allocator decides."""
+
+    __slots__ = ("size", "limit", "blocks", "last_freed", "allocator")
+
+    def __init__(self, size, allocator):
+        self.size = size
+        self.limit = 0 if size >= LARGE else max(1, SMALL_CACHE // size)
+        self.blocks = 0  # taken from the operating system, in use or free
+        self.last_freed = 0  # the allocator's tick; the class freed longest ago is trimmed first
+        self.allocator = allocator
+
+
+class Buffer:
+    """A piece of memory: `ptr` (address) and `nbytes`. It lives as long as something refers to it."""
+
+    __slots__ = ("ptr", "nbytes", "_home", "_owner", "__weakref__")
+
+    def __init__(self, ptr, nbytes, home, owner=None):
+        self.ptr = ptr
+        self.nbytes = nbytes
+        self._home = home
+        self._owner = owner
+
+    def __del__(self):
+        home = self._home
+        if home is not None:
+            if len(home) < home.limit:
+                home.append(self.ptr)
+            else:
+                home.allocator.keep_or_release(home, self.ptr)
+
+    @classmethod
+    def from_numpy(cls, array):
+        """A buffer over the memory of a C-contiguous array, which it keeps alive."""
+        if not array.flags.c_contiguous:
+            raise ValueError("Buffer.from_numpy needs a C-contiguous array")
+        return cls(array.__array_interface__["data"][0], array.nbytes, None, array)
+
+    def numpy(self, dtype, shape):
+        """An array over this memory, without a copy. The array keeps the buffer alive."""
+        memory = (ctypes.c_char * self.nbytes).from_address(self.ptr)
+        memory.buffer = self
+        return numpy.ndarray(shape, dtype, memory)
+
+    def __repr__(self):
+        return f"Buffer({self.nbytes} bytes at {self.ptr:#x})"
+
+
+class Allocator:
+    """Hands out buffers. One for the process: `allocator`."""
+
+    def __init__(self, cache_limit=None):
+        self._memo = {}  # requested bytes -> size class
+        self._classes = {}  # size -> size class
+        self._large = []  # the size classes of mappings
+        self._lock = threading.RLock()
+        self._cache_limit = cache_limit
+        self._reserved = self._peak = self._tick = 0
+
+    def alloc(self, nbytes):
+        """A buffer of `nbytes` bytes, not cleared. Raises `OutOfMemoryError`."""
+        try:
+            home = self._memo[nbytes]
+            ptr = home.pop()
+        except LookupError:
+            home = self._size_class(nbytes)
+            ptr = self._reserve(home, nbytes)
+        return Buffer(ptr, nbytes, home)
+
+    @property
+    def cache_limit(self):
+        """Bytes of free large blocks that are kept."""
+        if self._cache_limit is None:
+            self._cache_limit = int(sysmem.memory_info()[0] * LARGE_CACHE_SHARE)
+        return self._cache_limit
+
+    @cache_limit.setter
+    def cache_limit(self, nbytes):
+        self._cache_limit = nbytes
+        self._trim_large(nbytes)
+
+    def trim(self):
+        """Give all free blocks back to the operating system."""
+        with self._lock:
+            for home in list(self._classes.values()):
+                while home:
+                    self._release(home, home.pop())
+
+    def stats(self):
+        """Bytes: allocated (in buffers, rounded up), cached (free), reserved (both) and peak (reserved)."""
+        cached = sum(len(home) * home.size for home in list(self._classes.values()))
+        reserved = self._reserved
+        return {"allocated": reserved - cached, "cached": cached, "reserved": reserved, "peak": self._peak}
+
+    def reset_peak(self):
+        """Let the peak start again from what is reserved now."""
+        self._peak = self._reserved
+
+    def forget_lock(self):
+        """In a forked child: whoever held the lock does not exist here."""
+        self._lock = threading.RLock()
+
+    def keep_or_release(self, home, ptr):
+        """Take back a block whose class keeps no more by itself."""
+        if home.limit:
+            self._release(home, ptr)
+            return
+        self._tick += 1
+        home.last_freed = self._tick
+        home.append(ptr)
+        self._trim_large(self.cache_limit)
+
+    def _size_class(self, nbytes):
+        if nbytes < 0:
+            raise ValueError(f"cannot allocate {nbytes} bytes")
+        size = class_size(nbytes)
+        with self._lock:
+            home = self._classes.get(size)
+            if home is None:
+                home = self._classes[size] = SizeClass(size, self)
+                if size >= LARGE:
+                    self._large.append(home)
+            if len(self._memo) >= MEMO_LIMIT:
+                self._memo.clear()
+            self._memo[nbytes] = home
+        return home
+
+    def _reserve(self, home, nbytes):
+        """A block, free or fresh."""
+        with self._lock:
+            if home:
+                return home.pop()
+            size = home.size
+            if size >= CHECKED:
+                self._check(size, nbytes)
+            ptr = sysmem.map_pages(size) if size >= LARGE else sysmem.malloc(size, ALIGNMENT)
+            if not ptr:
+                raise out_of_memory(nbytes, "The operating system refused it.")
+            home.blocks += 1
+            self._reserved += size
+            self._peak = max(self._peak, self._reserved)
+            return ptr
+
+    def _check(self, size, nbytes):
+        """Raise if a fresh block of `size` bytes cannot be backed; may empty the cache first."""
+        total, available = sysmem.memory_info()
+        if size > available or self._reserved + size > total:
+            self.trim()
+            total, available = sysmem.memory_info()
+        if size > available or self._reserved + size > total:
+            gib = 1 << 30
+            free = f"{available / gib:.1f} GiB of {total / gib:.1f} GiB are free"
+            raise out_of_memory(nbytes, f"{free}, buffers hold {self._reserved / gib:.1f} GiB.")
+
+    def _trim_large(self, limit):
+        """Release large blocks, of the class freed longest ago first, until `limit` bytes are free."""
+        while sum(len(home) * home.size for home in self._large) > limit:
+            oldest = min((home for home in self._large if home), key=lambda home: home.last_freed, default=None)
+            if oldest is None:
+                return
+            try:
+                ptr = oldest.pop()
+            except IndexError:  # another thread took it
+                continue
+            self._release(oldest, ptr)
+
+    def _release(self, home, ptr):
+        with self._lock:
+            home.blocks -= 1
+            self._reserved -= home.size
+        if home.size >= LARGE:
+            sysmem.unmap_pages(ptr, home.size)
+        else:
+            sysmem.free(ptr)
+
+
+def class_size(nbytes):
+    """Bytes of the block for a request: 4 classes per octave for small ones, 8 for mappings."""
+    if nbytes <= 4 * ALIGNMENT:
+        return max(-(-nbytes // ALIGNMENT), 1) * ALIGNMENT
+    large = nbytes > LARGE - LARGE // 8
+    step = 1 << ((nbytes - 1).bit_length() - (4 if large else 3))
+    return -(-nbytes // step) * step
+
+
+def out_of_memory(nbytes, reason):
+    """The error, in PyTorch's words."""
+    where = "[enforce fail at jtorch/runtime/memory.py] DefaultCPUAllocator"
+    return OutOfMemoryError(f"{where}: not enough memory: you tried to allocate {nbytes} bytes. {reason}")
+
+
+allocator = Allocator()
+"""The process's allocator."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=allocator.forget_lock)

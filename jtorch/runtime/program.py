@@ -1,0 +1,316 @@
+"""Programs: tables of launches that one native call runs.
+
+A `Program` is flattened once into a template of words; a `Frame` is one relocated copy of it, with its own
+argument words, so that several Python threads may run the same program at once.
+"""
+
+import array
+import ctypes
+import itertools
+import struct
+import time
+from dataclasses import dataclass, field
+
+from . import native
+from .layout import MAX_THREADS, WORD, FixupWords, HeaderWords, RegionWords, RowWords, Status
+from .memory import allocator
+from .threads import pool
+
+ARENA = -1
+"""Buffer index of the program's arena: `arena_size` bytes that live as long as one run."""
+
+SCRATCH = -2
+"""Buffer index of the scratch memory: `scratch_size` bytes for each worker, one after the other."""
+
+ERROR = -3
+"""Buffer index of the error word (int64). A kernel that stores a non-zero code there stops the program."""
+
+RESERVED = 3
+
+
+class KernelError(RuntimeError):
+    """A kernel reported an error; `code` is what it wrote to the error word."""
+
+    def __init__(self, code):
+        super().__init__(f"a kernel reported error {code}")
+        self.code = code
+
+
+@dataclass(slots=True)
+class Launch:
+    """One kernel over `total` work items, which are cut into chunks of `grain` items or multiples of it.
+
+    An argument is `('buf', buffer index, byte offset)`, an int or a float (stored as float64). A buffer's
+    slot may also carry eight bytes that are no address, such as a run-time scalar, with the offset 0.
+    `grain` should be worth 10 µs or more; a region whose launches are together worth no more than one
+    grain is run by the calling thread alone. `barrier`: wait for all launches before this one.
+    """
+
+    kernel_address: int
+    args: list
+    total: int
+    grain: int = 1
+    barrier: bool = True
+
+
+@dataclass(slots=True)
+class HostCall:
+    """A Python function called between launches, with a barrier on both sides.
+
+    `args` are as in `Launch`; a buffer argument arrives as its address.
+    """
+
+    fn: object
+    args: list = field(default_factory=list)
+
+
+class Frame:
+    """A program's words in memory, ready to run: one run at a time."""
+
+    __slots__ = ("memory", "slots", "slots_address", "headers")
+
+    def __init__(self, template):
+        words = template.words
+        self.memory = (ctypes.c_int64 * len(words)).from_buffer_copy(words)
+        base = ctypes.addressof(self.memory)
+        for index in template.relocations:
+            self.memory[index] += base
+        self.slots_address = base + template.slots * WORD
+        self.slots = (ctypes.c_int64 * template.slot_count).from_address(self.slots_address)
+        self.slots[ERROR] = base + template.error * WORD
+        self.headers = [base + header * WORD for header in template.headers]
+
+
+class Template:
+    """The words of a program with addresses relative to their start; `relocations` lists where those are."""
+
+    def __init__(self, segments, n_buffers):
+        self.words = array.array("q")
+        self.relocations = []
+        self.slot_count = n_buffers + RESERVED
+        self.error = self._reserve(1)
+        self.slots = self._reserve(self.slot_count)
+        self.headers = [self._reserve(HeaderWords.SIZE) for _ in segments]
+        for header, segment in zip(self.headers, segments, strict=True):
+            self._write_segment(header, segment)
+
+    def _reserve(self, count):
+        start = len(self.words)
+        self.words.extend([0] * count)
+        return start
+
+    def _point(self, index, target):
+        """Word `index` holds the address of word `target`."""
+        self.words[index] = target * WORD
+        self.relocations.append(index)
+
+    def _write_segment(self, header, segment):
+        words = self.words
+        rows = self._reserve(RowWords.SIZE * len(segment))
+        fixups = []
+        for i, launch in enumerate(segment):
+            self._write_row(rows + i * RowWords.SIZE, launch, fixups)
+        regions = split_regions(segment)
+        first_region = self._reserve(RegionWords.SIZE * len(regions))
+        self._point(header + HeaderWords.REGIONS, first_region)
+        words[header + HeaderWords.REGION_COUNT] = len(regions)
+        row = rows
+        for i, launches in enumerate(regions):
+            at = first_region + i * RegionWords.SIZE
+            self._point(at + RegionWords.ROWS, row)
+            words[at + RegionWords.LAUNCHES] = len(launches)
+            chunks = self._number_chunks(row, launches)
+            if sum(launch.total / launch.grain for launch in launches) > 1:
+                words[at + RegionWords.CHUNKS] = chunks
+                words[header + HeaderWords.PARALLEL] = 1
+            row += RowWords.SIZE * len(launches)
+        first_fixup = self._reserve(FixupWords.SIZE * len(fixups))
+        self._point(header + HeaderWords.FIXUPS, first_fixup)
+        words[header + HeaderWords.FIXUP_COUNT] = len(fixups)
+        for i, (target, slot, offset) in enumerate(fixups):
+            at = first_fixup + i * FixupWords.SIZE
+            self._point(at + FixupWords.TARGET, target)
+            self._point(at + FixupWords.SLOT, slot)
+            words[at + FixupWords.OFFSET] = offset
+        self._point(header + HeaderWords.ERROR, self.error)
+        words[header + HeaderWords.MAX_WORKERS] = MAX_THREADS
+
+    def _write_row(self, row, launch, fixups):
+        args = self._reserve(len(launch.args))
+        self.words[row + RowWords.KERNEL] = launch.kernel_address
+        self._point(row + RowWords.ARGS, args)
+        self.words[row + RowWords.TOTAL] = launch.total
+        self.words[row + RowWords.GRAIN] = launch.grain
+        for target, arg in enumerate(launch.args, args):
+            if isinstance(arg, tuple):
+                _, buffer, offset = arg
+                fixups.append((target, self.slots + buffer % self.slot_count, offset))
+            elif isinstance(arg, float):
+                self.words[target] = struct.unpack("q", struct.pack("d", arg))[0]
+            else:
+                self.words[target] = arg
+
+    def _number_chunks(self, row, launches):
+        first = 0
+        for i, launch in enumerate(launches):
+            chunks = -(-launch.total // launch.grain)
+            self.words[row + i * RowWords.SIZE + RowWords.FIRST] = first
+            self.words[row + i * RowWords.SIZE + RowWords.CHUNKS] = chunks
+            first += chunks
+        if first >= 2**31:
+            raise ValueError(f"a region has {first} chunks; the most is 2**31 - 1 (raise the grain)")
+        return first
+
+
+def split_regions(launches):
+    """Groups of launches that run side by side."""
+    regions = []
+    for launch in launches:
+        if launch.barrier or not regions:
+            regions.append([])
+        regions[-1].append(launch)
+    return regions
+
+
+def split_segments(entries):
+    """`[[launches...], host call, [launches...], ...]`, without empty segments."""
+    segments = []
+    for entry in entries:
+        if isinstance(entry, HostCall):
+            segments.append(entry)
+            continue
+        if not segments or isinstance(segments[-1], HostCall):
+            segments.append([])
+        segments[-1].append(entry)
+    return segments
+
+
+class Program:
+    """A sequence of launches and host calls over `n_buffers` buffers, an arena and scratch memory.
+
+    Sizes are in bytes; `scratch_size` is per worker. Launches without work items are dropped.
+    """
+
+    def __init__(self, launches, n_buffers, arena_size=0, scratch_size=0):
+        for entry in launches:
+            check_entry(entry, n_buffers)
+        self.launches = [e for e in launches if isinstance(e, HostCall) or e.total > 0]
+        self.n_buffers = n_buffers
+        self.arena_size = -(-arena_size // 64) * 64
+        self.scratch_size = -(-scratch_size // 64) * 64
+        self.host_calls = sum(isinstance(entry, HostCall) for entry in self.launches)
+        self._segments = split_segments(self.launches)
+        native_segments = [s for s in self._segments if not isinstance(s, HostCall)]
+        self._template = Template(native_segments, n_buffers)
+        self._plain = len(self._segments) == 1 and not (self.host_calls or arena_size or scratch_size)
+        self._pack = struct.Struct(f"{n_buffers}q").pack_into
+        self._pool = pool.address
+        self._native_run = native.load().run
+        self._idle = [Frame(self._template)]
+        self._separate = None
+
+    def run(self, ptrs):
+        """Run on buffers at the addresses `ptrs`, one per buffer index. Raises `KernelError`."""
+        try:
+            frame = self._idle.pop()
+        except IndexError:
+            frame = Frame(self._template)
+        try:
+            self._pack(frame.slots, 0, *ptrs)
+            if self._plain:
+                status = self._native_run(self._pool, frame.headers[0], 0)
+                if status:
+                    self._handle(status, frame, frame.headers[0], 0)
+            else:
+                self._run_segments(frame)
+        finally:
+            self._idle.append(frame)
+
+    def _run_segments(self, frame):
+        arena = self._allocate(frame)
+        headers = iter(frame.headers)
+        for segment in self._segments:
+            if isinstance(segment, HostCall):
+                segment.fn(*[resolve(arg, frame.slots) for arg in segment.args])
+            else:
+                self._run_native(frame, next(headers), 0)
+        del arena
+
+    def _run_native(self, frame, header, times):
+        status = self._native_run(self._pool, header, times)
+        if status:
+            self._handle(status, frame, header, times)
+
+    def _handle(self, status, frame, header, times):
+        if status == Status.NEEDS_WORKERS:
+            pool.start()
+            self._run_native(frame, header, times)
+        else:
+            raise KernelError(ctypes.c_int64.from_address(frame.slots[ERROR]).value)
+
+    def _allocate(self, frame):
+        """Arena and scratch for one run; returns the buffer that owns them."""
+        size = self.arena_size
+        if self.scratch_size:
+            workers = pool.num_threads
+            size += workers * self.scratch_size
+            for header in frame.headers:
+                ctypes.c_int64.from_address(header + HeaderWords.MAX_WORKERS * WORD).value = workers
+        if not size:
+            return None
+        buffer = allocator.alloc(size)
+        frame.slots[ARENA] = buffer.ptr
+        frame.slots[SCRATCH] = buffer.ptr + self.arena_size
+        return buffer
+
+    def profile(self, ptrs):
+        """Run with each launch on its own; returns nanoseconds per launch (host calls included)."""
+        if self._separate is None:
+            self._separate = Program(separated(self.launches), self.n_buffers, self.arena_size, self.scratch_size)
+        return self._separate._timed_run(ptrs)
+
+    def _timed_run(self, ptrs):
+        frame = Frame(self._template)
+        self._pack(frame.slots, 0, *ptrs)
+        arena = self._allocate(frame)
+        headers = iter(frame.headers)
+        result = []
+        for segment in self._segments:
+            if isinstance(segment, HostCall):
+                start = time.perf_counter_ns()
+                segment.fn(*[resolve(arg, frame.slots) for arg in segment.args])
+                result.append(time.perf_counter_ns() - start)
+                continue
+            times = (ctypes.c_int64 * (len(segment) + 1))()
+            self._run_native(frame, next(headers), ctypes.addressof(times))
+            result.extend(end - start for start, end in itertools.pairwise(times))
+        del arena
+        return result
+
+
+def separated(launches):
+    """The same launches, each with a barrier before it."""
+    return [
+        entry
+        if isinstance(entry, HostCall)
+        else Launch(entry.kernel_address, entry.args, entry.total, entry.grain, barrier=True)
+        for entry in launches
+    ]
+
+
+def resolve(arg, slots):
+    """A host call's argument as Python sees it."""
+    if isinstance(arg, tuple):
+        return slots[arg[1]] + arg[2]
+    return arg
+
+
+def check_entry(entry, n_buffers):
+    """Raise if an entry names a buffer that does not exist or has an impossible size."""
+    for arg in entry.args:
+        if isinstance(arg, tuple):
+            kind, buffer, _ = arg
+            if kind != "buf" or not -RESERVED <= buffer < n_buffers:
+                raise ValueError(f"bad buffer argument {arg!r} in a program with {n_buffers} buffers")
+    if isinstance(entry, Launch) and (entry.total < 0 or entry.grain < 1):
+        raise ValueError(f"bad launch: total {entry.total}, grain {entry.grain}")
