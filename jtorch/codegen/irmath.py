@@ -1,0 +1,208 @@
+"""A tiny expression language over llvmlite's IR builder.
+
+`codegen/vecmath.py` writes its algorithms on `Expr`, so that they read like the formulas they are, and
+come out as LLVM instructions:
+
+    y = fma(k, -LN2_LO, fma(k, -LN2_HI, x))     # two llvm.fma calls
+    select(x < 0, 1 - y, y)                     # fcmp, fsub, select
+
+Python numbers are lifted to constants of the other operand's type. Nothing here branches: every function
+written on `Expr` is straight-line code, which LLVM's loop vectoriser widens to whatever the machine has.
+"""
+
+from llvmlite import ir
+
+F32, F64 = ir.FloatType(), ir.DoubleType()
+I32, I64, I1 = ir.IntType(32), ir.IntType(64), ir.IntType(1)
+INTEGER_OF = {F32: I32, F64: I64}
+FLOAT_OF = {I32: F32, I64: F64}
+
+
+class Expr:
+    """An LLVM value with Python's operators. Integers are signed; `>>` is an arithmetic shift."""
+
+    __slots__ = ("builder", "value")
+
+    def __init__(self, builder: ir.IRBuilder, value: ir.Value):
+        self.builder, self.value = builder, value
+
+    @property
+    def type(self):
+        return self.value.type
+
+    @property
+    def is_float(self) -> bool:
+        return self.type in INTEGER_OF
+
+    def lift(self, other) -> "Expr":
+        """`other` itself, or a constant of this expression's type."""
+        return other if isinstance(other, Expr) else Expr(self.builder, ir.Constant(self.type, other))
+
+    def _binary(self, other, float_op, int_op, swap=False):
+        a, b = self, self.lift(other)
+        if swap:
+            a, b = b, a
+        return Expr(self.builder, getattr(self.builder, float_op if self.is_float else int_op)(a.value, b.value))
+
+    def __add__(self, other):
+        return self._binary(other, "fadd", "add")
+
+    def __radd__(self, other):
+        return self._binary(other, "fadd", "add", swap=True)
+
+    def __sub__(self, other):
+        return self._binary(other, "fsub", "sub")
+
+    def __rsub__(self, other):
+        return self._binary(other, "fsub", "sub", swap=True)
+
+    def __mul__(self, other):
+        return self._binary(other, "fmul", "mul")
+
+    def __rmul__(self, other):
+        return self._binary(other, "fmul", "mul", swap=True)
+
+    def __truediv__(self, other):
+        return self._binary(other, "fdiv", "sdiv")
+
+    def __rtruediv__(self, other):
+        return self._binary(other, "fdiv", "sdiv", swap=True)
+
+    def __neg__(self):
+        return Expr(self.builder, self.builder.fneg(self.value) if self.is_float else self.builder.neg(self.value))
+
+    def __and__(self, other):
+        return Expr(self.builder, self.builder.and_(self.value, self.lift(other).value))
+
+    def __or__(self, other):
+        return Expr(self.builder, self.builder.or_(self.value, self.lift(other).value))
+
+    def __xor__(self, other):
+        return Expr(self.builder, self.builder.xor(self.value, self.lift(other).value))
+
+    def __invert__(self):
+        return Expr(self.builder, self.builder.not_(self.value))
+
+    def __lshift__(self, other):
+        return Expr(self.builder, self.builder.shl(self.value, self.lift(other).value))
+
+    def __rshift__(self, other):
+        return Expr(self.builder, self.builder.ashr(self.value, self.lift(other).value))
+
+    def shift_right_unsigned(self, other):
+        return Expr(self.builder, self.builder.lshr(self.value, self.lift(other).value))
+
+    def _compare(self, op, other):
+        compare = self.builder.fcmp_ordered if self.is_float else self.builder.icmp_signed
+        return Expr(self.builder, compare(op, self.value, self.lift(other).value))
+
+    def __lt__(self, other):
+        return self._compare("<", other)
+
+    def __le__(self, other):
+        return self._compare("<=", other)
+
+    def __gt__(self, other):
+        return self._compare(">", other)
+
+    def __ge__(self, other):
+        return self._compare(">=", other)
+
+    def equals(self, other):
+        return self._compare("==", other)
+
+    def is_nan(self):
+        return Expr(self.builder, self.builder.fcmp_unordered("uno", self.value, self.value))
+
+
+def call_llvm(builder: ir.IRBuilder, name: str, *values: ir.Value, result=None) -> ir.Value:
+    """Call the LLVM intrinsic `llvm.<name>`, overloaded on its first operand's type."""
+    first = values[0].type
+    suffix = {F32: "f32", F64: "f64"}.get(first) or f"i{first.width}"
+    full_name = f"llvm.{name}.{suffix}"
+    module = builder.module
+    function = module.globals.get(full_name)
+    if function is None:
+        function = ir.Function(module, ir.FunctionType(result or first, [v.type for v in values]), full_name)
+    return builder.call(function, values)
+
+
+def _call(name, *args):
+    first = next(a for a in args if isinstance(a, Expr))
+    values = [first.lift(a).value for a in args]
+    return Expr(first.builder, call_llvm(first.builder, name, *values))
+
+
+def fma(a, b, c):
+    """a * b + c, rounded once."""
+    return _call("fma", a, b, c)
+
+
+def sqrt(x):
+    return _call("sqrt", x)
+
+
+def fabs(x):
+    return _call("fabs", x)
+
+
+def rint(x):
+    """Nearest integer, ties to even."""
+    return _call("rint", x)
+
+
+def floor(x):
+    return _call("floor", x)
+
+
+def copysign(magnitude, sign):
+    return _call("copysign", magnitude, sign)
+
+
+def select(condition: Expr, a, b) -> Expr:
+    """a where the condition holds, else b; both are computed."""
+    if isinstance(a, Expr):
+        b = a.lift(b)
+    elif isinstance(b, Expr):
+        a = b.lift(a)
+    else:
+        raise TypeError("select needs at least one expression")
+    return Expr(condition.builder, condition.builder.select(condition.value, a.value, b.value))
+
+
+def bits(x: Expr) -> Expr:
+    """The bit pattern of a float, as an integer of the same width."""
+    return Expr(x.builder, x.builder.bitcast(x.value, INTEGER_OF[x.type]))
+
+
+def from_bits(x: Expr) -> Expr:
+    return Expr(x.builder, x.builder.bitcast(x.value, FLOAT_OF[x.type]))
+
+
+def f64(x: Expr) -> Expr:
+    return Expr(x.builder, x.builder.fpext(x.value, F64))
+
+
+def f32(x: Expr) -> Expr:
+    return Expr(x.builder, x.builder.fptrunc(x.value, F32))
+
+
+def to_float(x: Expr) -> Expr:
+    """A signed integer as a float of the same width."""
+    return Expr(x.builder, x.builder.sitofp(x.value, FLOAT_OF[x.type]))
+
+
+def zext64(x: Expr) -> Expr:
+    return Expr(x.builder, x.builder.zext(x.value, I64))
+
+
+def trunc32(x: Expr) -> Expr:
+    return Expr(x.builder, x.builder.trunc(x.value, I32))
+
+
+def poly(x: Expr, *coefficients: float) -> Expr:
+    """A polynomial by Horner's rule with fma; the highest power comes first."""
+    result = x.lift(coefficients[0])
+    for c in coefficients[1:]:
+        result = fma(result, x, c)
+    return result

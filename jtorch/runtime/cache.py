@@ -1,0 +1,166 @@
+"""The disk cache: bytes under a key, shared by all processes of a user.
+
+An entry is one file, `<directory>/<2 hex digits>/<hash of the key>`: a magic number, a checksum, the bytes. It is
+written to a temporary file and renamed, so that readers see all of it or nothing. Whatever is wrong with the disk
+(missing home, read-only, full, garbage in a file), callers see a miss, and the first trouble of each kind is
+logged. The cache is kept under a size by removing what was used longest ago.
+
+    JTORCH_CACHE_DIR    where; default $XDG_CACHE_HOME/jtorch or ~/.cache/jtorch; empty: no disk cache
+    JTORCH_CACHE_SIZE   bytes, or with a suffix K, M or G; default 512M
+"""
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+import threading
+import time
+from functools import lru_cache
+from pathlib import Path
+
+MAGIC = b"jtorch1\n"
+CHECKSUM_BYTES = 32
+TOUCH_AFTER_S = 3600  # an entry's time of use is refreshed at most this often
+STALE_TEMPORARY_S = 3600
+log = logging.getLogger("jtorch.cache")
+
+
+class Cache:
+    """A directory of checked entries, at most about `limit` bytes.
+
+    >>> cache = Cache(directory)
+    >>> cache.put("key", b"bytes")
+    >>> cache.get("key")
+    b'bytes'
+    """
+
+    def __init__(self, directory: Path | None, limit: int = 512 << 20):
+        self.directory, self.limit = directory, limit
+        self.unwritable = directory is None
+        self._unswept = limit  # bytes written since the last look at the total; the first write looks
+        self._warned: set[str] = set()
+        self._lock = threading.Lock()
+
+    def path(self, key: str) -> Path:
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        return self.directory / digest[:2] / digest[2:]
+
+    def get(self, key: str) -> bytes | None:
+        """The bytes under `key`, or None."""
+        if self.directory is None:
+            return None
+        path = self.path(key)
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+                used = os.fstat(file.fileno()).st_mtime
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            self._warn("read", f"cannot read the cache: {error}")
+            return None
+        body = data[len(MAGIC) + CHECKSUM_BYTES:]
+        if data[:len(MAGIC) + CHECKSUM_BYTES] != MAGIC + hashlib.sha256(body).digest():
+            self._warn("damage", f"damaged cache entry {path}; it is made anew")
+            self._remove(path)
+            return None
+        if time.time() - used > TOUCH_AFTER_S:
+            try:
+                os.utime(path)
+            except OSError:
+                pass  # a read-only cache serves as it is
+        return body
+
+    def put(self, key: str, body: bytes) -> None:
+        """Keep `body` under `key`, if the disk lets us."""
+        if self.unwritable:
+            return
+        path = self.path(key)
+        temporary = None
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix="tmp")
+            with os.fdopen(handle, "wb") as file:
+                file.write(MAGIC + hashlib.sha256(body).digest() + body)
+            os.replace(temporary, path)
+        except OSError as error:
+            self.unwritable = True
+            self._warn("write", f"cannot write the cache in {self.directory}, continuing without: {error}")
+            if temporary is not None:
+                self._remove(Path(temporary))
+            return
+        with self._lock:
+            self._unswept += len(body)
+            due = self._unswept > self.limit // 16
+            if due:
+                self._unswept = 0
+        if due:
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Remove the entries used longest ago until nine tenths of the limit remain, and abandoned temporaries."""
+        entries, now = [], time.time()
+        for path in self.directory.glob("??/*"):
+            try:
+                status = path.stat()
+            except OSError:
+                continue  # another process removed it
+            if path.name.startswith("tmp"):
+                if now - status.st_mtime > STALE_TEMPORARY_S:
+                    self._remove(path)
+            else:
+                entries.append((status.st_mtime, status.st_size, path))
+        total = sum(size for _, size, _ in entries)
+        if total <= self.limit:
+            return
+        for _, size, path in sorted(entries):
+            self._remove(path)
+            total -= size
+            if total <= self.limit * 9 // 10:
+                break
+
+    def _remove(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:
+            pass  # not ours to remove: it stays a miss
+
+    def _warn(self, kind: str, message: str) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
+            log.warning(message)
+
+
+def _bytes(text: str) -> int:
+    units = {"K": 10, "M": 20, "G": 30}
+    text = text.strip().upper()
+    if text[-1:] in units:
+        return int(float(text[:-1]) * (1 << units[text[-1]]))
+    return int(text)
+
+
+def _default_directory() -> Path | None:
+    named = os.environ.get("JTORCH_CACHE_DIR")
+    if named is not None:
+        return Path(named) if named else None
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jtorch"
+    except RuntimeError:  # no home
+        return None
+
+
+@lru_cache
+def default() -> Cache:
+    """The process's cache, as the environment describes it."""
+    return Cache(_default_directory(), _bytes(os.environ.get("JTORCH_CACHE_SIZE") or "512M"))
+
+
+def get_blob(key: str) -> bytes | None:
+    """The bytes that `put_blob` kept under `key`, in this process or another, or None."""
+    return default().get(key)
+
+
+def put_blob(key: str, body: bytes) -> None:
+    """Keep bytes under a key; the key must name everything the bytes depend on."""
+    default().put(key, body)

@@ -1,0 +1,174 @@
+"""Kernels by their text: `load` gives the callable address, from memory, from the disk cache, or compiled.
+
+    kernel = load(source, ("p:float32", "p:float32"))
+    kernel.address        # void (*)(int64_t *args, int64_t begin, int64_t end, int64_t worker)
+
+What is in the disk cache loads through llvmlite alone; Numba is imported only to compile.
+"""
+from __future__ import annotations
+
+import linecache
+import os
+import threading
+from concurrent.futures import Future
+from functools import lru_cache
+
+from jtorch.runtime import cache, compile, compile_pool
+
+POOL_FROM = 10  # so many missing kernels outweigh the start of compile processes (Numba's import, once in each)
+
+
+class Kernel:
+    """A loaded kernel: `address` of its entry, its `source` and `params`, and the `name` of its symbol."""
+
+    __slots__ = ("address", "name", "params", "source")
+
+    def __init__(self, source: str, params: tuple[str, ...], name: str, address: int):
+        self.source, self.params, self.name, self.address = source, params, name, address
+
+    def __repr__(self):
+        return f"<Kernel {self.name} at {self.address:#x}>"
+
+
+class Handle:
+    """A kernel that may still be compiling."""
+
+    __slots__ = ("_future", "_key")
+
+    def __init__(self, key, future: Future):
+        self._key, self._future = key, future
+
+    def ready(self) -> bool:
+        """Whether `result` returns (or raises) at once."""
+        return self._future.done()
+
+    def result(self) -> Kernel:
+        """The kernel; waits for it. Raises CompileError."""
+        return _finish(self._key, self._future)
+
+
+class _Loader:
+    """Puts object code into the process's memory, for good."""
+
+    def __init__(self):
+        import llvmlite.binding as llvm
+
+        self.llvm = llvm
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(jit=True)
+        self.engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+
+    def add(self, code: bytes, name: str) -> int:
+        self.engine.add_object_file(self.llvm.object_file.ObjectFileRef.from_data(code))
+        self.engine.finalize_object()
+        return self.engine.get_function_address(name)
+
+
+_lock = threading.RLock()
+_loaded: dict[tuple, Kernel] = {}
+_pending: dict[tuple, Future] = {}
+_loader = lru_cache(_Loader)
+_pool = lru_cache(compile_pool.CompilePool)
+
+
+def _after_fork():
+    """The parent's threads and pipes are not the child's. What is loaded stays."""
+    global _lock
+    _lock = threading.RLock()
+    _pending.clear()
+    _pool.cache_clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def load(source: str, params: tuple[str, ...]) -> Kernel:
+    """The kernel of this text, compiled here and now if it is new. Raises CompileError."""
+    return _loaded.get((source, params)) or load_many([(source, params)])[0]
+
+
+def load_many(kernels: list[tuple[str, tuple[str, ...]]]) -> list[Kernel]:
+    """The kernels of these texts; many missing ones are compiled side by side. Raises CompileError."""
+    missing = [key for key in dict.fromkeys(kernels) if _find(key) is None]
+    in_pool = len(missing) >= POOL_FROM and compile_pool.size() > 1
+    waiting = []
+    for key in missing:
+        with _lock:
+            future = _pending.get(key)
+            if future is None and in_pool:
+                future = _submit(key)
+        if future is None:
+            _store(key, compile.compile_kernel(*key))
+        else:
+            waiting.append((key, future))
+    for key, future in waiting:
+        _finish(key, future)
+    return [_loaded[key] for key in kernels]
+
+
+def request(source: str, params: tuple[str, ...]) -> Handle:
+    """Start to compile a kernel in the background, unless it is there already."""
+    key = source, params
+    found = _find(key)
+    if found is not None:
+        future = Future()
+        future.set_result(None)
+        return Handle(key, future)
+    with _lock:
+        return Handle(key, _pending.get(key) or _submit(key))
+
+
+def asm(kernel: Kernel) -> str:
+    """The kernel's assembly, to look at (compiles it again)."""
+    return compile.assembly(kernel.source, kernel.params)
+
+
+def _cache_key(key) -> str:
+    source, params = key
+    return "\0".join(("kernel", compile.fingerprint(), *params, source))
+
+
+def _find(key) -> Kernel | None:
+    """A kernel that need not be compiled."""
+    kernel = _loaded.get(key)
+    if kernel is None:
+        code = cache.get_blob(_cache_key(key))
+        if code is not None:
+            kernel = _install(key, code)
+    return kernel
+
+
+def _install(key, code: bytes) -> Kernel:
+    source, params = key
+    name = compile.entry_name(source, params)
+    with _lock:
+        kernel = _loaded.get(key)
+        if kernel is None:
+            kernel = _loaded[key] = Kernel(source, params, name, _loader().add(code, name))
+            file = compile.filename(name)
+            linecache.cache[file] = (len(source), None, source.splitlines(True), file)
+    return kernel
+
+
+def _store(key, code: bytes) -> Kernel:
+    cache.put_blob(_cache_key(key), code)
+    return _install(key, code)
+
+
+def _submit(key) -> Future:
+    future = _pending[key] = _pool().submit(*key)
+    return future
+
+
+def _finish(key, future: Future) -> Kernel:
+    """Wait for a background compile and install its kernel, once."""
+    kernel = _loaded.get(key)
+    if kernel is not None:
+        return kernel
+    try:
+        code = future.result()
+    finally:
+        if future.done():
+            _pending.pop(key, None)
+    return _store(key, code)
