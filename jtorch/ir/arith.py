@@ -108,6 +108,7 @@ eq, ne, lt, le, gt, ge = (_binary(op) for op in (ew.eq, ew.ne, ew.lt, ew.le, ew.
 maximum, minimum = _binary(ew.maximum), _binary(ew.minimum)
 atan2 = _binary(ew.atan2, float_result=True)
 fmod, remainder = _binary(ew.fmod), _binary(ew.remainder)
+floor_divide, trunc_divide = _binary(ew.floor_divide), _binary(ew.trunc_divide)
 
 
 def neg(a: Value) -> Value:

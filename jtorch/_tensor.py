@@ -1,0 +1,212 @@
+"""The tensor: a typed view of a Storage. Operators are attached by `jtorch.ops`; this file holds what a tensor *is*."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jtorch import devices, dtypes
+from jtorch.capture.cell import Cell, Epoch
+from jtorch.capture.execute import array_of, buffer_of
+from jtorch.capture.record import Recorder, current
+from jtorch.dtypes import dtype
+from jtorch.ir.graph import Type, Value
+from jtorch.storage import Storage
+
+
+class Size(tuple):
+    """Shape of a tensor: a tuple with `numel()`, printed as PyTorch prints it."""
+
+    def numel(self) -> int:
+        n = 1
+        for s in self:
+            n *= s
+        return n
+
+    def __repr__(self) -> str:
+        return f"torch.Size({list(self)})"
+
+    def __getitem__(self, i: Any) -> Any:
+        item = tuple.__getitem__(self, i)
+        return Size(item) if isinstance(i, slice) else item
+
+    def __add__(self, other: Any) -> Size:
+        return Size(tuple(self) + tuple(other))
+
+
+def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= max(n, 1)
+    return tuple(reversed(strides))
+
+
+class Tensor:
+    """A multi-dimensional array that records what is done with it.
+
+    `_storage` is shared with the views of this tensor. `_view` is the chain of (op, attributes) that leads from the storage's
+    contents to this tensor, None for the contents themselves; `_geometry` its (strides, offset) in elements, None where
+    contiguous from 0. `_value`, `_version` and `_epoch` note the tensor's Value and for which contents it holds.
+    """
+
+    __slots__ = ("_storage", "_type", "_view", "_geometry", "_value", "_version", "_epoch", "_requires_grad", "_grad",
+                 "__dict__", "__weakref__")
+    _storage: Storage
+    _type: Type
+    _view: tuple[tuple[Any, tuple], ...] | None
+    _geometry: tuple[tuple[int, ...], int] | None
+    _value: Value
+    _version: int
+    _epoch: Epoch | None
+    _requires_grad: bool
+    _grad: Tensor | None
+    __array_priority__ = 1000
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Tensor:
+        return legacy_constructor(cls, dtypes_default(), *args, **kwargs)
+
+    # --- what it is ----------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> Size:
+        return Size(self._type.shape)
+
+    @property
+    def dtype(self) -> dtype:
+        return self._type.dtype
+
+    @property
+    def device(self) -> devices.device:
+        return devices.cpu
+
+    @property
+    def ndim(self) -> int:
+        return len(self._type.shape)
+
+    @property
+    def itemsize(self) -> int:
+        return self._type.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        return self._type.nbytes
+
+    def numel(self) -> int:
+        return self._type.numel
+
+    def stride(self, dim: int | None = None) -> Any:
+        strides = contiguous_strides(self._type.shape) if self._geometry is None else self._geometry[0]
+        return strides if dim is None else strides[dim]
+
+    def storage_offset(self) -> int:
+        return 0 if self._geometry is None else self._geometry[1]
+
+    @property
+    def requires_grad(self) -> bool:
+        if self._requires_grad:
+            return True
+        if self._version == self._storage.version:
+            return self._value is not None and self._value.requires_grad
+        return current.recorder.value(self).requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, flag: bool) -> None:
+        set_requires_grad(self, flag)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        set_requires_grad(self, requires_grad)
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        return self._requires_grad or not self.requires_grad
+
+    # --- data ----------------------------------------------------------------------------------------------------
+
+    def _array(self) -> np.ndarray:
+        """The tensor's elements as a NumPy array over the storage's memory (strided for a view), computed if need be."""
+        recorder = current.recorder
+        cell = self._storage.cell
+        if cell.buffer is None:
+            recorder.materialise(cell)
+        base = array_of(cell.buffer, cell.type)
+        if self._view is None:
+            return base
+        if self._view_reinterprets():
+            for op, attrs in self._view:
+                base = op.numpy(base, **dict(zip(op.attr_names, attrs)))
+            return base
+        strides = self.stride()
+        flat = base.reshape(-1)[self.storage_offset():]
+        return np.lib.stride_tricks.as_strided(flat, self._type.shape, [s * base.itemsize for s in strides])
+
+    def _view_reinterprets(self) -> bool:
+        return self._storage.cell.type.dtype is not self._type.dtype
+
+
+def new_tensor(cls: type, storage: Storage, type: Type, value: Value | None) -> Any:
+    """A tensor of class `cls` that is the whole contents of `storage`."""
+    t = object.__new__(cls)
+    t._storage, t._type, t._view, t._geometry = storage, type, None, None
+    t._value, t._version, t._epoch, t._requires_grad, t._grad = value, -1, None, False, None
+    return t
+
+
+def from_array(array: np.ndarray, requires_grad: bool = False, cls: type = Tensor) -> Any:
+    """A tensor with (the memory of, if it is free) a NumPy array."""
+    return from_buffer(buffer_of(array), Type(dtypes.from_numpy(array.dtype), array.shape), requires_grad, cls)
+
+
+def from_buffer(buffer: Any, type: Type, requires_grad: bool = False, cls: type = Tensor) -> Any:
+    t = new_tensor(cls, Storage(Cell(type, None, None, buffer)), type, None)
+    t._requires_grad = requires_grad
+    return t
+
+
+def wrap(recorder: Recorder, v: Value) -> Tensor:
+    """A new tensor whose value is `v`, pending in the recorder's present epoch."""
+    if v.requires_grad and not recorder.grad_enabled:
+        v = recorder.detached(v)
+    epoch = recorder.epoch
+    cell = Cell(v.type, v, epoch)
+    pending = epoch.pending
+    pending.append(cell)
+    t = object.__new__(Tensor)
+    t._storage = Storage(cell)
+    t._type, t._view, t._geometry = v.type, None, None
+    t._value, t._version, t._epoch, t._requires_grad, t._grad = v, 0, epoch, False, None
+    if epoch.flush_now or not len(pending) & 63:
+        recorder.after_record()
+    return t
+
+
+def set_requires_grad(t: Tensor, flag: bool) -> None:
+    if flag == t._requires_grad:
+        if flag or not t.requires_grad:
+            return
+    if not flag and not t._requires_grad:
+        raise RuntimeError("you can only change requires_grad flags of leaf variables. If you want to use a computed "
+                           "variable in a subgraph that doesn't require differentiation use var_no_grad = var.detach().")
+    if flag and not (t.dtype.is_floating_point or t.dtype.is_complex):
+        raise RuntimeError("only Tensors of floating point dtype can require gradients")
+    if flag and t.requires_grad:
+        return  # already, through its history
+    t._requires_grad = flag
+    t._epoch = None  # its Value is now another
+
+
+def dtypes_default() -> dtype:
+    return current.recorder.builder.default_float
+
+
+def legacy_constructor(cls: type, dt: dtype, *args: Any, device: Any = None) -> Any:
+    """`torch.Tensor(2, 3)`, `torch.Tensor([1, 2])`, `torch.FloatTensor(...)`."""
+    if len(args) == 1 and isinstance(args[0], Tensor):
+        data = args[0]._array().astype(dt.numpy)
+    elif len(args) == 1 and not isinstance(args[0], (int, Size)):
+        data = np.array(args[0], dt.numpy)
+    else:
+        shape = args[0] if len(args) == 1 and isinstance(args[0], Size) else args
+        data = np.empty(shape if args else (0,), dt.numpy)
+    return from_array(data, cls=cls)

@@ -1,0 +1,1 @@
+"""Where user code becomes graphs: the eager recorder and tracing."""

@@ -1,0 +1,225 @@
+"""The eager recorder: operations become interned Values; a flush computes the ones that are still wanted."""
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from jtorch import dtypes
+from jtorch.capture.cell import Cell, Epoch
+from jtorch.capture.execute import Execution, ProgramTable
+from jtorch.config import config
+from jtorch.ir.graph import Builder, Type, Value, user_location
+from jtorch.ir.prims.create import detach, make_leaf, variable
+
+if TYPE_CHECKING:
+    from jtorch._tensor import Tensor
+
+# References to a pending cell that are not the user's: the epoch's list, the loop variable, getrefcount's argument.
+_INTERNAL_REFERENCES = 3
+
+
+class Recorder:
+    """Records one Python thread's operations. `builder` outlives epochs, so repeated work finds its Values again."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.grad_enabled = True
+        self.inference = False
+        self.tracing: Any = None  # the Trace that is being recorded, if this is a trace's recorder
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all interned values and the programs keyed by them."""
+        self.builder = Builder(user_location)
+        self.calls: dict[tuple, Any] = {}  # (function, arguments) -> Values: the recorder's fast path
+        self.backwards: dict[tuple, Any] = {}  # (roots, cotangents) -> gradients
+        self.programs = ProgramTable()
+        self.epoch = Epoch(self)
+
+    # --- tensors to values ---------------------------------------------------------------------------------------
+
+    def enter(self, t: Tensor) -> Value:
+        """The Value of a tensor in this epoch (the slow path; operators look at the tensor's own note first)."""
+        epoch = self.epoch
+        storage = t._storage
+        if storage.exports is not None and storage.exported() and self.tracing is None:
+            epoch.flush_now = True
+        v = self.cell_value(storage.cell)
+        if t._view is not None:
+            for op, attrs in t._view:
+                v = self.variable(attrs, v) if op is variable else self.builder.intern(op, (v,), attrs)
+        if t._requires_grad and not v.requires_grad:
+            v = self.variable(t, v)
+        t._value, t._version, t._epoch = v, storage.version, epoch
+        return v
+
+    def value(self, t: Tensor) -> Value:
+        if t._epoch is self.epoch and t._version == t._storage.version:
+            return t._value
+        return self.enter(t)
+
+    def cell_value(self, cell: Cell) -> Value:
+        epoch = self.epoch
+        if cell.epoch is epoch:
+            return cell.value  # type: ignore[return-value]
+        found = epoch.leaf_values.get(cell)
+        if found is not None:
+            return found
+        if cell.buffer is None:
+            materialise_elsewhere(cell)
+        if self.tracing is not None:
+            self.tracing.capture(cell)
+        v = make_leaf(self.builder, len(epoch.leaves), cell.type)
+        epoch.leaves.append(cell)
+        if cell.value is not None and cell.value.requires_grad:  # it has a history: backward goes on there
+            v = self.variable(cell, v)
+        epoch.leaf_values[cell] = v
+        return v
+
+    def variable(self, owner: Any, v: Value) -> Value:
+        """`v` as something that the derivative is taken with respect to."""
+        epoch = self.epoch
+        key = (id(owner), v)
+        found = epoch.variable_values.get(key)
+        if found is None:
+            found = self.builder.intern(variable, (v,), (len(epoch.variables),))
+            epoch.variables.append(owner)
+            epoch.variable_values[key] = found
+        return found
+
+    def scalar(self, x: bool | int | float | complex) -> Value:
+        """A Python number as a leaf that is read at run time; a few common ones are constants."""
+        scalars = self.epoch.scalars
+        scalars.append(x)
+        return make_leaf(self.builder, -len(scalars), _SCALAR_TYPES[type(x)])
+
+    def detached(self, v: Value) -> Value:
+        return self.builder.intern(detach, (v,), ()) if v.requires_grad else v
+
+    # --- flush ---------------------------------------------------------------------------------------------------
+
+    def after_record(self) -> None:
+        """Called when an operation read exported memory, and now and then, to keep what is pending within bounds."""
+        epoch = self.epoch
+        if self.tracing is not None:
+            return
+        if epoch.flush_now or len(epoch.pending) >= config.max_pending_ops:
+            self.flush()
+        elif sum(c.type.nbytes for c in epoch.pending[-64:]) * (len(epoch.pending) / 64) > config.max_pending_bytes:
+            self.flush()
+
+    def flush(self) -> None:
+        """Compute every pending cell that is still referenced, and begin a new epoch."""
+        with self.lock:
+            epoch = self.epoch
+            if not epoch.pending and not epoch.leaves:
+                return
+            if self.tracing is not None:
+                self.tracing.refuse_value()
+            wanted = [c for c in epoch.pending if c.buffer is None and sys.getrefcount(c) > _INTERNAL_REFERENCES]
+            epoch.pending.clear()
+            try:
+                if wanted:
+                    self.compute(epoch, wanted)
+            finally:
+                self.epoch = Epoch(self)
+                self.release(wanted)
+                epoch.leaf_values.clear()
+                epoch.variable_values.clear()
+            if len(self.builder.table) > config.max_interned:
+                self.reset()
+
+    def compute(self, epoch: Epoch, cells: Sequence[Cell]) -> None:
+        groups: dict[Value, list[Cell]] = {}
+        for c in cells:
+            groups.setdefault(c.value, []).append(c)  # type: ignore[arg-type]
+        values = tuple(groups)
+        residuals = self.residuals(epoch, values)
+        donors = []
+        for v in values:
+            c = groups[v][0]
+            donors.append(c.previous if c.previous is not None and len(groups[v]) == 1 else None)
+        execution = Execution(epoch, self.programs)
+        buffers = execution.run(values + residuals, donors)
+        for v, buffer in zip(values, buffers):
+            for c in groups[v]:
+                c.buffer = buffer
+        for v, buffer in zip(residuals, buffers[len(values):]):
+            epoch.saved[v] = Cell(v.type, None, None, buffer)
+
+    def residuals(self, epoch: Epoch, values: tuple[Value, ...]) -> tuple[Value, ...]:
+        """What to compute besides `values` so that a backward after this flush need not repeat the dear work."""
+        roots = tuple([v for v in values if v.requires_grad and v not in epoch.freed])
+        if not roots:
+            return ()
+        key = ("residuals", roots, values)
+        found = self.backwards.get(key)
+        if found is None:
+            have, kept, seen, stack = set(values), [], set(), list(roots)
+            while stack:
+                v = stack.pop()
+                if v in seen or v.op.name == "variable":
+                    continue
+                seen.add(v)
+                if v.op.kind not in ("elementwise", "movement", "marker", "create", "leaf") and v not in have:
+                    kept.append(v)
+                for i in v.inputs:
+                    if i.requires_grad or (i.op.kind in ("random", "library") and i not in seen):
+                        stack.append(i)
+            found = self.backwards[key] = tuple(sorted(kept, key=lambda v: v.id))
+        return found
+
+    @staticmethod
+    def release(cells: Sequence[Cell]) -> None:
+        """A computed cell keeps its history only while a backward may still go through it."""
+        for c in cells:
+            c.previous = None
+            v, epoch = c.value, c.epoch
+            if v is None or epoch is None:
+                continue
+            if c.buffer is not None and not v.requires_grad:
+                c.value = c.epoch = None
+
+    def materialise(self, cell: Cell) -> None:
+        """Compute `cell`, whoever recorded it."""
+        if cell.buffer is not None:
+            return
+        if cell.epoch is self.epoch:
+            self.flush()
+            if cell.buffer is None:
+                raise RuntimeError("the value of this tensor could not be computed: the flush that should have "
+                                   "computed it failed")
+        else:
+            materialise_elsewhere(cell)
+
+
+def materialise_elsewhere(cell: Cell) -> None:
+    """Compute a cell that another thread (or an enclosing trace) has pending, without disturbing that recorder."""
+    epoch = cell.epoch
+    if epoch is None or cell.value is None:
+        raise RuntimeError("the value of this tensor was lost: the computation that should have produced it failed")
+    with epoch.recorder.lock:
+        if cell.buffer is None:
+            if epoch.recorder.tracing is not None:
+                epoch.recorder.tracing.refuse_value()
+            cell.buffer = Execution(epoch, None).run((cell.value,), [None])[0]
+
+
+_SCALAR_TYPES: dict[type, Type] = {
+    bool: Type(dtypes.bool_, ()), int: Type(dtypes.int64, ()), float: Type(dtypes.float64, ()),
+    complex: Type(dtypes.complex128, ()),
+}
+
+
+class _Current(threading.local):
+    """Each thread's recorder; a trace puts its own in place for the time of the traced call."""
+
+    recorder: Recorder
+
+    def __init__(self) -> None:
+        self.recorder = Recorder()
+
+
+current = _Current()

@@ -1,0 +1,1 @@
+"""The public operators: value functions turned into functions and methods of tensors."""

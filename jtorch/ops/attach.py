@@ -1,0 +1,93 @@
+"""Attach operators to `Tensor` as methods, in-place methods and `out=` forms."""
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable
+from typing import Any
+
+from jtorch._tensor import Tensor
+from jtorch.capture.dispatch import evaluate, operator, wrap_result
+from jtorch.ir.graph import Value
+from jtorch.views import assign, check_result_dtype
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
+"""Public functions of the `torch` namespace by name."""
+
+
+def define(*names: str, method: bool = True, function: bool = True, inplace: bool = False,
+           out: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a value function public under `names` (default: its own): in the namespace, as a method, as `name_`.
+
+    `out=True` gives the function an `out=` keyword.
+    """
+    def decorate(body: Callable[..., Any]) -> Callable[..., Any]:
+        public = operator(body)
+        called = with_out(public) if out else public
+        for name in names or (public.__name__,):
+            if function:
+                FUNCTIONS[name] = called
+            if method:
+                setattr(Tensor, name, called if not out else public)
+            if inplace:
+                setattr(Tensor, name + "_", in_place(public, name))
+                if function:
+                    FUNCTIONS[name + "_"] = getattr(Tensor, name + "_")
+        return public
+    return decorate
+
+
+def in_place(public: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """`t.name_(...)`: the result written into `t`."""
+    function = public.function  # type: ignore[attr-defined]
+    signature = _signature(public)
+
+    @functools.wraps(public)
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        result = evaluate(function, signature(self, *args, **kwargs))
+        check_result_dtype(result.dtype, self._type.dtype)
+        return assign(self, result)
+    method.__name__ = name + "_"
+    return method
+
+
+def with_out(public: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the `out=` keyword: results are written into the given tensor(s), which are resized if their shape differs."""
+    @functools.wraps(public)
+    def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+        if out is None:
+            return public(*args, **kwargs)
+        function = public.function  # type: ignore[attr-defined]
+        result = evaluate(function, _signature(public)(*args, **kwargs))
+        return write_out(result, out)
+    return call
+
+
+def write_out(result: Any, out: Any) -> Any:
+    if isinstance(result, Value):
+        check_result_dtype(result.dtype, out.dtype)
+        if out.shape != result.shape:
+            out.resize_(result.shape)
+        return assign(out, result)
+    for r, o in zip(result, out):
+        write_out(r, o)
+    return out
+
+
+def _signature(public: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
+    """A function with the operator's signature that returns its arguments as a tuple."""
+    cached = getattr(public, "arguments", None)
+    if cached is None:
+        cached = public.arguments = argument_packer(public)  # type: ignore[attr-defined]
+    return cached
+
+
+def argument_packer(public: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
+    code = public.__code__
+    scope = dict(public.__globals__, wrap_result=lambda x: x, evaluate=lambda function, args: args)
+    packer = types.FunctionType(code, scope, public.__name__, public.__defaults__)
+    packer.__kwdefaults__ = public.__kwdefaults__
+    return packer
+
+
+__all__ = ["FUNCTIONS", "define", "wrap_result"]

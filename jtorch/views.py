@@ -1,0 +1,224 @@
+"""Views: tensors that share a storage. Reading replays the chain of view operations; writing runs it backwards."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jtorch._tensor import Tensor, contiguous_strides, wrap
+from jtorch.capture.cell import Cell
+from jtorch.capture.record import Recorder, current
+from jtorch.dtypes import dtype
+from jtorch.ir.graph import Type, Value
+from jtorch.ir.primitive import Op
+from jtorch.ir.prims.create import detach, variable
+from jtorch.ir.prims.elementwise import cast_to
+from jtorch.ir.prims.movement import (
+    as_strided, as_strided_scatter, expand, expand_to, inverse_permutation, permute, reshape, reshape_to, slice_,
+    slice_update,
+)
+
+Geometry = tuple[tuple[int, ...], int]
+
+
+def reshaped_strides(shape: tuple[int, ...], strides: tuple[int, ...], new: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Strides with which memory of (shape, strides) reads as shape `new`; None if that takes a copy.
+
+    From the last axis on, old axes are gathered into blocks that are contiguous in themselves; each block must hold
+    a whole number of new axes.
+    """
+    if 0 in shape:
+        return contiguous_strides(new)
+    result = [1] * len(new)
+    axis = len(new) - 1
+    block, step = 1, strides[-1] if strides else 1
+    for d in reversed(range(len(shape))):
+        block *= shape[d]
+        if d and (shape[d - 1] == 1 or strides[d - 1] == block * step):
+            continue
+        filled = 1
+        while axis >= 0 and (filled < block or new[axis] == 1):
+            result[axis] = filled * step
+            filled *= new[axis]
+            axis -= 1
+        if filled != block:
+            return None
+        if d:
+            block, step = 1, strides[d - 1]
+    return tuple(result)
+
+
+def _reshape_geometry(shape: tuple[int, ...], g: Geometry, attrs: tuple) -> Geometry | None:
+    strides = reshaped_strides(shape, g[0], attrs[0])
+    return None if strides is None else (strides, g[1])
+
+
+def _permute_geometry(shape: tuple[int, ...], g: Geometry, attrs: tuple) -> Geometry:
+    return tuple(g[0][p] for p in attrs[0]), g[1]
+
+
+def _expand_geometry(shape: tuple[int, ...], g: Geometry, attrs: tuple) -> Geometry:
+    new = attrs[0]
+    lead = len(new) - len(shape)
+    strides = tuple(0 if n != m else s for n, m, s in zip(shape, new[lead:], g[0]))
+    return (0,) * lead + strides, g[1]
+
+
+def _slice_geometry(shape: tuple[int, ...], g: Geometry, attrs: tuple) -> Geometry:
+    starts, _, steps = attrs
+    offset = g[1] + sum(a * s for a, s in zip(starts, g[0]))
+    return tuple(s * c for s, c in zip(g[0], steps)), offset
+
+
+def _same_geometry(shape: tuple[int, ...], g: Geometry, attrs: tuple) -> Geometry:
+    return g
+
+
+_GEOMETRY: dict[Op, Callable[..., Geometry | None]] = {
+    reshape: _reshape_geometry, permute: _permute_geometry, expand: _expand_geometry, slice_: _slice_geometry,
+    as_strided: lambda shape, g, attrs: (attrs[1], attrs[2]), detach: _same_geometry,
+}
+
+
+def _refuse_expanded(parent: Value, attrs: tuple, new: Value) -> Value:
+    if parent.shape == new.shape:
+        return new
+    raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single memory "
+                       "location. Please clone() the tensor before performing the operation.")
+
+
+_WRITE: dict[Op, Callable[[Value, tuple, Value], Value]] = {
+    reshape: lambda parent, attrs, new: reshape_to(new, parent.shape),
+    permute: lambda parent, attrs, new: permute(new, perm=inverse_permutation(attrs[0])),
+    expand: _refuse_expanded,
+    slice_: lambda parent, attrs, new: slice_update(parent, new, starts=attrs[0], stops=attrs[1], steps=attrs[2]),
+    as_strided: lambda parent, attrs, new: as_strided_scatter(
+        parent, new, shape=attrs[0], strides=attrs[1], offset=attrs[2], accumulate=False),
+    detach: lambda parent, attrs, new: new,
+    variable: lambda parent, attrs, new: new,
+}
+"""(value before the view operation, its attributes, new value of the view) -> new value before it."""
+
+_memo: dict[tuple, tuple[Type, Geometry | None]] = {}
+
+
+def make_view(t: Tensor, operation: Op, attrs: tuple) -> Tensor:
+    """A view of `t`; for a reshape that needs a copy, a new tensor."""
+    key = (operation, attrs, t._type, t._geometry)
+    found = _memo.get(key)
+    if found is None:
+        shape = t._type.shape
+        geometry = t._geometry or (contiguous_strides(shape), 0)
+        out = operation.infer(t._type, **dict(zip(operation.attr_names, attrs)))
+        place = _GEOMETRY[operation](shape, geometry, attrs)
+        if place == (contiguous_strides(out.shape), 0):
+            found = (out, None)
+        else:
+            found = (out, place if place is not None else _COPY)
+        if len(_memo) > 100_000:
+            _memo.clear()
+        _memo[key] = found
+    recorder = current.recorder
+    if found[1] is _COPY:
+        return wrap(recorder, recorder.builder.intern(operation, (recorder.value(t),), attrs))
+    v: Tensor = object.__new__(Tensor)
+    v._storage, v._type, v._geometry = t._storage, found[0], found[1]
+    chain = t._view or ()
+    if t._requires_grad:
+        chain = (*chain, (variable, t))
+    if not recorder.grad_enabled and t.requires_grad:
+        chain = (*chain, (detach, ()))
+    v._view = (*chain, (operation, attrs))
+    v._value, v._version, v._epoch, v._requires_grad, v._grad = None, -1, None, False, None  # type: ignore[assignment]
+    return v
+
+
+_COPY: Geometry = ((), -1)
+
+
+def base_value(recorder: Recorder, t: Tensor) -> list[Value]:
+    """The values along the chain, from the storage's contents to the tensor."""
+    values = [recorder.cell_value(t._storage.cell)]
+    for operation, attrs in t._view or ():
+        values.append(apply_view(recorder, values[-1], operation, attrs))
+    return values
+
+
+def apply_view(recorder: Recorder, v: Value, operation: Op, attrs: Any) -> Value:
+    if operation is variable:
+        return recorder.variable(attrs, v)
+    return recorder.builder.intern(operation, (v,), attrs)
+
+
+def check_writable(recorder: Recorder, t: Tensor) -> None:
+    if not recorder.grad_enabled:
+        return
+    if t._requires_grad:
+        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+    if t._view is not None and any(operation is variable for operation, _ in t._view):
+        raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+
+
+def assign(t: Tensor, v: Value) -> Tensor:
+    """Write `v` into the tensor in place: what every `op_` and `out=` ends in. Returns `t`."""
+    recorder = current.recorder
+    check_writable(recorder, t)
+    shape, d = t._type.shape, t._type.dtype
+    if v.shape != shape:
+        v = fit(v, shape)
+    if v.dtype is not d:
+        v = cast_to(v, d)
+    if not recorder.grad_enabled:
+        v = recorder.detached(v)
+    storage = t._storage
+    new = v
+    if t._view is not None:
+        values = base_value(recorder, t)
+        for (operation, attrs), parent in zip(reversed(t._view), reversed(values[:-1])):
+            new = _WRITE[operation](parent, attrs, new)
+        if not recorder.grad_enabled:
+            new = recorder.detached(new)
+    store(recorder, storage, new)
+    if not t._requires_grad:
+        t._value, t._version, t._epoch = v, storage.version, recorder.epoch
+    return t
+
+
+def store(recorder: Recorder, storage: Any, new: Value) -> None:
+    """Make `new` the contents of a storage; at once, in its own memory, where the outside is looking."""
+    epoch = recorder.epoch
+    cell = Cell(storage.cell.type, new, epoch)
+    epoch.pending.append(cell)
+    if storage.exports is not None and storage.exported() and recorder.tracing is None:
+        home = storage.cell.buffer
+        storage.write(cell)
+        recorder.flush()
+        if cell.buffer is not home:
+            home.copy_from(cell.buffer)
+            cell.buffer = home
+        return
+    if recorder.tracing is not None:
+        recorder.tracing.wrote(storage)
+    storage.write(cell)
+    if epoch.flush_now or not len(epoch.pending) & 63:
+        recorder.after_record()
+
+
+def fit(v: Value, shape: tuple[int, ...]) -> Value:
+    """`v` broadcast to the shape of the tensor that is written."""
+    lead = len(shape) - v.ndim
+    if lead < 0 or any(n not in (1, m) for n, m in zip(v.shape, shape[lead:])):
+        raise RuntimeError(f"output with shape {list(shape)} doesn't match the broadcast shape {list(v.shape)}")
+    return expand_to(v, shape)
+
+
+def check_result_dtype(result: dtype, target: dtype) -> None:
+    """In-place and `out=` results may not lower their category."""
+    if result.category > target.category:
+        raise RuntimeError(f"result type {type_name(result)} can't be cast to the desired output type "
+                           f"{type_name(target)}")
+
+
+def type_name(d: dtype) -> str:
+    return {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "int64": "Long",
+            "int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool",
+            "complex64": "ComplexFloat", "complex128": "ComplexDouble"}[d.name]
