@@ -1,0 +1,113 @@
+"""`python -m benchmarks`: every case, each implementation in its own process, taken in turn over several rounds."""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .case import Case
+from .cases import CASES
+from .implementations import IMPLEMENTATIONS
+from .machine import copy_seconds, describe
+from .report import OURS, markdown, ratio, summarise
+
+OUT = Path(__file__).parent / "out"
+CACHE_VARIABLES = ("JTORCH_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")
+
+
+def run(arguments: list[str], environment: dict[str, str], timeout: float) -> dict[str, Any]:
+    """One worker process: its result, or why there is none."""
+    command = [sys.executable, "-m", "benchmarks.worker", *arguments]
+    root = Path(__file__).parent.parent
+    try:
+        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        return {"unavailable": f"still running after {timeout:.0f} s"}
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        last = (done.stderr.strip().splitlines() or [""])[-1]
+        return {"unavailable": f"exit code {done.returncode}: {last[:300]}"}
+    return json.loads(lines[-1])
+
+
+def environment_with_caches(directory: Path) -> dict[str, str]:
+    """The environment of a worker, with the disk caches of every implementation in this directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    caches = {name: str(directory / name.lower()) for name in CACHE_VARIABLES}
+    always = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+    return os.environ | caches | always
+
+
+def measure_case(
+    case: Case, implementations: list[str], rounds: int, timeout: float, scratch: Path
+) -> dict[str, dict[str, Any]]:
+    """All rounds of one case. What is unavailable in the first round is not tried again."""
+    model = scratch / "model.onnx"
+    if "onnxruntime" in implementations and case.exportable and case.measure == "call":
+        run(["export", case.name, str(model)], dict(os.environ), timeout)
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in implementations}
+    for _ in range(rounds):
+        for name in implementations:
+            if results[name] and "unavailable" in results[name][0]:
+                continue
+            environment = environment_with_caches(scratch / name)
+            results[name].append(run([name, case.name, str(model)], environment, timeout))
+    return {name: summarise(of_rounds) for name, of_rounds in results.items()}
+
+
+def show(case: Case, row: dict[str, dict[str, Any]]) -> None:
+    """Print one case as soon as it is done."""
+    print(case.name, flush=True)
+    for name, result in row.items():
+        if "unavailable" in result:
+            print(f"    {name:14} unavailable: {result['unavailable']}")
+            continue
+        seconds = result["seconds"]
+        text = f"{seconds * 1e6:14,.2f} µs" if case.measure == "call" else f"{seconds:14.3f} s "
+        cold, above = result.get("first_call_cold_seconds"), result.get("peak_above_import_mib")
+        text += f"   first call {cold:.3f} s" if cold is not None else ""
+        text += f"   peak +{above:,.0f} MiB" if above is not None else ""
+        print(f"    {name:14}{text}")
+    if (value := ratio(row)) is not None:
+        print(f"    best peer / jtorch {value:.2f}×")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--cases", default="", metavar="REGEX", help="only the cases whose name matches")
+    parser.add_argument("--peers", nargs="*", help="only these peers (none given: jtorch alone)")
+    parser.add_argument("--no-jtorch", action="store_true", help="only the peers")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--timeout", type=float, default=300, help="seconds for one process")
+    parser.add_argument("--out", type=Path, default=OUT, help="directory of results.json and results.md")
+    options = parser.parse_args()
+
+    peers = [name for name in IMPLEMENTATIONS if name not in OURS]
+    if unknown := set(options.peers or ()) - set(peers):
+        parser.error(f"unknown peers {', '.join(sorted(unknown))}; there are {', '.join(peers)}")
+    implementations = [name for name in peers if options.peers is None or name in options.peers]
+    implementations += [] if options.no_jtorch else OURS
+    cases = {name: case for name, case in CASES.items() if re.search(options.cases, name)}
+
+    machine, results, copies = describe(), {}, {}
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, case in cases.items():
+        if case.traffic is not None:
+            copies[name] = copy_seconds(case.traffic)
+        with tempfile.TemporaryDirectory() as scratch:
+            results[name] = measure_case(case, implementations, options.rounds, options.timeout, Path(scratch))
+        show(case, results[name])
+        report = {"machine": machine, "rounds": options.rounds, "copy_seconds": copies, "results": results}
+        (options.out / "results.json").write_text(json.dumps(report, indent=1))
+        text = markdown(results, cases, copies, machine, implementations)
+        (options.out / "results.md").write_text(text)
+    print(f"\n{text if cases else 'no case matches'}\nwritten to {options.out}")
+
+
+if __name__ == "__main__":
+    main()

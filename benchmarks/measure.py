@@ -1,0 +1,74 @@
+"""Clocks and memory marks of one worker process."""
+
+import gc
+import re
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+WARM_UP_SECONDS = 0.5
+WARM_UP_CALLS = 5
+SAMPLE_SECONDS = 0.04
+SAMPLES = 15
+SECONDS = 3.0
+
+
+def seconds_per_call(step: Callable[[], Any]) -> float:
+    """Median time of a call: several samples, each a loop long enough for the clock, no garbage collection inside.
+
+    The warm-up is long enough for compilers that wait for a repetition before they start.
+    """
+    start, calls = time.perf_counter(), 0
+    while calls < WARM_UP_CALLS or time.perf_counter() - start < WARM_UP_SECONDS:
+        step()
+        calls += 1
+    count = 1
+    while (elapsed := _loop(step, count)) < SAMPLE_SECONDS:
+        count = max(count + 1, min(10 * count, int(1.2 * count * SAMPLE_SECONDS / max(elapsed, 1e-9))))
+    samples = [elapsed / count]
+    deadline = time.perf_counter() + SECONDS
+    while len(samples) < SAMPLES and (len(samples) < 3 or time.perf_counter() < deadline):
+        samples.append(_loop(step, count) / count)
+    return statistics.median(samples)
+
+
+def _loop(step: Callable[[], Any], count: int) -> float:
+    gc.collect()
+    gc.disable()
+    try:
+        repeats = range(count)
+        start = time.perf_counter()
+        for _ in repeats:
+            step()
+        return time.perf_counter() - start
+    finally:
+        gc.enable()
+
+
+class MemoryMark:
+    """Resident memory at one moment, against which the later peak is read (Linux only, else None)."""
+
+    def __init__(self) -> None:
+        self.resident = _status("VmRSS")
+        try:
+            with open("/proc/self/clear_refs", "w") as file:
+                file.write("5")  # the peak begins anew here
+        except OSError:
+            pass
+
+    def peak(self) -> dict[str, float | None]:
+        """The peak since the mark in MiB, in total and above what was resident at the mark."""
+        peak = _status("VmHWM")
+        if peak is None or self.resident is None:
+            return {"peak_mib": None, "peak_above_import_mib": None}
+        return {"peak_mib": peak, "peak_above_import_mib": peak - self.resident}
+
+
+def _status(field: str) -> float | None:
+    try:
+        with open("/proc/self/status") as file:
+            match = re.search(rf"^{field}:\s+(\d+) kB", file.read(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(match[1]) / 1024 if match else None
