@@ -44,20 +44,20 @@ def environment_with_caches(directory: Path) -> dict[str, str]:
 
 
 def measure_case(
-    case: Case, implementations: list[str], rounds: int, timeout: float, scratch: Path
+    case: Case, implementations: list[str], options: argparse.Namespace, scratch: Path
 ) -> dict[str, dict[str, Any]]:
     """All rounds of one case. What is unavailable in the first round is not tried again."""
     model = scratch / "model.onnx"
     if "onnxruntime" in implementations and case.exportable and case.measure == "call":
-        run(["export", case.name, str(model)], dict(os.environ), timeout)
+        run(["export", case.name, str(model)], dict(os.environ), options.timeout)
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in implementations}
-    for _ in range(rounds):
+    for _ in range(options.rounds):
         for name in implementations:
             if results[name] and "unavailable" in results[name][0]:
                 continue
             environment = environment_with_caches(scratch / name)
-            results[name].append(run([name, case.name, str(model)], environment, timeout))
-    return {name: summarise(of_rounds) for name, of_rounds in results.items()}
+            results[name].append(run([name, case.name, str(model)], environment, options.timeout))
+    return {name: summarise(of_rounds, options.least) for name, of_rounds in results.items()}
 
 
 def show(case: Case, row: dict[str, dict[str, Any]]) -> None:
@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", help="only these peers (none given: jtorch alone)")
     parser.add_argument("--no-jtorch", action="store_true", help="only the peers")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--least", action="store_true", help="the least of the rounds instead of their median")
     parser.add_argument("--timeout", type=float, default=300, help="seconds for one process")
     parser.add_argument("--out", type=Path, default=OUT, help="directory of results.json and results.md")
     options = parser.parse_args()
@@ -100,7 +101,7 @@ def main() -> None:
         if case.traffic is not None:
             copies[name] = copy_seconds(case.traffic)
         with tempfile.TemporaryDirectory() as scratch:
-            results[name] = measure_case(case, implementations, options.rounds, options.timeout, Path(scratch))
+            results[name] = measure_case(case, implementations, options, Path(scratch))
         show(case, results[name])
         report = {"machine": machine, "rounds": options.rounds, "copy_seconds": copies, "results": results}
         (options.out / "results.json").write_text(json.dumps(report, indent=1))

@@ -59,7 +59,6 @@ class Jtorch(Torch):
         import jtorch
 
         self.torch: Any = jtorch
-        jtorch.set_num_threads(THREADS)
 
     def step(self, fn: Callable[..., Any], inputs: tuple[Any, ...]) -> Step:
         synchronize = self.torch.synchronize

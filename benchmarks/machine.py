@@ -60,5 +60,6 @@ def _processor() -> str:
         return platform.processor()
     fields = {name.strip(): value.strip() for name, value in fields.items()}
     flags = fields.get("flags", "").split()
-    model = f"{fields.get('model name', platform.machine())} (family {fields.get('cpu family')}, model {fields.get('model')})"
-    return model + (", AVX-512" if "avx512f" in flags else ", AVX2" if "avx2" in flags else "")
+    model, family = fields.get("model name", platform.machine()), f"family {fields.get('cpu family')}"
+    vectors = "AVX-512" if "avx512f" in flags else "AVX2" if "avx2" in flags else "no AVX2"
+    return f"{model} ({family}, model {fields.get('model')}), {vectors}"
