@@ -169,8 +169,8 @@ def _pow_numpy(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _pow_vjp(g: Value, y: Value, a: Value, b: Value) -> tuple:
     zero = zeros_like(a)
-    at_zero_exponent = where(b == 0, zero, b * pow_(a, b - 1))
-    log_a = where((a == 0) & (b >= 0), zero, log(a))
+    at_zero_exponent = where(is_zero(b), zero, b * pow_(a, b - 1))
+    log_a = where(is_zero(a) & (b >= 0), zero, log(a))
     return g * at_zero_exponent, g * (y * log_a)
 
 
@@ -181,13 +181,13 @@ atan2 = elementwise("atan2", "atan2(a, b)", np.arctan2,
 
 def _select_larger(g: Value, y: Value, a: Value, b: Value) -> tuple:
     """Ties share the gradient equally, as in PyTorch."""
-    half = where(a == b, g * 0.5, g)
+    half = where(eq(a, b), g * 0.5, g)
     zero = zeros_like(g)
     return where(b > a, zero, half), where(a > b, zero, half)
 
 
 def _select_smaller(g: Value, y: Value, a: Value, b: Value) -> tuple:
-    half = where(a == b, g * 0.5, g)
+    half = where(eq(a, b), g * 0.5, g)
     zero = zeros_like(g)
     return where(a > b, zero, half), where(b > a, zero, half)
 
@@ -227,7 +227,7 @@ le = elementwise("le", "a <= b", np.less_equal, to_bool=True)
 gt = elementwise("gt", "a > b", np.greater, to_bool=True)
 ge = elementwise("ge", "a >= b", np.greater_equal, to_bool=True)
 copysign = elementwise("copysign", "copysign(a, b)", np.copysign,
-                       lambda g, y, a, b: (g * where(a == 0, zeros_like(a), sign(a) * sign(y)), None), domain=FLOAT)
+                       lambda g, y, a, b: (g * where(is_zero(a), zeros_like(a), sign(a) * sign(y)), None), domain=FLOAT)
 
 
 # --- three operands --------------------------------------------------------------------------------------------------
@@ -245,3 +245,12 @@ where = Op("where", "elementwise", _where_infer, np.where,
 
 def zeros_like(v: Value) -> Value:
     return constant(v.builder, 0, v.dtype, v.shape)
+
+
+def ones_like(v: Value) -> Value:
+    return constant(v.builder, 1, v.dtype, v.shape)
+
+
+def is_zero(v: Value) -> Value:
+    """v == 0, element by element. (The operator `==` of a Value is identity: Values are keys of tables.)"""
+    return eq(v, zeros_like(v))

@@ -11,10 +11,10 @@ import numpy as np
 
 from jtorch import dtypes
 from jtorch.ir.graph import Builder, Type, Value
-from jtorch.ir.primitive import Op, op
-from jtorch.ir.prims.create import constant, iota
-from jtorch.ir.prims.elementwise import cast_to, eq, expand, where, zeros_like
-from jtorch.ir.prims.movement import permute_to, reshape_to
+from jtorch.ir.primitive import Op
+from jtorch.ir.prims.create import iota
+from jtorch.ir.prims.elementwise import cast_to, eq, expand, is_zero, ones_like, where, zeros_like
+from jtorch.ir.prims.movement import inverse_permutation, permute_to, reshape_to
 
 Shape = tuple[int, ...]
 
@@ -53,14 +53,10 @@ def _fold(index: Value, rows: int) -> Value:
     return where(inside, where(index < 0, index + rows, index) + offset, zeros_like(index) + n * rows)
 
 
-def where_rows(ndim: int, axis: int, index_ndim: int) -> tuple[int, ...]:
-    """Permutation that brings the `index_ndim` axes from `axis` on, of a mapped operand, right behind the mapped one."""
+def picked_first(ndim: int, axis: int, index_ndim: int) -> tuple[int, ...]:
+    """Permutation that brings the `index_ndim` axes from `axis` on of a mapped operand right behind the mapped one."""
     picked = range(1 + axis, 1 + axis + index_ndim)
     return (0, *picked, *[a for a in range(1, ndim) if a not in picked])
-
-
-def back(perm: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(sorted(range(len(perm)), key=perm.__getitem__))
 
 
 def _take_batch(self: Op, b: Builder, n: int, m: tuple, x: Value, index: Value, axis: int) -> Value:
@@ -70,9 +66,9 @@ def _take_batch(self: Op, b: Builder, n: int, m: tuple, x: Value, index: Value, 
         y = self(x, index, axis=axis)
         return permute_to(y, (axis, *[a for a in range(y.ndim) if a != axis]))
     rows = x.shape[axis + 1]
-    front = permute_to(x, where_rows(x.ndim, axis, 1))
+    front = permute_to(x, picked_first(x.ndim, axis, 1))
     y = self(reshape_to(front, (n * rows, *front.shape[2:])), _fold(index, rows), axis=0)
-    return permute_to(y, back(where_rows(y.ndim, axis, index.ndim - 1)))
+    return permute_to(y, inverse_permutation(picked_first(y.ndim, axis, index.ndim - 1)))
 
 
 take = Op("take", "index", _take_infer, _take_numpy,
@@ -122,12 +118,12 @@ def _put_batch(self: Op, b: Builder, n: int, m: tuple, x: Value, index: Value, s
     src = src if m[2] else expand(src, (n, *src.shape))
     if not m[1]:
         return self(x, index, src, axis=axis + 1)
-    perm = where_rows(x.ndim, axis, 1)
+    perm = picked_first(x.ndim, axis, 1)
     front = permute_to(x, perm)
-    values = permute_to(src, where_rows(src.ndim, axis, index.ndim - 1))
+    values = permute_to(src, picked_first(src.ndim, axis, index.ndim - 1))
     rows = x.shape[axis + 1]
     y = self(reshape_to(front, (n * rows, *front.shape[2:])), _fold(index, rows), values, axis=0)
-    return permute_to(reshape_to(y, front.shape), back(perm))
+    return permute_to(reshape_to(y, front.shape), inverse_permutation(perm))
 
 
 put_add = Op("put_add", "index", _put_infer, _put_add_numpy,
@@ -157,8 +153,8 @@ def _gather_infer(x: Type, index: Type, axis: int) -> Type:
         raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
     for a, (n, k) in enumerate(zip(x.shape, index.shape)):
         if a != axis and k > n:
-            raise RuntimeError(f"Size does not match at dimension {a} expected index {list(index.shape)} to be no larger "
-                               f"than self {list(x.shape)} apart from dimension {axis}")
+            raise RuntimeError(f"Size does not match at dimension {a} expected index {list(index.shape)} to be no "
+                               f"larger than self {list(x.shape)} apart from dimension {axis}")
     return Type(x.dtype, index.shape)
 
 
@@ -219,14 +215,13 @@ def _scatter_vjp(g: Value, y: Value, x: Value, index: Value, src: Value, axis: i
     if mode == "add":
         return g, None, pick(g)
     if mode == "prod":  # y / x where that makes sense; at a lone zero, the product of the others
-        one = zeros_like(x) + 1
-        x_filled = where(x == 0, one, x)
+        x_filled = where(is_zero(x), ones_like(x), x)
         without_x = scatter(x_filled, index, src, axis=axis, mode="prod") / x_filled
-        zeros = src == 0
-        lone = zeros & (pick(count(zeros_like(x), zeros)) == 1)
-        ones = zeros_like(src) + 1
-        without_zero = scatter(x, index, where(lone, ones, src), axis=axis, mode="prod")
-        of_src = where(lone, pick(g * without_zero), pick(g * y) / where(zeros, ones, src))
+        holes = is_zero(src)
+        counted = pick(count(zeros_like(x), holes))
+        lone = holes & eq(counted, ones_like(counted))
+        without_hole = scatter(x, index, where(lone, ones_like(src), src), axis=axis, mode="prod")
+        of_src = where(lone, pick(g * without_hole), pick(g * y) / where(holes, ones_like(src), src))
         return g * without_x, None, of_src
     from_x, from_src = eq(x, y), eq(src, pick(y))  # amax, amin: equal extrema share
     share = g / count(from_x, from_src)
@@ -237,14 +232,14 @@ def _scatter_jvp(t: tuple, y: Value, x: Value, index: Value, src: Value, axis: i
     tx, ts = tangent(t[0], x), tangent(t[2], src)
     if mode in ("set", "add"):
         return scatter(tx, index, ts, axis=axis, mode=mode)
-    dx, _, ds = _scatter_vjp(zeros_like(y) + 1, y, x, index, src, axis, mode)  # the Jacobian is zero or one per source
+    dx, _, ds = _scatter_vjp(ones_like(y), y, x, index, src, axis, mode)  # the Jacobian is zero or one per source
     return scatter(tx * dx, index, ts * ds, axis=axis, mode="add")
 
 
 scatter = Op("scatter", "index", _scatter_infer, _scatter_numpy, _scatter_vjp, jvp=_scatter_jvp,
              attr_names=("axis", "mode"), batch=_gather_batch, domain="index")
-"""x with src put at `index` along `axis`, element by element. `mode`: 'set' (the last one stays), 'add', 'prod', 'amax',
-'amin' (these include x itself)."""
+"""x with src put at `index` along `axis`, element by element. `mode`: 'set' (the last one stays), 'add', 'prod',
+'amax', 'amin' (these include x itself)."""
 
 
 def _searchsorted_infer(edges: Type, x: Type, right: bool) -> Type:
@@ -275,12 +270,3 @@ searchsorted = Op("searchsorted", "index", _searchsorted_infer, _searchsorted_nu
                   attr_names=("right",), batch=_searchsorted_batch, domain="sorted")
 """Where each x would be inserted into the ascending last axis of edges: before (or behind) equal ones."""
 
-
-def row_numbers(builder: Builder, length: int, ndim: int, axis: int) -> Value:
-    """0 .. length - 1 along `axis` of a shape of `ndim` axes that are 1 elsewhere."""
-    numbers = builder.apply(iota, length=length, dtype=dtypes.int64)
-    return op("reshape")(numbers, shape=tuple(length if a == axis else 1 for a in range(ndim)))
-
-
-def zeros(builder: Builder, like: Type) -> Value:
-    return constant(builder, 0, like.dtype, like.shape)
