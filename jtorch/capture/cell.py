@@ -35,12 +35,13 @@ class Epoch:
     """The time between two flushes: what its leaves, variables and pending cells are.
 
     Leaves are numbered by first use. `variables[j]` is the tensor, or the materialised cell with a history, behind
-    `variable(..., number=j)`. `saved` holds residuals that the flush kept for a later backward; `freed` the nodes whose
-    residuals a backward without `retain_graph` gave up.
+    `variable(..., number=j)`. `saved` holds residuals that the flush kept for a later backward; `spent` the nodes that a
+    backward without `retain_graph` went through. `hooks` maps values to gradient hooks, `functions` holds the contexts of
+    custom autograd functions by number.
     """
 
     __slots__ = ("recorder", "serial", "leaves", "leaf_values", "scalars", "variables", "variable_values", "pending",
-                 "saved", "freed", "hooks", "flush_now", "functions", "__weakref__")
+                 "saved", "spent", "hooks", "flush_now", "functions", "__weakref__")
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -52,7 +53,7 @@ class Epoch:
         self.variable_values: dict[tuple[int, Value], Value] = {}
         self.pending: list[Cell] = []
         self.saved: dict[Value, Cell] = {}
-        self.freed: set[Value] = set()
+        self.spent: set[Value] = set()
         self.hooks: dict[Value, list[Any]] = {}
         self.functions: list[Any] = []
         self.flush_now = False

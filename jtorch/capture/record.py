@@ -71,12 +71,17 @@ class Recorder:
             materialise_elsewhere(cell)
         if self.tracing is not None:
             self.tracing.capture(cell)
-        v = make_leaf(self.builder, len(epoch.leaves), cell.type)
-        epoch.leaves.append(cell)
+        v = self.leaf(cell)
         if cell.value is not None and cell.value.requires_grad:  # it has a history: backward goes on there
             v = self.variable(cell, v)
         epoch.leaf_values[cell] = v
         return v
+
+    def leaf(self, cell: Cell) -> Value:
+        """A materialised cell as a new leaf."""
+        leaves = self.epoch.leaves
+        leaves.append(cell)
+        return make_leaf(self.builder, len(leaves) - 1, cell.type)
 
     def variable(self, owner: Any, v: Value) -> Value:
         """`v` as something that the derivative is taken with respect to."""
@@ -151,7 +156,7 @@ class Recorder:
 
     def residuals(self, epoch: Epoch, values: tuple[Value, ...]) -> tuple[Value, ...]:
         """What to compute besides `values` so that a backward after this flush need not repeat the dear work."""
-        roots = tuple([v for v in values if v.requires_grad and v not in epoch.freed])
+        roots = tuple([v for v in values if v.requires_grad and v not in epoch.spent])
         if not roots:
             return ()
         key = ("residuals", roots, values)
@@ -181,6 +186,8 @@ class Recorder:
                 continue
             if c.buffer is not None and not v.requires_grad:
                 c.value = c.epoch = None
+            elif v in epoch.spent:
+                c.epoch = SPENT
 
     def materialise(self, cell: Cell) -> None:
         """Compute `cell`, whoever recorded it."""
@@ -193,6 +200,10 @@ class Recorder:
                                    "computed it failed")
         else:
             materialise_elsewhere(cell)
+
+
+SPENT: Any = type("Spent", (), {"__repr__": lambda self: "<a graph that backward has gone through>"})()
+"""The epoch of a cell whose history was given up by a backward without `retain_graph`."""
 
 
 def materialise_elsewhere(cell: Cell) -> None:
