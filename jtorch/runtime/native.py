@@ -10,10 +10,7 @@ import hashlib
 import platform
 from pathlib import Path
 
-try:
-    from . import cache
-except ImportError:
-    cache = None
+from . import cache
 
 
 class Native:
@@ -40,11 +37,10 @@ def load():
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     key = _cache_key(llvm)
-    code = cache.get_blob(key) if cache else None
+    code = cache.get_blob(key)
     if code is None:
         code = _compile(llvm)
-        if cache:
-            cache.put_blob(key, code)
+        cache.put_blob(key, code)
     target = llvm.Target.from_default_triple().create_target_machine(jit=True)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
     engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(code))
