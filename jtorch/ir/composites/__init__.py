@@ -1,0 +1,1 @@
+"""Composites: operations that are recorded under their own names and carry a decomposition into primitives."""
