@@ -179,8 +179,18 @@ def test_bad_programs():
         Program([Launch(1, [], 1, 0)], 0)
     with pytest.raises(ValueError, match="chunks"):
         Program([Launch(1, [], 2**40, 1)], 0)
-    with pytest.raises(Exception, match="pack"):
-        Program([], 2).run((1,))
+
+
+def test_wrong_buffers(kernels):
+    launch = Launch(kernels["nothing"], [], 1)
+    for launches in ([], [launch], [launch, HostCall(int)]):
+        program = Program(launches, 2)
+        with pytest.raises(ValueError, match="2 buffers"):
+            program.run((1,))
+        program.run((1, -1))
+    for bad in ((1, "x"), (1, None), (1, 2**70)):
+        with pytest.raises((TypeError, OverflowError)):
+            Program([launch], 2).run(bad)
 
 
 # ---- threads ----

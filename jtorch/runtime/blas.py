@@ -1,9 +1,9 @@
 """OpenBLAS, loaded for calls by address from inside kernels: one thread per call, split by our own pool.
 
 The wheel's detection of AVX-512 CPUs is not to be relied on: it takes a Zen 5 for a Haswell and leaves half of
-the machine unused, and a Zen 4 for a SkylakeX, which is slower there. It reads the core type from the environment when the library is loaded, so it is set
-for just that moment, unless the user has set it. NumPy's and SciPy's own copies of OpenBLAS are not affected:
-the library is loaded with local symbols from a path of its own.
+the machine unused, and a Zen 4 for a SkylakeX, which is slower there. The library reads the core type from the
+environment when it is loaded, so it is set for just that moment, unless the user has set it. NumPy's and SciPy's
+own copies of OpenBLAS are not affected: the library is loaded with local symbols from a path of its own.
 """
 from __future__ import annotations
 

@@ -14,6 +14,16 @@ MAX_THREADS = 256
 """Upper bound of the pool's size; the pool's memory has a chunk counter for each."""
 
 
+PYTHON_API = (
+    "PyLong_AsLongLong",
+    "PyLong_FromLong",
+    "PyErr_Occurred",
+    "PyEval_SaveThread",
+    "PyEval_RestoreThread",
+)
+"""Functions of CPython's stable ABI that the native loop calls when Python calls it."""
+
+
 class PoolWords:
     """The process-wide pool.
 
@@ -24,10 +34,10 @@ class PoolWords:
     EPOCH = 0  # number of regions published; workers wait on its low half
     SLEEPERS = 1 * LINE  # workers inside a futex wait
     STOP = 1 * LINE + 1  # workers leave when it is set
+    THREADS = 1 * LINE + 2  # threads a region may use, the caller included
+    STARTED = 1 * LINE + 3  # 1 when the worker threads exist
+    SPIN = 1 * LINE + 4  # polls before a waiting thread sleeps
     BUSY = 2 * LINE  # 1 while a Python thread uses the workers
-    THREADS = 2 * LINE + 1  # threads a region may use, the caller included
-    STARTED = 2 * LINE + 2  # 1 when the worker threads exist
-    SPIN = 2 * LINE + 3  # polls before a waiting thread sleeps
     REGION = 3 * LINE  # address of the published region's `RegionWords`
     CHUNKS = 3 * LINE + 1  # its chunks (workers read nothing behind REGION before they own a chunk)
     WORKERS = 3 * LINE + 2  # threads that share it
@@ -78,7 +88,10 @@ class HeaderWords:
     ERROR = 4  # address of the error word
     PARALLEL = 5  # 1 if a region is worth more than one thread
     MAX_WORKERS = 6  # threads that there is scratch memory for
-    SIZE = 8
+    POOL = 7  # address of the pool
+    SLOTS = 8  # address of the first slot
+    BUFFERS = 9  # slots that a call sets
+    SIZE = 10
 
 
 class Status:
@@ -87,3 +100,4 @@ class Status:
     OK = 0
     NEEDS_WORKERS = 1  # nothing was run: the pool has to be started first
     KERNEL_ERROR = 2  # a kernel wrote to the error word
+    WRONG_COUNT = 3  # nothing was run: the number of buffers is not the program's

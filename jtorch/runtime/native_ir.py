@@ -2,8 +2,10 @@
 
 Functions of the module (all words are int64; addresses are int64 too):
 
-    jt_run(pool, header, times) -> status     run a program segment; if times is not 0, times[i] is the
+    jt_run(header, times) -> status           run a program segment; if times is not 0, times[i] is the
                                               clock before region i and the last entry the end (ns)
+    jt_call(self, args, count) -> object      the same for Python, as a METH_FASTCALL function: args are the
+                                              header's address and, unless the slots are set, the buffers'
     jt_worker(pool, worker, epoch)            a worker thread's life
     jt_wake(pool)                             wake all workers (to see STOP)
     jt_try_lock(pool) -> bool                 take the pool's busy flag
@@ -20,7 +22,18 @@ from contextlib import contextmanager
 
 from llvmlite import ir
 
-from .layout import LINE, MAX_THREADS, WORD, FixupWords, HeaderWords, PoolWords, RegionWords, RowWords, Status
+from .layout import (
+    LINE,
+    MAX_THREADS,
+    PYTHON_API,
+    WORD,
+    FixupWords,
+    HeaderWords,
+    PoolWords,
+    RegionWords,
+    RowWords,
+    Status,
+)
 
 I1 = ir.IntType(1)
 I32 = ir.IntType(32)
@@ -38,6 +51,16 @@ FTZ_DAZ = 0x8040
 
 FUTEX_WAIT_PRIVATE = 128
 FUTEX_WAKE_PRIVATE = 129
+
+
+PYTHON_TYPES = {
+    "PyLong_AsLongLong": (I64, [I64]),
+    "PyLong_FromLong": (I64, [I64]),
+    "PyErr_Occurred": (I64, []),
+    "PyEval_SaveThread": (I64, []),
+    "PyEval_RestoreThread": (VOID, [I64]),
+}
+"""Results and parameters of `layout.PYTHON_API`; objects are their addresses."""
 
 
 class Target:
@@ -140,7 +163,11 @@ class Module:
         self.work = self._function("work", VOID, word3, self._emit_work)
         self.region = self._function("region", VOID, word3, self._emit_region)
         self.try_lock = self._function("jt_try_lock", I1, [I64], self._emit_try_lock, exported=True)
-        self._function("jt_run", I64, word3, self._emit_run, exported=True)
+        self.run = self._function("jt_run", I64, [I64] * 2, self._emit_run, exported=True)
+        self.python = {
+            name: ir.Function(self.module, ir.FunctionType(*PYTHON_TYPES[name]), name) for name in PYTHON_API
+        }
+        self._function("jt_call", I64, word3, self._emit_call, exported=True)
         self._function("jt_worker", VOID, word3, self._emit_worker, exported=True)
 
     def _function(self, name, result, params, emit, exported=False):
@@ -325,12 +352,14 @@ class Module:
                 b.branch(repeat)
             b.leave_if(b.icmp_signed("!=", b.get_shared(pool, PoolWords.STOP), zero), stopped)
             limit = b.get(pool, PoolWords.SPIN)
-            busy = b.icmp_signed("!=", b.get_shared(pool, PoolWords.BUSY, "monotonic"), zero)
-            limit = b.select(busy, b.mul(limit, b.const(BUSY_PATIENCE)), limit)
-            with b.if_then(b.icmp_signed("<", b.value(polls), limit)):
+            with b.if_then(b.icmp_signed("<", b.value(polls), b.mul(limit, b.const(BUSY_PATIENCE)))):
                 self._pause(b)
                 b.bump(polls)
-                b.branch(repeat)
+                # The flag is looked at late: looking takes its cache line from the caller.
+                b.leave_if(b.icmp_signed("<", b.value(polls), limit), repeat)
+                busy = b.get_shared(pool, PoolWords.BUSY, "monotonic")
+                with b.if_then(b.icmp_signed("!=", busy, zero)):
+                    b.branch(repeat)
             b.atomic_rmw("add", b.word(pool, PoolWords.SLEEPERS), b.const(1), "seq_cst")
             still = b.icmp_signed("==", b.get_shared(pool, PoolWords.EPOCH, "seq_cst"), current)
             going = b.icmp_signed("==", b.get_shared(pool, PoolWords.STOP, "seq_cst"), zero)
@@ -376,7 +405,8 @@ class Module:
             with alone:
                 b.call(self.serial, [region])
 
-    def _emit_run(self, b, pool, header, times):
+    def _emit_run(self, b, header, times):
+        pool = b.get(header, HeaderWords.POOL)
         needs_workers = b.append_basic_block("needs_workers")
         workers = b.value(self._workers(b, pool, header, needs_workers))
         self._apply_fixups(b, header)
@@ -398,6 +428,33 @@ class Module:
         b.ret(b.select(failed, b.const(Status.KERNEL_ERROR), b.const(Status.OK)))
         b.position_at_end(needs_workers)
         b.ret(b.const(Status.NEEDS_WORKERS))
+
+    def _emit_call(self, b, _, args, count):
+        """Fill the slots from Python ints, run without the GIL, return the status as an int."""
+        header = b.variable(b.const(0))
+        failed, wrong = b.append_basic_block("failed"), b.append_basic_block("wrong")
+        b.store(self._as_int(b, b.get(args, 0), failed), header)
+        given = b.sub(count, b.const(1))
+        with b.if_then(b.icmp_signed("!=", given, b.const(0))):
+            b.leave_if(b.icmp_signed("!=", given, b.get(b.value(header), HeaderWords.BUFFERS)), wrong)
+            slots = b.get(b.value(header), HeaderWords.SLOTS)
+            with b.count(given) as (i, _):
+                b.put(slots, i, self._as_int(b, b.get(args, b.add(i, b.const(1))), failed))
+        state = b.call(self.python["PyEval_SaveThread"], [])
+        status = b.call(self.run, [b.value(header), b.const(0)])
+        b.call(self.python["PyEval_RestoreThread"], [state])
+        b.ret(b.call(self.python["PyLong_FromLong"], [status]))
+        b.position_at_end(wrong)
+        b.ret(b.call(self.python["PyLong_FromLong"], [b.const(Status.WRONG_COUNT)]))
+        b.position_at_end(failed)
+        b.ret(b.const(0))
+
+    def _as_int(self, b, item, failed):
+        """The value of a Python int; branches to `failed` with the exception set if it is none."""
+        value = b.call(self.python["PyLong_AsLongLong"], [item])
+        with b.if_then(b.icmp_signed("==", value, b.const(-1))):
+            b.leave_if(b.icmp_signed("!=", b.call(self.python["PyErr_Occurred"], []), b.const(0)), failed)
+        return value
 
     def _nanoseconds(self, b):
         """The monotonic clock."""

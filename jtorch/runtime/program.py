@@ -3,18 +3,23 @@
 A `Program` is flattened once into a template of words; a `Frame` is one relocated copy of it, with its own
 argument words, so that several Python threads may run the same program at once.
 """
+from __future__ import annotations
 
 import array
 import ctypes
 import itertools
 import struct
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from . import native
 from .layout import MAX_THREADS, WORD, FixupWords, HeaderWords, RegionWords, RowWords, Status
 from .memory import allocator
 from .threads import pool
+
+Arg = tuple[str, int, int] | int | float
+"""`('buf', buffer index, byte offset)`, an integer, or a float that is stored as float64."""
 
 ARENA = -1
 """Buffer index of the program's arena: `arena_size` bytes that live as long as one run."""
@@ -31,7 +36,7 @@ RESERVED = 3
 class KernelError(RuntimeError):
     """A kernel reported an error; `code` is what it wrote to the error word."""
 
-    def __init__(self, code):
+    def __init__(self, code: int):
         super().__init__(f"a kernel reported error {code}")
         self.code = code
 
@@ -40,14 +45,13 @@ class KernelError(RuntimeError):
 class Launch:
     """One kernel over `total` work items, which are cut into chunks of `grain` items or multiples of it.
 
-    An argument is `('buf', buffer index, byte offset)`, an int or a float (stored as float64). A buffer's
-    slot may also carry eight bytes that are no address, such as a run-time scalar, with the offset 0.
+    A buffer's slot may also carry eight bytes that are no address, such as a run-time scalar, with offset 0.
     `grain` should be worth 10 µs or more; a region whose launches are together worth no more than one
     grain is run by the calling thread alone. `barrier`: wait for all launches before this one.
     """
 
     kernel_address: int
-    args: list
+    args: Sequence[Arg]
     total: int
     grain: int = 1
     barrier: bool = True
@@ -60,31 +64,31 @@ class HostCall:
     `args` are as in `Launch`; a buffer argument arrives as its address.
     """
 
-    fn: object
-    args: list = field(default_factory=list)
+    fn: Callable[..., object]
+    args: Sequence[Arg] = field(default_factory=list)
 
 
 class Frame:
     """A program's words in memory, ready to run: one run at a time."""
 
-    __slots__ = ("memory", "slots", "slots_address", "headers")
+    __slots__ = ("memory", "slots", "headers", "header")
 
-    def __init__(self, template):
+    def __init__(self, template: Template):
         words = template.words
         self.memory = (ctypes.c_int64 * len(words)).from_buffer_copy(words)
         base = ctypes.addressof(self.memory)
         for index in template.relocations:
             self.memory[index] += base
-        self.slots_address = base + template.slots * WORD
-        self.slots = (ctypes.c_int64 * template.slot_count).from_address(self.slots_address)
+        self.slots = (ctypes.c_int64 * template.slot_count).from_address(base + template.slots * WORD)
         self.slots[ERROR] = base + template.error * WORD
         self.headers = [base + header * WORD for header in template.headers]
+        self.header = self.headers[0] if self.headers else 0
 
 
 class Template:
     """The words of a program with addresses relative to their start; `relocations` lists where those are."""
 
-    def __init__(self, segments, n_buffers):
+    def __init__(self, segments: list[list[Launch]], n_buffers: int):
         self.words = array.array("q")
         self.relocations = []
         self.slot_count = n_buffers + RESERVED
@@ -133,6 +137,9 @@ class Template:
             self._point(at + FixupWords.SLOT, slot)
             words[at + FixupWords.OFFSET] = offset
         self._point(header + HeaderWords.ERROR, self.error)
+        self._point(header + HeaderWords.SLOTS, self.slots)
+        words[header + HeaderWords.BUFFERS] = self.slot_count - RESERVED
+        words[header + HeaderWords.POOL] = pool.address
         words[header + HeaderWords.MAX_WORKERS] = MAX_THREADS
 
     def _write_row(self, row, launch, fixups):
@@ -191,7 +198,9 @@ class Program:
     Sizes are in bytes; `scratch_size` is per worker. Launches without work items are dropped.
     """
 
-    def __init__(self, launches, n_buffers, arena_size=0, scratch_size=0):
+    def __init__(
+        self, launches: Sequence[Launch | HostCall], n_buffers: int, arena_size: int = 0, scratch_size: int = 0
+    ):
         for entry in launches:
             check_entry(entry, n_buffers)
         self.launches = [e for e in launches if isinstance(e, HostCall) or e.total > 0]
@@ -202,51 +211,68 @@ class Program:
         self._segments = split_segments(self.launches)
         native_segments = [s for s in self._segments if not isinstance(s, HostCall)]
         self._template = Template(native_segments, n_buffers)
-        self._plain = len(self._segments) == 1 and not (self.host_calls or arena_size or scratch_size)
-        self._pack = struct.Struct(f"{n_buffers}q").pack_into
-        self._pool = pool.address
-        self._native_run = native.load().run
+        self._single = len(self._segments) == 1 and not self.host_calls
+        self._needs_memory = self.arena_size + self.scratch_size > 0
+        self._set_slots = struct.Struct(f"{n_buffers}q").pack_into
+        self._call = native.load().call
         self._idle = [Frame(self._template)]
-        self._separate = None
+        self._separate: Program | None = None
 
-    def run(self, ptrs):
+    def run(self, ptrs: Sequence[int]) -> None:
         """Run on buffers at the addresses `ptrs`, one per buffer index. Raises `KernelError`."""
         try:
             frame = self._idle.pop()
         except IndexError:
             frame = Frame(self._template)
         try:
-            self._pack(frame.slots, 0, *ptrs)
-            if self._plain:
-                status = self._native_run(self._pool, frame.headers[0], 0)
+            if self._single:
+                arena = self._allocate(frame) if self._needs_memory else None  # noqa: F841 (held for the call)
+                status = self._call(frame.header, *ptrs)
                 if status:
-                    self._handle(status, frame, frame.headers[0], 0)
+                    self._handle(status, frame, frame.header)
             else:
-                self._run_segments(frame)
+                self._run_segments(frame, ptrs)
         finally:
             self._idle.append(frame)
 
-    def _run_segments(self, frame):
+    def _run_segments(self, frame, ptrs, times=None):
+        """Run segment by segment; the list `times` gets nanoseconds per region and host call."""
         arena = self._allocate(frame)
+        self._fill_slots(frame, ptrs)
         headers = iter(frame.headers)
         for segment in self._segments:
             if isinstance(segment, HostCall):
+                clocks = [time.perf_counter_ns()]
                 segment.fn(*[resolve(arg, frame.slots) for arg in segment.args])
+                clocks.append(time.perf_counter_ns())
+            elif times is None:
+                self._run_native(frame, next(headers))
             else:
-                self._run_native(frame, next(headers), 0)
+                clocks = (ctypes.c_int64 * (len(segment) + 1))()
+                self._run_native(frame, next(headers), ctypes.addressof(clocks))
+            if times is not None:
+                times.extend(end - start for start, end in itertools.pairwise(clocks))
         del arena
 
-    def _run_native(self, frame, header, times):
-        status = self._native_run(self._pool, header, times)
+    def _fill_slots(self, frame, ptrs):
+        if len(ptrs) != self.n_buffers:
+            raise ValueError(f"the program needs {self.n_buffers} buffers, got {len(ptrs)}")
+        self._set_slots(frame.slots, 0, *ptrs)
+
+    def _run_native(self, frame, header, times=0):
+        status = native.load().run(header, times)
         if status:
             self._handle(status, frame, header, times)
 
-    def _handle(self, status, frame, header, times):
+    def _handle(self, status, frame, header, times=0):
+        """What a run that did not go through comes to."""
         if status == Status.NEEDS_WORKERS:
             pool.start()
             self._run_native(frame, header, times)
-        else:
+        elif status == Status.KERNEL_ERROR:
             raise KernelError(ctypes.c_int64.from_address(frame.slots[ERROR]).value)
+        else:
+            raise ValueError(f"the program needs {self.n_buffers} buffers, got another number")
 
     def _allocate(self, frame):
         """Arena and scratch for one run; returns the buffer that owns them."""
@@ -263,29 +289,13 @@ class Program:
         frame.slots[SCRATCH] = buffer.ptr + self.arena_size
         return buffer
 
-    def profile(self, ptrs):
-        """Run with each launch on its own; returns nanoseconds per launch (host calls included)."""
+    def profile(self, ptrs: Sequence[int]) -> list[int]:
+        """Run with a barrier between all launches; returns nanoseconds per launch and host call, in order."""
         if self._separate is None:
             self._separate = Program(separated(self.launches), self.n_buffers, self.arena_size, self.scratch_size)
-        return self._separate._timed_run(ptrs)
-
-    def _timed_run(self, ptrs):
-        frame = Frame(self._template)
-        self._pack(frame.slots, 0, *ptrs)
-        arena = self._allocate(frame)
-        headers = iter(frame.headers)
-        result = []
-        for segment in self._segments:
-            if isinstance(segment, HostCall):
-                start = time.perf_counter_ns()
-                segment.fn(*[resolve(arg, frame.slots) for arg in segment.args])
-                result.append(time.perf_counter_ns() - start)
-                continue
-            times = (ctypes.c_int64 * (len(segment) + 1))()
-            self._run_native(frame, next(headers), ctypes.addressof(times))
-            result.extend(end - start for start, end in itertools.pairwise(times))
-        del arena
-        return result
+        times: list[int] = []
+        self._separate._run_segments(Frame(self._separate._template), ptrs, times)
+        return times
 
 
 def separated(launches):
