@@ -1,0 +1,52 @@
+"""Hand-written kernels for what is not a loop nest over a formula: matrix products, convolutions, windows, indexing,
+random draws, scans.
+
+    plan = lower(node, inputs, outputs)      # Lowering: kernel calls and temporaries, or None
+
+The kernels are Python functions of this package (see `call.py`); they go through the same compiler as generated ones.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from jtorch.codegen.library import gemm
+from jtorch.codegen.library.call import Epilogue, KernelCall, Lowering, Operand, whole
+from jtorch.ir.graph import Value
+
+LOWERINGS: dict[str, Callable[[Lowering], None]] = {
+    "matmul": gemm.matmul,
+}
+"""Operation -> function that fills in a `Lowering`, or raises NotImplementedError with the reason why it cannot."""
+
+FUSES = frozenset({"matmul"})
+"""Operations whose lowering can take an epilogue."""
+
+
+def covers(node: Value) -> bool:
+    """Is there a library kernel for this operation?"""
+    return node.op.name in LOWERINGS
+
+
+def lower(node: Value, inputs: Sequence[Operand] | None = None, outputs: Sequence[Operand] | None = None,
+          epilogue: Callable[[int, int, int], Epilogue | None] | None = None,
+          in_place: int | None = None) -> Lowering | None:
+    """Kernel calls for `node`. None where there is no kernel for these operands: use the operation's NumPy meaning.
+
+    Operands are contiguous unless they are given; inputs may have any strides, outputs are contiguous. The calls stand
+    in order, each behind a barrier unless it says otherwise.
+    """
+    if node.op.name not in LOWERINGS:
+        return None
+    if inputs is None:
+        inputs = [whole(("in", i), v.dtype, v.shape) for i, v in enumerate(node.inputs)]
+    if outputs is None:
+        outputs = [whole(("out", i), v.dtype, v.shape) for i, v in enumerate(node.siblings)]
+    low = Lowering(node, tuple(inputs), tuple(outputs), epilogue, in_place)
+    try:
+        LOWERINGS[node.op.name](low)
+    except NotImplementedError:
+        return None
+    return low
+
+
+__all__ = ["FUSES", "LOWERINGS", "Epilogue", "KernelCall", "Lowering", "Operand", "covers", "lower", "whole"]

@@ -1,0 +1,131 @@
+"""Strided copies, with or without a conversion: contiguous, transpose, concatenate, pad, flip, slice_update."""
+from __future__ import annotations
+
+from jtorch.codegen.library.call import (Lowering, Operand, grain_of, loader, merge_axes, pointer, raw_name,
+                                         raw_pointer, storer)
+from jtorch.codegen.library.language import DC, VALUE, Pointer, index_div, index_mod
+
+MAX_OUTER = 4
+"""Axes that a copy may have, after merging, besides its rows and columns."""
+
+TILE = 32
+"""Side of the square blocks in which a transposition goes through the cache."""
+
+
+def copy_blocks(src: Pointer, dst: Pointer, n1: int, n2: int, n3: int, s0: int, s1: int, s2: int, s3: int, sr: int,
+                sc: int, d0: int, d1: int, d2: int, d3: int, dr: int, dc: int, rows: int, cols: int, block_rows: int,
+                block_cols: int, begin: int, end: int, worker: int) -> None:
+    """An item is a block of rows and columns of one of the matrices that the outer axes (.., n1, n2, n3) count."""
+    row_blocks = index_div(rows + block_rows - 1, block_rows)
+    col_blocks = index_div(cols + block_cols - 1, block_cols)
+    for item in range(begin, end):
+        c0 = index_mod(item, col_blocks) * block_cols
+        q = index_div(item, col_blocks)
+        r0 = index_mod(q, row_blocks) * block_rows
+        q = index_div(q, row_blocks)
+        i3 = index_mod(q, n3)
+        q = index_div(q, n3)
+        i2 = index_mod(q, n2)
+        q = index_div(q, n2)
+        i1 = index_mod(q, n1)
+        i0 = index_div(q, n1)
+        x = i0 * s0 + i1 * s1 + i2 * s2 + i3 * s3
+        y = i0 * d0 + i1 * d1 + i2 * d2 + i3 * d3
+        c1 = min(c0 + block_cols, cols)
+        for r in range(r0, min(r0 + block_rows, rows)):
+            for c in range(c0, c1):
+                dst[y + r * dr + DC] = VALUE
+
+
+def fill_blocks(value: Pointer, dst: Pointer, n: int, block: int, begin: int, end: int, worker: int) -> None:
+    """Contiguous dst: every element is value[0]."""
+    v = value[0]
+    for item in range(begin, end):
+        for i in range(item * block, min(item * block + block, n)):
+            dst[i] = v
+
+
+def zero_blocks(dst: Pointer, n: int, block: int, begin: int, end: int, worker: int) -> None:
+    """Contiguous dst, seen as words of its element size: every element is 0."""
+    for item in range(begin, end):
+        for i in range(item * block, min(item * block + block, n)):
+            dst[i] = 0
+
+
+def copy(low: Lowering, src: Operand, dst: Operand, barrier: bool = True) -> None:
+    """dst = src, converted when the dtypes differ. Broadcast and reversed axes of src are strides like any other."""
+    assert src.shape == dst.shape, (src, dst)
+    if not dst.numel:
+        return
+    sizes, (ss, ds) = order_axes(*merge_axes(dst.shape, src.strides, dst.strides))
+    if src.dtype is dst.dtype:
+        kinds, value = (raw_pointer(src.dtype), raw_pointer(dst.dtype)), "src[x + r * sr + SC]"
+    else:
+        kinds = pointer(src.dtype), pointer(dst.dtype)
+        value = f"{storer(dst.dtype)}({loader(src.dtype)}(src[x + r * sr + SC]))"
+    if len(sizes) - 2 > MAX_OUTER:
+        raise NotImplementedError(f"a copy over {len(sizes)} axes that do not merge")
+    outer = [1] * (MAX_OUTER - len(sizes) + 2) + sizes[:-2]
+    so, do = ([0] * (MAX_OUTER - len(sizes) + 2) + s[:-2] for s in (ss, ds))
+    rows, cols = sizes[-2:]
+    block_rows, block_cols = blocks(rows, cols, transposed=ss[-1] != 1 and ss[-2] == 1)
+    items = -(-rows // block_rows) * -(-cols // block_cols)
+    for n in outer:
+        items *= n
+    names = ["n1", "n2", "n3", "s0", "s1", "s2", "s3", "sr", "sc", "d0", "d1", "d2", "d3", "dr", "dc", "rows", "cols",
+             "block_rows", "block_cols"]
+    values = [*outer[1:], *so, *ss[-2:], *do, *ds[-2:], rows, cols, block_rows, block_cols]
+    holes = {"VALUE": value, "SC": "c" if ss[-1] == 1 else "c * sc", "DC": "c" if ds[-1] == 1 else "c * dc"}
+    low.call(copy_blocks, [("src", kinds[0], src.arg), ("dst", kinds[1], dst.arg),
+                           *((n, "i", v) for n, v in zip(names, values))],
+             items, grain_of(block_rows * block_cols * dst.dtype.itemsize * 0.08), barrier=barrier, holes=holes)
+
+
+def order_axes(sizes: list[int], strides: list[list[int]]) -> tuple[list[int], list[list[int]]]:
+    """At least two axes; the destination's nearest one last, and before it the source's nearest one."""
+    while len(sizes) < 2:
+        sizes, strides = [1, *sizes], [[0, *s] for s in strides]
+    src, dst = strides
+    order = list(range(len(sizes)))
+    last = min(order, key=lambda a: (abs(dst[a]), -a))
+    order.remove(last)
+    if src[last] not in (0, 1):
+        second = min(order, key=lambda a: (abs(src[a]) or 1 << 62, -a))
+    else:
+        second = min(order, key=lambda a: (abs(dst[a]), -a))
+    order.remove(second)
+    order += [second, last]
+    return [sizes[a] for a in order], [[s[a] for a in order] for s in strides]
+
+
+def blocks(rows: int, cols: int, transposed: bool) -> tuple[int, int]:
+    if transposed:
+        return TILE, TILE
+    block_cols = min(max(cols, 1), 16384)
+    return max(1, min(rows, 16384 // block_cols)), block_cols
+
+
+def zero(low: Lowering, dst: Operand, barrier: bool = True) -> None:
+    """dst = 0, dst contiguous."""
+    block = 16384
+    low.call(zero_blocks, [("dst", raw_pointer(dst.dtype), dst.arg), ("n", "i", dst.numel), ("block", "i", block)],
+             -(-dst.numel // block), grain_of(block * dst.dtype.itemsize * 0.05), barrier=barrier)
+
+
+def contiguous(low: Lowering, x: Operand) -> Operand:
+    """x itself, or a contiguous copy of it in a temporary."""
+    if x.is_contiguous:
+        return x
+    result = low.temp(x.dtype, x.shape)
+    copy(low, x, result)
+    return result
+
+
+def converted(low: Lowering, x: Operand, dtype: object, barrier: bool = True) -> Operand:
+    """A contiguous copy of x with another dtype, in a temporary."""
+    result = low.temp(dtype, x.shape)  # type: ignore[arg-type]
+    copy(low, x, result, barrier)
+    return result
+
+
+__all__ = ["copy", "contiguous", "converted", "raw_name", "zero"]

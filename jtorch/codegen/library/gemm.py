@@ -1,0 +1,299 @@
+"""Matrix products: OpenBLAS on blocks of rows and columns, one thread per call.
+
+How a product is cut into blocks depends on its size alone, so the result does not depend on the number of threads.
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from jtorch import dtypes
+from jtorch.codegen.library.call import (Arg, Lowering, Operand, conversion, grain_of, merge_axes, pointer, storer)
+from jtorch.codegen.library.copy import contiguous, converted, copy
+from jtorch.codegen.library.language import (BOUNDS, COMBINE, EPILOGUE, Pointer, T, addr_of, call_gemm_T, fma,
+                                             index_div, index_mod, reassoc_add)
+
+FLOPS_PER_NS = 100.0
+"""What one core does in float32; only a scale for grains."""
+
+BLOCK_FLOPS = 6e6
+"""A product is not cut into blocks of less work than this."""
+
+MAX_BLOCKS = 16
+"""Blocks that a product is cut into, unless they would still be larger than `LARGE_SIDE` squared."""
+
+LARGE_SIDE = 512
+
+VECTOR_WORK = 4096
+"""Elements of a matrix from which a product with a single vector does not go to BLAS."""
+
+
+def gemm_blocks(gemm: int, a: Pointer, b: Pointer, c: Pointer, inner: int, sa0: int, sa1: int, sb0: int, sb1: int,
+                sc: int, m: int, n: int, k: int, ta: int, lda: int, tb: int, ldb: int, ldc: int, a_row: int, b_col: int,
+                rows: int, cols: int, begin: int, end: int, worker: int) -> None:
+    """c[batch] = op(a[batch]) @ op(b[batch]); an item is a block of rows x cols of one batch."""
+    row_blocks = index_div(m + rows - 1, rows)
+    col_blocks = index_div(n + cols - 1, cols)
+    for item in range(begin, end):
+        c0 = index_mod(item, col_blocks) * cols
+        q = index_div(item, col_blocks)
+        r0 = index_mod(q, row_blocks) * rows
+        batch = index_div(q, row_blocks)
+        i0 = index_div(batch, inner)
+        i1 = index_mod(batch, inner)
+        r1 = min(r0 + rows, m)
+        c1 = min(c0 + cols, n)
+        call_gemm_T(gemm, ta, tb, r1 - r0, c1 - c0, k, T(1.0), addr_of(a, i0 * sa0 + i1 * sa1 + r0 * a_row), lda,
+                    addr_of(b, i0 * sb0 + i1 * sb1 + c0 * b_col), ldb, T(0.0), addr_of(c, batch * sc + r0 * ldc + c0), ldc)
+        EPILOGUE
+
+
+def dot_rows(w: Pointer, x: Pointer, y: Pointer, sw: int, sx: int, ldw: int, n: int, k: int, block: int, begin: int,
+             end: int, worker: int) -> None:
+    """y[batch, i] = sum(w[batch, i, :] * x[batch, :]); an item is a block of i of one batch."""
+    blocks = index_div(n + block - 1, block)
+    for item in range(begin, end):
+        batch = index_div(item, blocks)
+        i0 = index_mod(item, blocks) * block
+        i1 = min(i0 + block, n)
+        for i in range(i0, i1):
+            acc = T(0.0)
+            for j in range(k):
+                acc = reassoc_add(acc, w[batch * sw + i * ldw + j] * x[batch * sx + j])
+            y[batch * n + i] = acc
+        BOUNDS
+        EPILOGUE
+
+
+def axpy_columns(w: Pointer, x: Pointer, y: Pointer, sw: int, sx: int, ldw: int, x_step: int, n: int, k: int, block: int,
+                 begin: int, end: int, worker: int) -> None:
+    """y[batch, i] = sum(w[batch, :, i] * x[batch, :]); an item is a block of i of one batch."""
+    blocks = index_div(n + block - 1, block)
+    for item in range(begin, end):
+        batch = index_div(item, blocks)
+        i0 = index_mod(item, blocks) * block
+        i1 = min(i0 + block, n)
+        for i in range(i0, i1):
+            y[batch * n + i] = T(0.0)
+        whole = k - index_mod(k, 4)
+        for j in range(0, whole, 4):
+            x0 = x[batch * sx + j * x_step]
+            x1 = x[batch * sx + (j + 1) * x_step]
+            x2 = x[batch * sx + (j + 2) * x_step]
+            x3 = x[batch * sx + (j + 3) * x_step]
+            p = batch * sw + j * ldw
+            for i in range(i0, i1):
+                s = fma(w[p + i], x0, y[batch * n + i])
+                s = fma(w[p + ldw + i], x1, s)
+                s = fma(w[p + 2 * ldw + i], x2, s)
+                y[batch * n + i] = fma(w[p + 3 * ldw + i], x3, s)
+        for j in range(whole, k):
+            x0 = x[batch * sx + j * x_step]
+            p = batch * sw + j * ldw
+            for i in range(i0, i1):
+                y[batch * n + i] = fma(w[p + i], x0, y[batch * n + i])
+        BOUNDS
+        EPILOGUE
+
+
+def plain_rows(a: Pointer, b: Pointer, c: Pointer, inner: int, sa0: int, sa1: int, sb0: int, sb1: int, m: int, n: int,
+               k: int, a_row: int, a_col: int, b_row: int, b_col: int, begin: int, end: int, worker: int) -> None:
+    """c[batch] = a[batch] @ b[batch] for numbers that BLAS does not know; an item is a row of one batch."""
+    for item in range(begin, end):
+        row = index_mod(item, m)
+        batch = index_div(item, m)
+        i0 = index_div(batch, inner)
+        i1 = index_mod(batch, inner)
+        x = i0 * sa0 + i1 * sa1 + row * a_row
+        y = i0 * sb0 + i1 * sb1
+        for j in range(n):
+            c[item * n + j] = T(0)
+        for p in range(k):
+            v = a[x + p * a_col]
+            for j in range(n):
+                c[item * n + j] = COMBINE
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Batched matrix operand as BLAS sees it: strides of the two batch axes, transposed or not, leading dimension."""
+
+    arg: Arg
+    outer: int
+    inner: int
+    transposed: bool
+    ld: int
+
+    @property
+    def row(self) -> int:
+        """Elements from one row to the next."""
+        return 1 if self.transposed else self.ld
+
+    @property
+    def col(self) -> int:
+        return self.ld if self.transposed else 1
+
+
+def blas_layout(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[bool, int] | None:
+    """(transposed, leading dimension) of the last two axes, None if BLAS cannot read them.
+
+    >>> blas_layout((3, 5), (5, 1)), blas_layout((3, 5), (1, 3)), blas_layout((3, 5), (10, 2))
+    ((False, 5), (True, 3), None)
+    """
+    (m, k), (row, col) = shape[-2:], strides[-2:]
+    if (col == 1 or k == 1) and (row >= k or m == 1) and row < 1 << 31:
+        return False, row if m > 1 else max(k, 1)
+    if (row == 1 or m == 1) and (col >= m or k == 1) and col < 1 << 31:
+        return True, col if k > 1 else max(m, 1)
+    return None
+
+
+def block_size(m: int, n: int, k: int, batch: int) -> tuple[int, int]:
+    """Rows and columns of the blocks: a fixed function of the problem's size.
+
+    Few enough that packing the operands anew for each of them costs little, many enough to share; cut where that
+    repeats the least packing.
+
+    >>> block_size(64, 256, 784, 1)
+    (64, 64)
+    """
+    flops = 2.0 * m * n * k
+    wanted = min(flops / BLOCK_FLOPS, max(MAX_BLOCKS / batch, m * n / LARGE_SIDE ** 2))
+    if wanted < 1.5:
+        return max(m, 1), max(n, 1)
+    pieces = 1 << round(math.log2(wanted))
+    best, chosen = math.inf, (m, n)
+    for power in range(pieces.bit_length()):
+        p, q = 1 << power, pieces >> power
+        rows, cols = round_up(-(-m // p), 16), round_up(-(-n // q), 32)
+        p, q = -(-m // rows), -(-n // cols)
+        packing = p * k * n + q * m * k + (p * rows - m) * n * k * 0.2 + (q * cols - n) * m * k * 0.2
+        too_few = max(0.0, pieces - p * q) * m * n * k / 50
+        if packing + too_few < best:
+            best, chosen = packing + too_few, (min(rows, m), min(cols, n))
+    return chosen
+
+
+def round_up(n: int, multiple: int) -> int:
+    return -(-n // multiple) * multiple
+
+
+def matmul(low: Lowering) -> None:
+    a, b = low.inputs
+    out = low.outputs[0]
+    d = out.dtype
+    if d.is_complex:
+        raise NotImplementedError("complex matrix products")
+    if d in (dtypes.float16, dtypes.bfloat16):
+        wide = low.temp(dtypes.float32, out.shape)
+        product(low, converted(low, a, dtypes.float32), converted(low, b, dtypes.float32, barrier=False), wide)
+        copy(low, wide, out)
+    elif d.is_floating_point:
+        product(low, a, b, out, fused=True)
+    else:
+        integer_product(low, a, b, out)
+
+
+def product(low: Lowering, a: Operand, b: Operand, out: Operand, fused: bool = False) -> None:
+    """out = a @ b in float32 or float64; out is contiguous. `fused`: out is the result, to be finished by the epilogue."""
+    if not out.numel:
+        return
+    batch, (sa, sb) = merge_axes(out.shape[:-2], a.strides[:-2], b.strides[:-2])
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    if len(batch) > 2:
+        a, b = contiguous(low, a), contiguous(low, b)
+        batch, (sa, sb) = merge_axes(out.shape[:-2], a.strides[:-2], b.strides[:-2])
+    if len(batch) == 1 and sb == [0] and (m == 1 or sa[0] == m * a.strides[-2]):  # one matrix for all: more rows
+        row = sa[0] if m == 1 else a.strides[-2]
+        m, batch, sa, sb = m * batch[0], [], [], []
+        a = Operand(a.place, a.dtype, (m, k), (row, a.strides[-1]), a.offset)
+        b = Operand(b.place, b.dtype, (k, n), b.strides[-2:], b.offset)
+    batch, sa, sb = ([one] * (2 - len(x)) + x for one, x in ((1, batch), (0, sa), (0, sb)))
+    if 1 in (m, n) and vector_product(low, a, b, out, batch, sa, sb, fused):
+        return
+    left, right = readable(low, a, batch, sa), readable(low, b, batch, sb)
+    count = batch[0] * batch[1]
+    epilogue = low.fuse(count, m, n) if fused else None
+    rows, cols = block_size(m, n, k, count)
+    routine = "sgemm" if out.dtype is dtypes.float32 else "dgemm"
+    names = ("inner", "sa0", "sa1", "sb0", "sb1", "sc", "m", "n", "k", "ta", "lda", "tb", "ldb", "ldc", "a_row", "b_col",
+             "rows", "cols")
+    values = (batch[1], left.outer, left.inner, right.outer, right.inner, m * n, m, n, k, int(left.transposed), left.ld,
+              int(right.transposed), right.ld, n, left.row, right.col, rows, cols)
+    p = pointer(out.dtype)
+    low.call(gemm_blocks, [("gemm", "i", ("symbol", routine)), ("a", p, left.arg), ("b", p, right.arg), ("c", p, out.arg),
+                           *((name, "i", value) for name, value in zip(names, values))],
+             count * -(-m // rows) * -(-n // cols), grain_of(2 * rows * cols * k / FLOPS_PER_NS + 150),
+             holes={"call_gemm_T": "call_gemm_f32" if out.dtype is dtypes.float32 else "call_gemm_f64",
+                    "T": conversion(out.dtype)}, epilogue=epilogue)
+
+
+def readable(low: Lowering, x: Operand, batch: list[int], strides: list[int]) -> Matrix:
+    """The operand for BLAS, copied if its layout is none that BLAS reads."""
+    layout = blas_layout(x.shape, x.strides)
+    if layout is None:
+        shape = (*[n if s else 1 for n, s in zip(batch, strides)], *x.shape[-2:])
+        source = Operand(x.place, x.dtype, shape, (*strides, *x.strides[-2:]), x.offset)
+        x = low.temp(x.dtype, shape)
+        copy(low, source, x)
+        strides = [s if old else 0 for s, old in zip(x.strides, strides)]
+        layout = blas_layout(x.shape, x.strides)
+        assert layout is not None
+    return Matrix(x.arg, strides[0], strides[1], *layout)
+
+
+def vector_product(low: Lowering, a: Operand, b: Operand, out: Operand, batch: list[int], sa: list[int],
+                   sb: list[int], fused: bool) -> bool:
+    """A matrix times a vector, which BLAS's matrix product does badly; False if it should do it nevertheless."""
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    count = batch[0] * batch[1]
+    if m == 1:  # the matrix is b.T
+        w, sw, (step, ld), size = b, sb, b.strides[-2:], n
+        x, sx, x_step = a, sa, a.strides[-1]
+    else:
+        w, sw, (ld, step), size = a, sa, a.strides[-2:], m
+        x, sx, x_step = b, sb, b.strides[-2]
+    if size * k < VECTOR_WORK or batch[0] != 1:
+        return False
+    p = pointer(out.dtype)
+    args = [("w", p, w.arg), ("x", p, x.arg), ("y", p, out.arg), ("sw", "i", sw[1]), ("sx", "i", sx[1])]
+    if step == 1 and x_step == 1 and k > 1:
+        function, block, leading = dot_rows, max(1, 32768 // k), [("ldw", "i", ld)]
+    elif ld == 1 and size > 1:
+        function, block, leading = axpy_columns, 256, [("ldw", "i", step), ("x_step", "i", x_step)]
+    else:
+        return False
+    epilogue = low.fuse(count, m, n) if fused else None
+    bounds = "r0, r1, c0, c1 = 0, 1, i0, i1" if m == 1 else "r0, r1, c0, c1 = i0, i1, 0, 1"
+    low.call(function, [*args, *leading, ("n", "i", size), ("k", "i", k), ("block", "i", block)],
+             count * -(-size // block), grain_of(block * k * 0.1),
+             holes={"T": conversion(out.dtype), "BOUNDS": "\n".join(unpacked(bounds)) if epilogue else ""},
+             epilogue=epilogue)
+    return True
+
+
+def unpacked(assignment: str) -> list[str]:
+    """`a, b = 1, 2` as one assignment a line: the kernel language has no tuples."""
+    left, right = assignment.split(" = ")
+    return [f"{name} = {value}" for name, value in zip(left.split(", "), right.split(", "))]
+
+
+def integer_product(low: Lowering, a: Operand, b: Operand, out: Operand) -> None:
+    """Wrapping integers; booleans with and/or."""
+    if not out.numel:
+        return
+    d = out.dtype
+    batch, (sa, sb) = merge_axes(out.shape[:-2], a.strides[:-2], b.strides[:-2])
+    if len(batch) > 2:
+        a, b = contiguous(low, a), contiguous(low, b)
+        batch, (sa, sb) = merge_axes(out.shape[:-2], a.strides[:-2], b.strides[:-2])
+    batch, sa, sb = ([one] * (2 - len(x)) + x for one, x in ((1, batch), (0, sa), (0, sb)))
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    element = "b[y + p * b_row + j]" if b.strides[-1] == 1 else "b[y + p * b_row + j * b_col]"
+    combine = f"c[item * n + j] | (v & {element})" if d is dtypes.bool_ else f"{storer(d)}(c[item * n + j] + v * {element})"
+    names = ("inner", "sa0", "sa1", "sb0", "sb1", "m", "n", "k", "a_row", "a_col", "b_row", "b_col")
+    values = (batch[1], *sa, *sb, m, n, k, *a.strides[-2:], *b.strides[-2:])
+    p = pointer(d)
+    low.call(plain_rows, [("a", p, a.arg), ("b", p, b.arg), ("c", p, out.arg),
+                          *((name, "i", value) for name, value in zip(names, values))],
+             batch[0] * batch[1] * m, grain_of(n * k * 0.3), holes={"COMBINE": combine, "T": conversion(d)})

@@ -1,0 +1,61 @@
+"""The names of the kernel language that library kernels use, with their meaning in plain Python.
+
+They let the kernels of this package be read, linted and, with NumPy arrays as pointers, run as ordinary functions. The
+compiler never imports this module: it has its own definition of each name.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Pointer = Any
+
+f32, f64 = np.float32, np.float64
+i8, i16, i32, i64 = np.int8, np.int16, np.int32, np.int64
+u8, u16, u32, u64 = np.uint8, np.uint16, np.uint32, np.uint64
+b8 = np.bool_
+
+
+def index_div(a: int, b: int) -> int:
+    return a // b
+
+
+def index_mod(a: int, b: int) -> int:
+    return a % b
+
+
+def select(condition: bool, a: Any, b: Any) -> Any:
+    return a if condition else b
+
+
+def fma(a: Any, b: Any, c: Any) -> Any:
+    return a * b + c
+
+
+def reassoc_add(a: Any, b: Any) -> Any:
+    return a + b
+
+
+def reassoc_mul(a: Any, b: Any) -> Any:
+    return a * b
+
+
+def addr_of(pointer: Pointer, index: int) -> int:
+    return pointer.ctypes.data + int(index) * pointer.itemsize
+
+
+def store_error(pointer: Pointer, code: int) -> None:
+    if not pointer[0]:
+        pointer[0] = code
+
+
+def call_gemm(address: Any, ta: int, tb: int, m: int, n: int, k: int, alpha: Any, a: int, lda: int, b: int, ldb: int,
+              beta: Any, c: int, ldc: int) -> None:
+    raise NotImplementedError("only compiled kernels call BLAS")
+
+
+# Holes: a type, an expression or lines that `call.text` fills in. What they stand for here serves plain Python runs.
+T = S = L = f32
+call_gemm_T = call_gemm
+BOUNDS = COMBINE = DC = EPILOGUE = SC = VALUE = 0
