@@ -118,6 +118,18 @@ def test_arena_and_scratch(kernels, threads):
     assert (y == 2 * x + 5).all()
 
 
+@pytest.mark.parametrize("elements", [100, 100_000])
+def test_arena_alone(kernels, elements):
+    x, y = np.arange(float(elements)), np.zeros(elements)
+    launches = [
+        Launch(kernels["axpb"], [buf(0), buf(ARENA), 2.0, 0], elements, 16),
+        Launch(kernels["axpb"], [buf(ARENA), buf(1), 1.0, 5], elements, 16),
+    ]
+    program = Program(launches, 2, arena_size=elements * 8)
+    program.run((address(x), address(y)))
+    assert (y == 2 * x + 5).all()
+
+
 def test_kernel_error_stops_the_program_and_is_forgotten(kernels, threads):
     x, y = np.arange(100.0), np.zeros(100)
     launches = [

@@ -7,6 +7,7 @@ own that prefer huge pages. A `Buffer` returns its block when the last reference
 A buffer may be freed in the middle of anything, by the garbage collector or by another thread. The free
 lists are therefore changed by single list operations only, and what is slower holds a re-entrant lock.
 """
+from __future__ import annotations
 
 import ctypes
 import os
@@ -36,13 +37,16 @@ LARGE_CACHE_SHARE = 0.25
 MEMO_LIMIT = 1 << 16
 """Entries in the table from requested sizes to size classes."""
 
+ARRAY_DATA = object.__basicsize__
+"""Where an array object holds its data pointer: NumPy's ABI has it first. Its attributes take five times as long."""
+
 
 class SizeClass(list):
     """The free blocks (addresses) of one size, in bytes. Beyond `limit` of them the allocator decides."""
 
     __slots__ = ("size", "limit", "blocks", "last_freed", "allocator")
 
-    def __init__(self, size, allocator):
+    def __init__(self, size: int, allocator: Allocator):
         self.size = size
         self.limit = 0 if size >= LARGE else max(1, SMALL_CACHE // size)
         self.blocks = 0  # taken from the operating system, in use or free
@@ -55,11 +59,10 @@ class Buffer:
 
     __slots__ = ("ptr", "nbytes", "_home", "_owner", "__weakref__")
 
-    def __init__(self, ptr, nbytes, home, owner=None):
+    def __init__(self, ptr: int, nbytes: int, home: SizeClass | None):
         self.ptr = ptr
         self.nbytes = nbytes
-        self._home = home
-        self._owner = owner
+        self._home = home  # the size class to return to; None if the memory is another object's
 
     def __del__(self):
         home = self._home
@@ -70,13 +73,15 @@ class Buffer:
                 home.allocator.keep_or_release(home, self.ptr)
 
     @classmethod
-    def from_numpy(cls, array):
+    def from_numpy(cls, array: numpy.ndarray) -> Buffer:
         """A buffer over the memory of a C-contiguous array, which it keeps alive."""
-        if not array.flags.c_contiguous:
+        if not isinstance(array, numpy.ndarray) or not array.flags.c_contiguous:
             raise ValueError("Buffer.from_numpy needs a C-contiguous array")
-        return cls(array.__array_interface__["data"][0], array.nbytes, None, array)
+        buffer = cls(ctypes.c_int64.from_address(id(array) + ARRAY_DATA).value, array.nbytes, None)
+        buffer._owner = array
+        return buffer
 
-    def numpy(self, dtype, shape):
+    def numpy(self, dtype, shape) -> numpy.ndarray:
         """An array over this memory, without a copy. The array keeps the buffer alive."""
         memory = (ctypes.c_char * self.nbytes).from_address(self.ptr)
         memory.buffer = self
@@ -89,15 +94,15 @@ class Buffer:
 class Allocator:
     """Hands out buffers. One for the process: `allocator`."""
 
-    def __init__(self, cache_limit=None):
-        self._memo = {}  # requested bytes -> size class
-        self._classes = {}  # size -> size class
-        self._large = []  # the size classes of mappings
+    def __init__(self, cache_limit: int | None = None):
+        self._memo: dict[int, SizeClass] = {}  # requested bytes -> size class
+        self._classes: dict[int, SizeClass] = {}  # size -> size class
+        self._large: list[SizeClass] = []  # the size classes of mappings
         self._lock = threading.RLock()
         self._cache_limit = cache_limit
         self._reserved = self._peak = self._tick = 0
 
-    def alloc(self, nbytes):
+    def alloc(self, nbytes: int) -> Buffer:
         """A buffer of `nbytes` bytes, not cleared. Raises `OutOfMemoryError`."""
         try:
             home = self._memo[nbytes]
@@ -126,7 +131,7 @@ class Allocator:
                 while home:
                     self._release(home, home.pop())
 
-    def stats(self):
+    def stats(self) -> dict[str, int]:
         """Bytes: allocated (in buffers, rounded up), cached (free), reserved (both) and peak (reserved)."""
         cached = sum(len(home) * home.size for home in list(self._classes.values()))
         reserved = self._reserved
@@ -214,7 +219,7 @@ class Allocator:
             sysmem.free(ptr)
 
 
-def class_size(nbytes):
+def class_size(nbytes: int) -> int:
     """Bytes of the block for a request: 4 classes per octave for small ones, 8 for mappings."""
     if nbytes <= 4 * ALIGNMENT:
         return max(-(-nbytes // ALIGNMENT), 1) * ALIGNMENT
@@ -223,7 +228,7 @@ def class_size(nbytes):
     return -(-nbytes // step) * step
 
 
-def out_of_memory(nbytes, reason):
+def out_of_memory(nbytes: int, reason: str) -> OutOfMemoryError:
     """The error, in PyTorch's words."""
     where = "[enforce fail at jtorch/runtime/memory.py] DefaultCPUAllocator"
     return OutOfMemoryError(f"{where}: not enough memory: you tried to allocate {nbytes} bytes. {reason}")

@@ -27,6 +27,9 @@ ARENA = -1
 SCRATCH = -2
 """Buffer index of the scratch memory: `scratch_size` bytes for each worker, one after the other."""
 
+KEPT_ARENA = 64 << 10
+"""Bytes; an arena up to this size stays with its frame (an allocation costs more than a small program's call)."""
+
 ERROR = -3
 """Buffer index of the error word (int64). A kernel that stores a non-zero code there stops the program."""
 
@@ -71,9 +74,9 @@ class HostCall:
 class Frame:
     """A program's words in memory, ready to run: one run at a time."""
 
-    __slots__ = ("memory", "slots", "headers", "header")
+    __slots__ = ("memory", "slots", "headers", "header", "arena")
 
-    def __init__(self, template: Template):
+    def __init__(self, template: Template, arena_size: int = 0):
         words = template.words
         self.memory = (ctypes.c_int64 * len(words)).from_buffer_copy(words)
         base = ctypes.addressof(self.memory)
@@ -83,6 +86,9 @@ class Frame:
         self.slots[ERROR] = base + template.error * WORD
         self.headers = [base + header * WORD for header in template.headers]
         self.header = self.headers[0] if self.headers else 0
+        self.arena = allocator.alloc(arena_size) if arena_size else None
+        if self.arena:
+            self.slots[ARENA] = self.arena.ptr
 
 
 class Template:
@@ -212,10 +218,12 @@ class Program:
         native_segments = [s for s in self._segments if not isinstance(s, HostCall)]
         self._template = Template(native_segments, n_buffers)
         self._single = len(self._segments) == 1 and not self.host_calls
-        self._needs_memory = self.arena_size + self.scratch_size > 0
+        keep_arena = self.arena_size <= KEPT_ARENA and not self.scratch_size
+        self._kept_arena = self.arena_size if keep_arena else 0
+        self._needs_memory = not keep_arena
         self._set_slots = struct.Struct(f"{n_buffers}q").pack_into
         self._call = native.load().call
-        self._idle = [Frame(self._template)]
+        self._idle = [self._new_frame()]
         self._separate: Program | None = None
 
     def run(self, ptrs: Sequence[int]) -> None:
@@ -223,7 +231,7 @@ class Program:
         try:
             frame = self._idle.pop()
         except IndexError:
-            frame = Frame(self._template)
+            frame = self._new_frame()
         try:
             if self._single:
                 arena = self._allocate(frame) if self._needs_memory else None  # noqa: F841 (held for the call)
@@ -235,9 +243,12 @@ class Program:
         finally:
             self._idle.append(frame)
 
+    def _new_frame(self):
+        return Frame(self._template, self._kept_arena)
+
     def _run_segments(self, frame, ptrs, times=None):
         """Run segment by segment; the list `times` gets nanoseconds per region and host call."""
-        arena = self._allocate(frame)
+        arena = self._allocate(frame) if self._needs_memory else None
         self._fill_slots(frame, ptrs)
         headers = iter(frame.headers)
         for segment in self._segments:
@@ -282,8 +293,6 @@ class Program:
             size += workers * self.scratch_size
             for header in frame.headers:
                 ctypes.c_int64.from_address(header + HeaderWords.MAX_WORKERS * WORD).value = workers
-        if not size:
-            return None
         buffer = allocator.alloc(size)
         frame.slots[ARENA] = buffer.ptr
         frame.slots[SCRATCH] = buffer.ptr + self.arena_size
@@ -294,7 +303,7 @@ class Program:
         if self._separate is None:
             self._separate = Program(separated(self.launches), self.n_buffers, self.arena_size, self.scratch_size)
         times: list[int] = []
-        self._separate._run_segments(Frame(self._separate._template), ptrs, times)
+        self._separate._run_segments(self._separate._new_frame(), ptrs, times)
         return times
 
 
