@@ -1,10 +1,12 @@
 """The closed set of primitives, one block each, and the arithmetic of Values that derivative rules are written in."""
 from jtorch.ir.prims import (  # noqa: F401  importing registers them
     contract,
+    control,
     create,
     elementwise,
     function,
     indexing,
+    library,
     movement,
     random,
     reduce,

@@ -1,0 +1,141 @@
+"""Operations that are algorithms rather than loops over elements: sorting and running reductions."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jtorch import dtypes
+from jtorch.ir.graph import Builder, Type, Value
+from jtorch.ir.primitive import Op
+from jtorch.ir.prims.elementwise import cast_to, eq, exp, is_zero, log, ones_like, where, zeros_like
+from jtorch.ir.prims.indexing import gather, scatter
+from jtorch.ir.prims.movement import flip
+
+
+def _axis_batch(self: Op, b: Builder, n: int, m: tuple, x: Value, axis: int, **attrs: Any) -> Any:
+    return self(x, axis=axis + 1, **attrs)
+
+
+# --- sorting ---------------------------------------------------------------------------------------------------------
+
+def _sort_infer(x: Type, axis: int, descending: bool, stable: bool) -> tuple[Type, Type]:
+    if not 0 <= axis < x.ndim:
+        raise AssertionError(f"sort: {x}, axis {axis}")
+    return x, Type(dtypes.int64, x.shape)
+
+
+def _sort_numpy(x: np.ndarray, axis: int, descending: bool, stable: bool) -> tuple[np.ndarray, np.ndarray]:
+    """NaN counts as the largest. Descending is ascending seen backwards, so that equal elements keep their order."""
+    seen = np.flip(x, axis) if descending else x
+    order = np.argsort(seen, axis=axis, kind="stable")
+    if descending:
+        order = x.shape[axis] - 1 - np.flip(order, axis)
+    return np.take_along_axis(x, order, axis), order
+
+
+sort = Op("sort", "library", _sort_infer, _sort_numpy,
+          lambda g, y, x, axis, descending, stable: (scatter(zeros_like(x), y[1], g[0], axis=axis, mode="set"),),
+          jvp=lambda t, y, x, axis, descending, stable: (gather(t[0], y[1], axis=axis), None),
+          attr_names=("axis", "descending", "stable"), attr_defaults={"descending": False, "stable": True},
+          batch=_axis_batch, domain="distinct")
+"""(values, indices) along `axis`. Always stable here; `stable` says whether a kernel has to be."""
+
+
+# --- running reductions ----------------------------------------------------------------------------------------------
+
+def _same_infer(x: Type, axis: int) -> Type:
+    if not 0 <= axis < x.ndim:
+        raise AssertionError(f"running reduction: {x}, axis {axis}")
+    return x
+
+
+def reverse_cumsum(g: Value, axis: int) -> Value:
+    """out[i] = g[i] + g[i+1] + ..."""
+    return flip(cumsum(flip(g, axes=(axis,)), axis=axis), axes=(axis,))
+
+
+cumsum = Op("cumsum", "scan", _same_infer, lambda x, axis: np.cumsum(x, axis, dtype=x.dtype),
+            lambda g, y, x, axis: (reverse_cumsum(g, axis),), attr_names=("axis",), linear=True, batch=_axis_batch,
+            domain="axis")
+
+
+def _cumprod_vjp(g: Value, y: Value, x: Value, axis: int) -> tuple:
+    """d x_k = sum_{i >= k} g_i prod_{j <= i, j != k} x_j. Up to the first zero that is y_i / x_k; at the first zero,
+    the products with that zero left out; behind it, nothing."""
+    hole = is_zero(x)
+    holes = cumsum(cast_to(hole, dtypes.int64), axis=axis)
+    first = hole & eq(holes, ones_like(holes))
+    filled = where(first, ones_like(x), x)
+    at_first = reverse_cumsum(g * cumprod(filled, axis=axis), axis)
+    before = reverse_cumsum(g * y, axis) / where(hole, ones_like(x), x)
+    return (where(is_zero(holes), before, where(first, at_first, zeros_like(x))),)
+
+
+cumprod = Op("cumprod", "scan", _same_infer, lambda x, axis: np.cumprod(x, axis, dtype=x.dtype), _cumprod_vjp,
+             jvp=lambda t, y, x, axis: _cumprod_jvp(t[0], x, axis),
+             attr_names=("axis",), batch=_axis_batch, domain="axis")
+
+
+def _cumprod_jvp(t: Value, x: Value, axis: int) -> Value:
+    """The tangent of a running product, y_i * sum_{k <= i} t_k / x_k; a lone zero leaves one term of the sum."""
+    hole = is_zero(x)
+    holes = cumsum(cast_to(hole, dtypes.int64), axis=axis)
+    filled = where(hole, ones_like(x), x)
+    others = cumprod(filled, axis=axis)
+    zero = zeros_like(x)
+    none = others * cumsum(where(hole, zero, t / filled), axis=axis)
+    one = others * cumsum(where(hole, t, zero), axis=axis)
+    return where(is_zero(holes), none, where(eq(holes, ones_like(holes)), one, zero))
+
+
+def _extremum_infer(x: Type, axis: int) -> tuple[Type, Type]:
+    return _same_infer(x, axis), Type(dtypes.int64, x.shape)
+
+
+def _running(better: np.ufunc) -> Any:
+    def run(x: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+        """Later equal elements replace earlier ones, and NaN stays."""
+        rows = np.moveaxis(x, axis, 0)
+        values, places = rows.copy(), np.zeros(rows.shape, np.int64)
+        for i in range(1, len(rows)):
+            take = better(rows[i], values[i - 1]) | (rows[i] != rows[i])
+            values[i] = np.where(take, rows[i], values[i - 1])
+            places[i] = np.where(take, i, places[i - 1])
+        return np.moveaxis(values, 0, axis), np.moveaxis(places, 0, axis)
+    return run
+
+
+def _running_extremum(name: str, better: np.ufunc) -> Op:
+    return Op(name, "scan", _extremum_infer, _running(better),
+              lambda g, y, x, axis: (scatter(zeros_like(x), y[1], g[0], axis=axis, mode="add"),),
+              jvp=lambda t, y, x, axis: (gather(t[0], y[1], axis=axis), None),
+              attr_names=("axis",), batch=_axis_batch, domain="distinct")
+
+
+cummax = _running_extremum("cummax", np.greater_equal)
+"""(values, indices) of the largest element so far along `axis`."""
+cummin = _running_extremum("cummin", np.less_equal)
+
+
+def _logcumsumexp_vjp(g: Value, y: Value, x: Value, axis: int) -> tuple:
+    """Where g is positive, exp(x + logsumexp of (log g - y) from here on); negative parts the same way."""
+    def part(v: Value) -> Value:
+        shifted = flip(log_of(v) - y, axes=(axis,))
+        return exp(flip(logcumsumexp(shifted, axis=axis), axes=(axis,)) + x)
+
+    def log_of(v: Value) -> Value:
+        positive = v > 0
+        lowest = zeros_like(v) - float("inf")
+        return where(positive, log(where(positive, v, ones_like(v))), lowest)
+
+    return (part(g) - part(-g),)
+
+
+def _logcumsumexp_numpy(x: np.ndarray, axis: int) -> np.ndarray:
+    return np.logaddexp.accumulate(x, axis) if x.shape[axis] else x.copy()
+
+
+logcumsumexp = Op("logcumsumexp", "scan", _same_infer, _logcumsumexp_numpy, _logcumsumexp_vjp,
+                  jvp=lambda t, y, x, axis: exp(-y) * cumsum(exp(x) * t[0], axis=axis),
+                  attr_names=("axis",), batch=_axis_batch, domain="axis float")
