@@ -1,5 +1,6 @@
 """The runtime: the pool, programs, the allocator, BLAS. Its kernels come from `runtime_kernels`."""
 
+import ctypes
 import gc
 import multiprocessing
 import os
@@ -12,6 +13,7 @@ import pytest
 from runtime_kernels import addresses
 
 from jtorch.errors import OutOfMemoryError
+from jtorch.runtime import blas
 from jtorch.runtime.memory import ALIGNMENT, LARGE, Allocator, Buffer, class_size
 from jtorch.runtime.program import ARENA, ERROR, SCRATCH, HostCall, KernelError, Launch, Program
 from jtorch.runtime.threads import Pool, get_num_threads, pool, set_num_threads
@@ -429,3 +431,60 @@ def test_allocation_from_many_threads():
     assert memory.stats()["allocated"] == 0
     memory.trim()
     assert memory.stats()["reserved"] == 0
+
+
+# ---- BLAS ----
+
+
+def sgemm(a, b, c):
+    """c = a @ b through the address that kernels use."""
+    i, f, p = ctypes.c_int, ctypes.c_float, ctypes.c_void_p
+    function = ctypes.CFUNCTYPE(None, i, i, i, i, i, i, f, p, i, p, i, f, p, i)(blas.load().address["sgemm"])
+    (m, k), n = a.shape, b.shape[1]
+    order, plain = blas.ROW_MAJOR, blas.NO_TRANS
+    function(order, plain, plain, m, n, k, 1.0, address(a), k, address(b), n, 0.0, address(c), n)
+
+
+def test_blas_by_address_from_several_threads():
+    random = np.random.default_rng(0)
+    wrong = []
+
+    def work(size):
+        a, b = random.random((size, 70), np.float32), random.random((70, 33), np.float32)
+        c = np.zeros((size, 33), np.float32)
+        for _ in range(100):
+            c[:] = 0
+            sgemm(a, b, c)
+            if not np.allclose(c, a @ b, rtol=1e-4):
+                wrong.append(size)
+
+    workers = [threading.Thread(target=work, args=(size,)) for size in (1, 64, 200)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+    assert all(blas.load().address.values())
+
+
+def test_blas_core_type(monkeypatch):
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    flags = " ".join(blas.AVX512)
+    for vendor, family, expected in (
+        ("GenuineIntel", "6", "SkylakeX"), ("AuthenticAMD", "26", "SkylakeX"), ("AuthenticAMD", "25", "Zen")
+    ):  # fmt: skip
+        cpu = {"vendor_id": vendor, "cpu family": family, "flags": flags}
+        monkeypatch.setattr(blas, "cpu_info", lambda cpu=cpu: cpu)
+        assert blas.core_type() == expected
+    monkeypatch.setattr(blas, "cpu_info", dict)
+    assert blas.core_type() is None
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Nehalem")
+    assert blas.core_type() == "Nehalem"
+
+
+def test_environment_is_restored(monkeypatch):
+    monkeypatch.setenv("JTORCH_TEST_A", "1")
+    monkeypatch.delenv("JTORCH_TEST_B", raising=False)
+    with blas.environment(JTORCH_TEST_A="2", JTORCH_TEST_B="3", JTORCH_TEST_C=None):
+        assert os.environ["JTORCH_TEST_A"] == "2" and os.environ["JTORCH_TEST_B"] == "3"
+    assert os.environ["JTORCH_TEST_A"] == "1" and "JTORCH_TEST_B" not in os.environ

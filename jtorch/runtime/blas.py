@@ -43,7 +43,7 @@ class Blas:
         return getattr(self._library, PREFIX + name)
 
     def _address(self, name: str) -> int:
-        return ctypes.cast(self._entry(name), ctypes.c_void_p).value
+        return ctypes.cast(self._entry(name), ctypes.c_void_p).value or 0
 
 
 @functools.cache
@@ -93,8 +93,9 @@ def cpu_info() -> dict[str, str]:
 @contextmanager
 def environment(**variables: str | None):
     """Set environment variables (None leaves one alone) and put them back."""
-    changed = {name: os.environ.get(name) for name, value in variables.items() if value is not None}
-    os.environ.update({name: variables[name] for name in changed})
+    settings = {name: value for name, value in variables.items() if value is not None}
+    changed = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from typing import Any
 
 import numpy
 
@@ -58,6 +59,7 @@ class Buffer:
     """A piece of memory: `ptr` (address) and `nbytes`. It lives as long as something refers to it."""
 
     __slots__ = ("ptr", "nbytes", "_home", "_owner", "__weakref__")
+    _owner: numpy.ndarray
 
     def __init__(self, ptr: int, nbytes: int, home: SizeClass | None):
         self.ptr = ptr
@@ -83,7 +85,7 @@ class Buffer:
 
     def numpy(self, dtype, shape) -> numpy.ndarray:
         """An array over this memory, without a copy. The array keeps the buffer alive."""
-        memory = (ctypes.c_char * self.nbytes).from_address(self.ptr)
+        memory: Any = (ctypes.c_char * self.nbytes).from_address(self.ptr)
         memory.buffer = self
         return numpy.ndarray(shape, dtype, memory)
 

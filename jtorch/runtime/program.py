@@ -96,7 +96,7 @@ class Template:
 
     def __init__(self, segments: list[list[Launch]], n_buffers: int):
         self.words = array.array("q")
-        self.relocations = []
+        self.relocations: list[int] = []
         self.slot_count = n_buffers + RESERVED
         self.error = self._reserve(1)
         self.slots = self._reserve(self.slot_count)
@@ -117,7 +117,7 @@ class Template:
     def _write_segment(self, header, segment):
         words = self.words
         rows = self._reserve(RowWords.SIZE * len(segment))
-        fixups = []
+        fixups: list[tuple[int, int, int]] = []
         for i, launch in enumerate(segment):
             self._write_row(rows + i * RowWords.SIZE, launch, fixups)
         regions = split_regions(segment)
@@ -177,7 +177,7 @@ class Template:
 
 def split_regions(launches):
     """Groups of launches that run side by side."""
-    regions = []
+    regions: list[list[Launch]] = []
     for launch in launches:
         if launch.barrier or not regions:
             regions.append([])
@@ -185,16 +185,16 @@ def split_regions(launches):
     return regions
 
 
-def split_segments(entries):
+def split_segments(entries: Sequence[Launch | HostCall]) -> list[list[Launch] | HostCall]:
     """`[[launches...], host call, [launches...], ...]`, without empty segments."""
-    segments = []
+    segments: list[list[Launch] | HostCall] = []
     for entry in entries:
         if isinstance(entry, HostCall):
             segments.append(entry)
-            continue
-        if not segments or isinstance(segments[-1], HostCall):
-            segments.append([])
-        segments[-1].append(entry)
+        elif segments and isinstance(segments[-1], list):
+            segments[-1].append(entry)
+        else:
+            segments.append([entry])
     return segments
 
 
@@ -253,15 +253,15 @@ class Program:
         headers = iter(frame.headers)
         for segment in self._segments:
             if isinstance(segment, HostCall):
-                clocks = [time.perf_counter_ns()]
+                start = time.perf_counter_ns()
                 segment.fn(*[resolve(arg, frame.slots) for arg in segment.args])
-                clocks.append(time.perf_counter_ns())
+                if times is not None:
+                    times.append(time.perf_counter_ns() - start)
             elif times is None:
                 self._run_native(frame, next(headers))
             else:
                 clocks = (ctypes.c_int64 * (len(segment) + 1))()
                 self._run_native(frame, next(headers), ctypes.addressof(clocks))
-            if times is not None:
                 times.extend(end - start for start, end in itertools.pairwise(clocks))
         del arena
 
