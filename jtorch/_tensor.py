@@ -128,6 +128,8 @@ class Tensor:
         """The tensor's elements as a NumPy array over the storage's memory (strided for a view), computed if need be."""
         recorder = current.recorder
         cell = self._storage.cell
+        if recorder.tracing is not None and not recorder.tracing.is_constant(cell):
+            recorder.tracing.refuse_value()
         if cell.buffer is None:
             recorder.materialise(cell)
         base = array_of(cell.buffer, cell.type)
@@ -159,7 +161,11 @@ def from_array(array: np.ndarray, requires_grad: bool = False, cls: type = Tenso
 
 
 def from_buffer(buffer: Any, type: Type, requires_grad: bool = False, cls: type = Tensor) -> Any:
-    t = new_tensor(cls, Storage(Cell(type, None, None, buffer)), type, None)
+    cell = Cell(type, None, None, buffer)
+    tracing = current.recorder.tracing
+    if tracing is not None:
+        tracing.made(cell)
+    t = new_tensor(cls, Storage(cell), type, None)
     t._requires_grad = requires_grad
     return t
 

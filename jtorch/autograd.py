@@ -340,7 +340,7 @@ class _Walk:
         """
         move = _Move(self.recorder, epoch)
         roots = [c.value for c in cells]
-        if self.create_graph or epoch.hooks or epoch.functions:
+        if self.create_graph or epoch.hooks or epoch.functions or roots[0].builder is not self.recorder.builder:
             new_roots = [move.value(v) for v in roots]
             new_wanted = {move.value(v): v for v in wanted}
             hooks = {move.value(v): h for v, h in epoch.hooks.items()}
@@ -527,7 +527,7 @@ def _set_grad(self: Tensor, g: Tensor | None) -> None:
             raise RuntimeError("assigned grad has data of a different size")
     tracing = current.recorder.tracing
     if tracing is not None:
-        tracing.saw_grad(self)
+        tracing.saw_grad(self, read=False)
     self._grad = g
 
 

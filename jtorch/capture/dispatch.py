@@ -18,6 +18,7 @@ from jtorch._tensor import Tensor, wrap
 from jtorch.capture.record import Recorder, current
 from jtorch.ir.graph import Value
 
+ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "<absent>", "__slots__": ()})()
 NUMBERS = (bool, int, float, complex)
 _CONSTANTS = frozenset([(t, x) for t in (int, float) for x in (-1, 0, 1, 2)] + [(float, 0.5), (bool, True), (bool, False)])
 """Numbers that are worth a constant: the compiler simplifies with them. The others do not enter cache keys."""
@@ -26,7 +27,7 @@ _CONSTANTS = frozenset([(t, x) for t in (int, float) for x in (-1, 0, 1, 2)] + [
 class Function:
     """A value function, and which of its parameters are tensors ('v'), numbers or tensors ('o'), static ('s')."""
 
-    __slots__ = ("body", "kinds", "name", "wants_builder")
+    __slots__ = ("body", "kinds", "name", "names", "positional", "wants_builder", "sequences")
 
     def __init__(self, body: Callable[..., Any]) -> None:
         self.body = body
@@ -35,8 +36,16 @@ class Function:
         self.wants_builder = bool(parameters) and parameters[0].name == "builder"
         if self.wants_builder:
             parameters = parameters[1:]
+        self.names = tuple([p.name for p in parameters])
+        self.positional = sum(p.kind is not p.KEYWORD_ONLY for p in parameters)
+        self.sequences = tuple(["Value, ..." in str(p.annotation) for p in parameters])
         self.kinds = tuple(["o" if "Operand" in str(p.annotation) else "v" if "Value" in str(p.annotation) else "s"
                             for p in parameters])
+
+    def apply(self, recorder: Recorder, values: list[Any]) -> Any:
+        n = self.positional
+        first = (recorder.builder,) if self.wants_builder else ()
+        return self.body(*first, *values[:n], **dict(zip(self.names[n:], values[n:])))
 
 
 def evaluate(function: Function, args: tuple[Any, ...]) -> Any:
@@ -64,8 +73,9 @@ def evaluate(function: Function, args: tuple[Any, ...]) -> Any:
     packed = tuple(key)
     found = recorder.calls.get(packed)
     if found is None:
+        check_tensors(function, values)
         try:
-            found = function.body(recorder.builder, *values) if function.wants_builder else function.body(*values)
+            found = function.apply(recorder, values)
         except AssertionError:
             raise
         except Exception as error:
@@ -73,6 +83,20 @@ def evaluate(function: Function, args: tuple[Any, ...]) -> Any:
             raise
         recorder.calls[packed] = found
     return found
+
+
+def check_tensors(function: Function, values: list[Any]) -> None:
+    """TypeError where a parameter that takes tensors was given something else."""
+    for i, (kind, a) in enumerate(zip(function.kinds, values)):
+        if kind != "v" or a is None or type(a) is Value:
+            continue
+        wanted = "tuple of Tensors" if function.sequences[i] else "Tensor"
+        if not function.sequences[i] or type(a) is not tuple:
+            raise TypeError(f"{function.name}(): argument '{function.names[i]}' (position {i + 1}) must be {wanted}, not "
+                            f"{type(a).__name__}")
+        for j, item in enumerate(a):
+            if item is not None and type(item) is not Value:
+                raise TypeError(f"expected Tensor as element {j} in argument {i}, but got {type(item).__name__}")
 
 
 def static(recorder: Recorder, a: Any) -> Any:
@@ -108,10 +132,25 @@ def operator(body: Callable[..., Any]) -> Callable[..., Any]:
     function = Function(body)
     parameters = list(inspect.signature(body).parameters.values())[1 if function.wants_builder else 0:]
     names = [p.name for p in parameters]
-    declared = ", ".join(_declaration(p, i, parameters) for i, p in enumerate(parameters))
-    text = f"def {function.name}({declared}):\n    return wrap_result(evaluate(function, ({' '.join(n + ',' for n in names)})))\n"
+    declared = [_declaration(p, i, parameters) for i, p in enumerate(parameters)]
+    renamed = []
+    for numpy_name, name in (("axis", "dim"), ("keepdims", "keepdim")):  # NumPy's names are taken too
+        if name not in names or numpy_name in names:
+            continue
+        if "*, " not in " ".join(declared) and "*" not in declared:
+            declared.append("*")
+        declared.append(f"{numpy_name}=_absent")
+        place = names.index(name)
+        if declared[place] == name and all("=" in d for d in declared[place + 1:] if d != "*"):
+            declared[place] = f"{name}=_absent"
+        renamed.append(f"    if {numpy_name} is not _absent: {name} = {numpy_name}\n")
+        if declared[place] == f"{name}=_absent":
+            renamed.append(f"    elif {name} is _absent: raise TypeError('{function.name}() missing 1 required positional "
+                           f"arguments: \"{name}\"')\n")
+    text = (f"def {function.name}({', '.join(declared)}):\n{''.join(renamed)}"
+            f"    return wrap_result(evaluate(function, ({' '.join(n + ',' for n in names)})))\n")
     scope: dict[str, Any] = {"wrap_result": wrap_result, "evaluate": evaluate, "function": function,
-                             "_d": [p.default for p in parameters]}
+                             "_d": [p.default for p in parameters], "_absent": ABSENT}
     exec(compile(text, f"<operator {function.name}>", "exec"), scope)
     public = scope[function.name]
     functools.update_wrapper(public, body)

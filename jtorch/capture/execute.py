@@ -15,6 +15,7 @@ from jtorch.errors import CompileError
 from jtorch.ir.graph import Graph, Value, topological
 from jtorch.ir.interpret import interpret
 from jtorch.runtime.memory import Buffer, allocator
+from jtorch.storage import SharedBuffer
 
 # References to a donor cell that are not somebody else's: `Epoch.leaves`, the key in `Epoch.leaf_values`,
 # `Cell.previous` of its successor, the list of donors, a local variable, and getrefcount's argument.
@@ -90,7 +91,8 @@ class Execution:
         for i, v in enumerate(values):
             source = strip_markers(v)
             if source.op.kind == "leaf" and source.attrs[0] >= 0:
-                results[i] = self.epoch.leaves[source.attrs[0]].buffer
+                buffer = self.epoch.leaves[source.attrs[0]].buffer
+                results[i] = buffer.copy() if type(buffer) is SharedBuffer else buffer
             else:
                 todo.setdefault(source, []).append(i)
         if not todo:

@@ -1,0 +1,430 @@
+"""`jit.trace`: a whole call as one program.
+
+The first call with a new signature runs the user's Python once over a recorder of its own. What it read that existed
+before (parameters, buffers, optimizer state, the random generator) becomes *captured state*; what it wrote becomes
+outputs that land in the same memory. Later calls with that signature check guards and run the program.
+
+A call that leaves new tensors behind (an optimizer making its state) is run eagerly instead: the next call sees the
+state in being and is captured.
+"""
+from __future__ import annotations
+
+import functools
+import gc
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jtorch import compiler
+from jtorch._tensor import Tensor, from_buffer, wrap
+from jtorch.capture.cell import Cell
+from jtorch.capture.execute import scalar_buffer, strip_markers
+from jtorch.capture.inline import callable_graph, record_call
+from jtorch.capture.record import Recorder, current
+from jtorch.capture.signature import Leaf, flatten, signature_of, unflatten
+from jtorch.errors import TraceError
+from jtorch.ir.graph import Graph, Value, topological, user_location
+from jtorch.runtime.memory import allocator
+from jtorch.storage import Storage
+from jtorch.views import store
+
+_ATTEMPTS = 3  # calls that may leave new tensors behind before tracing is given up for the function
+
+
+class Trace:
+    """What a traced call touches while it is being recorded. The recorder and the library report to it."""
+
+    def __init__(self) -> None:
+        self.captured: dict[int, Storage] = {}  # id(cell) -> storage
+        self.constants: dict[int, Cell] = {}  # cells made during the trace from data: constants of the program
+        self.before: dict[Storage, Cell] = {}  # first contents of storages that were written
+        self.grads: dict[int, tuple[Tensor, Tensor | None, bool]] = {}  # id -> tensor, its .grad before, was it read
+        self.scalars: dict[int, Callable[[], Any]] = {}  # scalar leaf number -> getter
+        self.modes: dict[int, tuple[Any, bool]] = {}  # modules and their training flags
+        self.initializing = False
+        self.entering: Storage | None = None
+        self.recorder: Recorder
+
+    def capture(self, cell: Cell) -> None:
+        if id(cell) not in self.constants and self.entering is not None:
+            self.captured[id(cell)] = self.entering
+
+    def made(self, cell: Cell) -> None:
+        """Data that the traced function itself brought into being."""
+        self.constants[id(cell)] = cell
+
+    def is_constant(self, cell: Cell) -> bool:
+        return id(cell) in self.constants
+
+    def wrote(self, storage: Storage) -> None:
+        if storage not in self.before:
+            self.before[storage] = storage.cell
+
+    def saw_grad(self, t: Tensor, read: bool = True) -> None:
+        if id(t) not in self.grads:
+            self.grads[id(t)] = (t, t._grad, read)
+
+    def saw_module(self, module: Any) -> None:
+        self.modes[id(module)] = (module, module.training)
+
+    def note_initialization(self) -> None:
+        """State came into being: this call cannot stand for the next ones."""
+        self.initializing = True
+
+    def capture_scalar(self, getter: Callable[[], Any]) -> Value:
+        """A Python number that is read again, with `getter`, at every call."""
+        v = self.recorder.scalar(getter())
+        self.scalars[v.attrs[0]] = getter
+        return v
+
+    def refuse_value(self) -> None:
+        location = user_location()
+        where = f"{location[0]}:{location[1]}: " if location else ""
+        raise TraceError(
+            f"{where}a traced function needs the value of a tensor here (bool(), item(), numpy(), print, or a Python "
+            "branch on it). The trace would hold this one value for ever. Use torch.where, move this line out of the traced "
+            "function, or write the control flow with jit.script.")
+
+
+class Variant:
+    """One captured program: how to check that it applies, and how to run it."""
+
+    def __init__(self, owner: Traced, trace: Trace, recorder: Recorder, leaves: Sequence[Leaf],
+                 stand_ins: Sequence[Tensor], result: Any) -> None:
+        self.owner = owner
+        epoch = recorder.epoch
+        inputs = {id(leaf.cell): i for i, leaf in enumerate(leaves)}
+        flat_result, self.structure = flatten(result)
+        self.results: list[tuple[str, Any]] = []
+        values: list[Value] = []
+        places: dict[Value, int] = {}
+
+        def place(v: Value) -> int:
+            source = strip_markers(v)
+            if source not in places:
+                places[source] = len(values)
+                values.append(source)
+            return places[source]
+
+        # written storages first: their outputs are in place
+        self.written: list[tuple[Storage, int]] = []
+        for storage, cell in trace.before.items():
+            if storage.cell.epoch is epoch and cell is not storage.cell:
+                self.written.append((storage, place(recorder.cell_value(storage.cell))))
+        self.grads: list[tuple[Tensor, Tensor | None, int]] = []
+        for t, _, _ in trace.grads.values():
+            g = t._grad
+            fresh = g is not None and g._storage.cell.epoch is epoch and g._storage not in trace.before
+            self.grads.append((t, g, place(recorder.value(g)) if fresh else -1))  # type: ignore[arg-type]
+        self.guarded_grads = [(t, g is None) for t, g, read in trace.grads.values() if read]
+        argument_of = {id(t): i for i, t in enumerate(stand_ins)}
+        self.differentiable = False
+        for item in flat_result:
+            if not isinstance(item, Tensor):
+                self.results.append(("static", item))
+            elif id(item) in argument_of:
+                self.results.append(("argument", argument_of[id(item)]))
+            elif item._storage.cell.epoch is not epoch and item._storage.cell.buffer is not None:
+                self.results.append(("same", item))
+            else:
+                v = recorder.value(item)
+                self.differentiable |= v.requires_grad
+                self.results.append(("new", (place(v), v.requires_grad)))
+        self.trace_values = values
+        params = sorted((v for v in topological(values) if v.op.kind == "leaf"), key=lambda v: v.attrs[0])
+        self.graph = Graph(params, values, owner.name)
+        # where each parameter comes from: an argument, captured state, a constant, or a scalar
+        self.sources: list[tuple[str, Any]] = []
+        self.constants: list[Any] = []
+        for p in params:
+            number = p.attrs[0]
+            if number < 0:
+                getter = trace.scalars.get(number)
+                if getter is None:
+                    self.sources.append(("constant", scalar_buffer(epoch.scalars[-number - 1])))
+                else:
+                    self.sources.append(("scalar", getter))
+                continue
+            cell = epoch.leaves[number]
+            if id(cell) in inputs:
+                self.sources.append(("argument", inputs[id(cell)]))
+            elif id(cell) in trace.captured:
+                self.sources.append(("state", trace.captured[id(cell)]))
+            else:
+                self.sources.append(("constant", cell.buffer))
+        self.modes = list(trace.modes.values())
+        self.callable = callable_graph(values, epoch, trace, leaves) if self.differentiable else None
+        self.executable: Any = None
+        self._prepare_in_place(trace, inputs)
+
+    def _prepare_in_place(self, trace: Trace, inputs: dict[int, int]) -> None:
+        place_of_state = {id(s): i for i, (kind, s) in enumerate(self.sources) if kind == "state"}
+        self.in_place: dict[int, int] = {}
+        taken: set[int] = set()
+        for storage, out in self.written:
+            param = place_of_state.get(id(storage))
+            if param is not None and out not in self.in_place and param not in taken:
+                self.in_place[out] = param
+                taken.add(param)
+
+    # --- guards ------------------------------------------------------------------------------------------------------
+
+    def stale(self) -> str | None:
+        """Why this program does not stand for a call now, or None if it does."""
+        for module, training in self.modes:
+            if module.training is not training:
+                return f"{type(module).__name__}.training changed to {module.training}"
+        for t, was_none in self.guarded_grads:
+            if (t._grad is None) is not was_none:
+                return f"a .grad that the function reads is {'None' if t._grad is None else 'there'} now"
+        for p, (kind, source) in zip(self.graph.params, self.sources):
+            if kind == "state" and source.cell.type != p.type:
+                return f"captured state changed from {p.type} to {source.cell.type}"
+        return None
+
+    # --- running -----------------------------------------------------------------------------------------------------
+
+    def run(self, leaves: Sequence[Leaf]) -> Any:
+        if self.differentiable and current.recorder.grad_enabled:
+            return self.run_recorded(leaves)
+        executable = self.executable
+        if executable is None:
+            executable = self.executable = compiler.compile_graph(self.graph, self.in_place)
+            self._layout()
+        buffers = []
+        for kind, source in self.sources:
+            if kind == "state":
+                cell = source.cell
+                buffers.append(cell.buffer)
+            elif kind == "argument":
+                buffers.append(leaves[source])
+            elif kind == "constant":
+                buffers.append(source)
+            else:
+                buffers.append(scalar_buffer(source()))
+        for param in self.in_place.values():
+            self._own(self.sources[param][1], buffers, param)
+        outputs = [buffers[param] if param >= 0 else allocator.alloc(size) for param, size in self.layout]
+        executable.run([b.ptr for b in buffers] + [b.ptr for b in outputs])
+        self._effects(outputs)
+        return self._result(leaves, outputs)
+
+    def _layout(self) -> None:
+        self.layout = [(self.in_place.get(i, -1), v.type.nbytes) for i, v in enumerate(self.trace_values)]
+        self.types = [v.type for v in self.trace_values]
+        self.moved = [(s, out) for s, out in self.written if self.in_place.get(out, -1) < 0
+                      or self.sources[self.in_place[out]][1] is not s]
+        self.settled = [(s, out) for s, out in self.written if (s, out) not in self.moved]
+
+    @staticmethod
+    def _own(storage: Storage, buffers: list[Any], param: int) -> None:
+        """Make sure that nobody else sees the memory that is about to be written."""
+        cell = storage.cell
+        if sys.getrefcount(cell) > 3 or sys.getrefcount(cell.buffer) > 3:
+            if storage.exports is not None and storage.exported():
+                return  # the outside is meant to see it
+            copy = allocator.alloc(cell.buffer.nbytes)
+            copy.copy_from(cell.buffer)
+            storage.cell = Cell(cell.type, None, None, copy)
+            buffers[param] = copy
+
+    def _effects(self, outputs: list[Any]) -> None:
+        for storage, _ in self.settled:
+            storage.version += 1
+        for storage, out in self.moved:
+            buffer = outputs[out]
+            if storage.exports is not None and storage.exported():
+                storage.cell.buffer.copy_from(buffer)
+            else:
+                storage.cell = Cell(storage.cell.type, None, None, buffer)
+            storage.version += 1
+        for t, g, out in self.grads:
+            if out >= 0:
+                storage = g._storage  # type: ignore[union-attr]
+                storage.cell = Cell(self.types[out], None, None, outputs[out])
+                storage.version += 1
+            t._grad = g
+
+    def _result(self, leaves: Sequence[Leaf], outputs: list[Any]) -> Any:
+        flat = []
+        for kind, item in self.results:
+            if kind == "new":
+                flat.append(from_buffer(outputs[item[0]], self.types[item[0]]))
+            elif kind == "argument":
+                flat.append(leaves[item].tensor)
+            else:
+                flat.append(item)
+        return unflatten(self.structure, flat)
+
+    def run_recorded(self, leaves: Sequence[Leaf]) -> Any:
+        """The call as one node of the enclosing eager graph, so that a backward can go through it."""
+        recorder = current.recorder
+        values = record_call(recorder, self.callable, leaves)
+        flat = []
+        for kind, item in self.results:
+            if kind == "new":
+                place, requires_grad = item
+                v = values[place]
+                flat.append(wrap(recorder, v if requires_grad else recorder.detached(v)))
+            elif kind == "argument":
+                flat.append(leaves[item].tensor)
+            else:
+                flat.append(item)
+        for storage, out in self.written:
+            store(recorder, storage, recorder.detached(values[out]))
+        for t, g, out in self.grads:
+            t._grad = g if out < 0 else wrap(recorder, recorder.detached(values[out]))
+        return unflatten(self.structure, flat)
+
+
+class Traced:
+    """A callable that runs as compiled programs, one per signature of its calls."""
+
+    def __init__(self, function: Callable[..., Any], name: str | None = None) -> None:
+        self.function = function
+        self.name = name or getattr(function, "__name__", type(function).__name__)
+        self.variants: dict[Any, list[Variant]] = {}
+        self.events: list[str] = []
+        self.failures = 0
+        self.latest: Variant | None = None
+        if hasattr(function, "__name__"):
+            functools.update_wrapper(self, function)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        bound = instance.__dict__.get(("traced", id(self)))
+        if bound is None:
+            bound = Traced(self.function.__get__(instance, owner), self.name)
+            instance.__dict__["traced", id(self)] = bound
+        return bound
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        recorder = current.recorder
+        if recorder.tracing is not None or self.failures >= _ATTEMPTS:  # inside another trace: part of it
+            return self.function(*args, **kwargs)
+        if recorder.epoch.pending or recorder.epoch.leaves:
+            recorder.flush()
+        flat, structure = flatten((args, kwargs) if kwargs else args)
+        leaves = [Leaf(t) for t in flat if isinstance(t, Tensor)]
+        signature = signature_of(flat, structure, recorder)
+        reason = None
+        for variant in self.variants.get(signature, ()):
+            reason = variant.stale()
+            if reason is None:
+                self.latest = variant
+                return variant.run(leaves)
+        if reason is None:
+            reason = "first call" if not self.variants else "a new signature: " + describe(flat)
+        self.events.append(reason)
+        return self._capture(signature, flat, structure, leaves, bool(kwargs))
+
+    def _capture(self, signature: Any, flat: list[Any], structure: Any, leaves: list[Leaf], keywords: bool) -> Any:
+        outer = current.recorder
+        trace = Trace()
+        recorder = Recorder()
+        recorder.tracing = trace
+        recorder.grad_enabled, recorder.inference = outer.grad_enabled, outer.inference
+        recorder.builder.default_float = outer.builder.default_float
+        trace.recorder = recorder
+        stand_ins = [leaf.stand_in() for leaf in leaves]
+        tensors = iter(stand_ins)
+        arguments = unflatten(structure, [next(tensors) if isinstance(x, Tensor) else x for x in flat])
+        args, kwargs = arguments if keywords else (arguments, {})
+        current.recorder = recorder
+        try:
+            result = self.function(*args, **kwargs)
+            del args, kwargs, arguments
+            escaped = self._escaped(trace, recorder, result)
+            if trace.initializing or escaped:
+                return self._finish_eagerly(trace, recorder, result, escaped)
+            variant = Variant(self, trace, recorder, leaves, stand_ins, result)
+        except BaseException:
+            self._roll_back(trace)
+            raise
+        finally:
+            current.recorder = outer
+        result = None
+        self._roll_back(trace)
+        self.variants.setdefault(signature, []).append(variant)
+        self.latest = variant
+        return variant.run(leaves)
+
+    @staticmethod
+    def _roll_back(trace: Trace) -> None:
+        """Undo what the recording did to storages and gradients: the program will do it for real."""
+        for storage, cell in trace.before.items():
+            storage.cell = cell
+            storage.version += 1
+        for t, g, _ in trace.grads.values():
+            t._grad = g
+
+    def _escaped(self, trace: Trace, recorder: Recorder, result: Any) -> list[Storage]:
+        """Storages that the call made and that live on elsewhere than in its result, gradients and written state."""
+        known = {id(s) for s in trace.before}
+        flat, _ = flatten(result)
+        known |= {id(t._storage) for t in flat if isinstance(t, Tensor)}
+        known |= {id(t._grad._storage) for t, _, _ in trace.grads.values() if t._grad is not None}
+        epoch = recorder.epoch
+        found = []
+        for cell in epoch.pending:
+            if sys.getrefcount(cell) > 3:
+                for holder in gc.get_referrers(cell):
+                    if type(holder) is Storage and id(holder) not in known and holder.cell is cell:
+                        found.append(holder)
+        if found:  # only those that something outlives the call with
+            gc.collect()
+            found = [s for s in found if sys.getrefcount(s) > 3]
+        return found
+
+    def _finish_eagerly(self, trace: Trace, recorder: Recorder, result: Any, escaped: list[Storage]) -> Any:
+        reason = "state came into being during the call" if trace.initializing else (
+            f"{len(escaped)} tensors made by the call live on outside its results")
+        self.events.append(f"ran eagerly: {reason}")
+        self.failures += not trace.initializing
+        recorder.tracing = None
+        recorder.flush()
+        return result
+
+    # --- looking at it -----------------------------------------------------------------------------------------------
+
+    @property
+    def graph(self) -> Graph:
+        return self._variant().graph
+
+    @property
+    def code(self) -> str:
+        return str(self.graph)
+
+    @property
+    def kernels(self) -> Any:
+        return self._executable().kernels
+
+    def _variant(self) -> Variant:
+        if self.latest is None:
+            raise RuntimeError(f"{self.name} has not been called yet, so there is nothing traced to look at")
+        return self.latest
+
+    def _executable(self) -> Any:
+        variant = self._variant()
+        if variant.executable is None:
+            variant.executable = compiler.compile_graph(variant.graph, variant.in_place)
+            variant._layout()
+        return variant.executable
+
+    def explain(self) -> str:
+        """Why each trace was made, and what the present program consists of."""
+        lines = [f"{self.name}: {sum(map(len, self.variants.values()))} programs"]
+        lines += [f"  {i + 1}. {event}" for i, event in enumerate(self.events)]
+        if self.latest is not None:
+            lines.append(self._executable().explain())
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<traced {self.name}>"
+
+
+def describe(flat: list[Any]) -> str:
+    return ", ".join(repr(x._type) if isinstance(x, Tensor) else repr(x) for x in flat)
+
+
