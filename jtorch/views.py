@@ -13,7 +13,15 @@ from jtorch.ir.primitive import Op
 from jtorch.ir.prims.create import detach, variable
 from jtorch.ir.prims.elementwise import cast_to
 from jtorch.ir.prims.movement import (
-    as_strided, as_strided_scatter, expand, expand_to, inverse_permutation, permute, reshape, reshape_to, slice_,
+    as_strided,
+    as_strided_scatter,
+    expand,
+    expand_to,
+    inverse_permutation,
+    permute,
+    reshape,
+    reshape_to,
+    slice_,
     slice_update,
 )
 

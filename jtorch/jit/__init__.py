@@ -42,11 +42,11 @@ class TracedModule:
 def trace(func: Any = None, example_inputs: Any = None, **options: Any) -> Any:
     """Compile what `func` does: `@jit.trace`, `@jit.trace(...)`, or `jit.trace(function_or_module, example_inputs)`.
 
-    Programs are made per signature of the call (structure, dtypes and shapes of tensors, values of other arguments, grad
-    mode); kernels hold no sizes, so another size makes no new kernel. Everything the function reads and writes is
+    Programs are made per signature of the call (structure, dtypes and shapes of tensors, values of other arguments,
+    grad mode); kernels hold no sizes, so another size makes no new kernel. Everything the function reads and writes is
     captured: parameters, buffers, `.grad`, optimizer state, the random generator. With `example_inputs` (a tensor or a
-    tuple) the function is called once at once. PyTorch's options (`check_trace`, `strict`, ...) are accepted; a jtorch trace
-    needs none of them.
+    tuple) the function is called once at once. PyTorch's options (`check_trace`, `strict`, ...) are accepted; a jtorch
+    trace needs none of them.
 
     Raises TraceError where the function needs a tensor's value (`if x.sum() > 0:`), with the line.
     """

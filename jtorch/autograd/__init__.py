@@ -1,0 +1,24 @@
+"""Automatic differentiation as PyTorch's users know it.
+
+There is no tape. Values are a pure graph, so the gradient of a loss is a function of the loss's Value: it is
+generated once (`ir.passes.autodiff`), remembered under that Value, and found again by the next iteration.
+"""
+from jtorch._tensor import Tensor as Variable
+from jtorch.autograd.backward import backward, grad
+from jtorch.autograd.function import Function, FunctionCtx, once_differentiable
+from jtorch.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
+from jtorch.autograd.hooks import GradFn, RemovableHandle
+from jtorch.autograd.modes import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+
+__all__ = [
+    "Function", "FunctionCtx", "GradFn", "GradcheckError", "RemovableHandle", "Variable", "backward", "enable_grad",
+    "grad", "gradcheck", "gradgradcheck", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled", "no_grad",
+    "once_differentiable", "set_grad_enabled",
+]

@@ -1,0 +1,154 @@
+"""What autograd adds to a tensor: `backward`, `grad`, `grad_fn`, hooks."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jtorch._tensor import Tensor
+from jtorch.autograd.backward import backward
+from jtorch.capture.cell import Epoch
+from jtorch.capture.record import SPENT, current
+from jtorch.ir.graph import Value
+from jtorch.ir.prims.create import variable
+
+
+class RemovableHandle:
+    """What `register_hook` returns; `remove()` takes the hook away."""
+
+    def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
+        self.id = max(hooks, default=-1) + 1
+        self.hooks = hooks
+        hooks[self.id] = hook
+
+    def remove(self) -> None:
+        self.hooks.pop(self.id, None)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.remove()
+
+
+class _ValueHooks(dict):
+    """Hooks of a value that is no leaf: kept in its epoch."""
+
+    def __init__(self, hooks: list[Any]) -> None:
+        super().__init__()
+        self.list = hooks
+
+    def __setitem__(self, key: int, hook: Any) -> None:
+        super().__setitem__(key, hook)
+        self.list.append(hook)
+
+    def pop(self, key: int, default: Any = None) -> Any:
+        hook = super().pop(key, default)
+        if hook in self.list:
+            self.list.remove(hook)
+        return hook
+
+
+def _register_hook(self: Tensor, hook: Callable[[Tensor], Any]) -> RemovableHandle:
+    """Call `hook(grad)` whenever the gradient of this tensor is computed; it may return a replacement."""
+    if not self.requires_grad:
+        raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+    if self._requires_grad:
+        return RemovableHandle(self.__dict__.setdefault("_backward_hooks", {}), hook)
+    return RemovableHandle(_ValueHooks(_hooks_of(self)), hook)
+
+
+def _hooks_of(t: Tensor) -> list[Any]:
+    recorder = current.recorder
+    v = recorder.value(t)
+    cell = t._storage.cell
+    if v.op is variable and cell.epoch is not SPENT and isinstance(cell.epoch, Epoch):
+        return cell.epoch.hooks.setdefault(cell.value, [])  # type: ignore[arg-type]
+    return recorder.epoch.hooks.setdefault(v, [])
+
+
+def _register_post_accumulate_grad_hook(self: Tensor, hook: Callable[[Tensor], None]) -> RemovableHandle:
+    if not self.requires_grad:
+        raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+    if not self._requires_grad:
+        raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
+    return RemovableHandle(self.__dict__.setdefault("_post_accumulate_hooks", {}), hook)
+
+
+def _retain_grad(self: Tensor) -> None:
+    """Keep the gradient of a tensor that is no leaf in its `.grad`."""
+    if not self.requires_grad:
+        raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
+    if self._requires_grad or self.__dict__.get("_retains_grad"):
+        return
+    self.__dict__["_retains_grad"] = True
+
+    def keep(g: Tensor) -> None:
+        self._grad = g
+    _hooks_of(self).append(keep)
+
+
+def _tensor_backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None,
+                     create_graph: bool = False, inputs: Any = None) -> None:
+    """`Tensor.backward`."""
+    backward(self, None if gradient is None else (gradient,), retain_graph, create_graph, inputs)
+
+
+def _get_grad(self: Tensor) -> Tensor | None:
+    tracing = current.recorder.tracing
+    if tracing is not None:
+        tracing.saw_grad(self)
+    return self._grad
+
+
+def _set_grad(self: Tensor, g: Tensor | None) -> None:
+    if g is not None:
+        if not isinstance(g, Tensor):
+            raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type {type(g).__name__}")
+        if g.dtype is not self.dtype:
+            raise RuntimeError(f"assigned grad has data of a different type: expected {self.dtype}, got {g.dtype}")
+        if g.shape != self.shape:
+            raise RuntimeError("assigned grad has data of a different size")
+    tracing = current.recorder.tracing
+    if tracing is not None:
+        tracing.saw_grad(self, read=False)
+    self._grad = g
+
+
+def _del_grad(self: Tensor) -> None:
+    _set_grad(self, None)
+
+
+class GradFn:
+    """What `Tensor.grad_fn` shows: the operation that made the tensor."""
+
+    def __init__(self, value: Value) -> None:
+        self._value = value
+
+    def name(self) -> str:
+        word = "".join(part.capitalize() for part in self._value.op.name.split("_"))
+        return f"{word}Backward0"
+
+    @property
+    def next_functions(self) -> tuple[tuple[GradFn, int], ...]:
+        return tuple((GradFn(i), i.index) for i in self._value.inputs if i.requires_grad)
+
+    def __repr__(self) -> str:
+        return f"<{self.name()} object at {id(self._value):#x}>"
+
+
+def _grad_fn(self: Tensor) -> GradFn | None:
+    if self._requires_grad or not self.requires_grad:
+        return None
+    v = current.recorder.value(self)
+    if v.op is variable and self._storage.cell.value is not None:
+        v = self._storage.cell.value
+    return GradFn(v)
+
+
+Tensor.grad = property(_get_grad, _set_grad, _del_grad)  # type: ignore[attr-defined]
+Tensor.grad_fn = property(_grad_fn)  # type: ignore[attr-defined]
+Tensor.backward = _tensor_backward  # type: ignore[attr-defined]
+Tensor.register_hook = _register_hook  # type: ignore[attr-defined]
+Tensor.register_post_accumulate_grad_hook = _register_post_accumulate_grad_hook  # type: ignore[attr-defined]
+Tensor.retain_grad = _retain_grad  # type: ignore[attr-defined]
+Tensor.retains_grad = property(lambda self: self.__dict__.get("_retains_grad", False))  # type: ignore[attr-defined]

@@ -1,0 +1,161 @@
+"""One backward through the recorded graph, and through the histories of flushed tensors."""
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jtorch._tensor import Tensor, wrap
+from jtorch.autograd.modes import set_grad_enabled
+from jtorch.capture.cell import Cell, Epoch
+from jtorch.capture.record import SPENT, Recorder
+from jtorch.ir.graph import Value
+from jtorch.ir.passes.autodiff import gradients
+from jtorch.ir.prims import function as custom
+from jtorch.ir.prims.create import leaf, make_leaf, variable
+
+_SEED = 1 << 40  # leaf numbers of cotangents in a graph of an earlier epoch
+
+_TWICE = ("Trying to backward through the graph a second time (or directly access saved tensors after they have already "
+          "been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). "
+          "Specify retain_graph=True if you need to backward through the graph a second time or if you need to access "
+          "saved tensors after calling backward.")
+
+
+class Walk:
+    """One backward: through the present epoch's graph, then through the histories that its leaves have."""
+
+    def __init__(self, recorder: Recorder, keep: bool, create_graph: bool) -> None:
+        self.recorder, self.keep, self.create_graph = recorder, keep, create_graph
+        self.leaves: dict[Tensor, Value] = {}
+        self.found: dict[tuple[Epoch, Value], Value] = {}
+        self.past_wanted: dict[Epoch, dict[Value, None]] = {}
+        self.histories: dict[Epoch, dict[Cell, Value]] = {}
+
+    def run(self, roots: Sequence[Value], cotangents: Sequence[Value], wanted: dict[Value, None]) -> None:
+        epoch = self.recorder.epoch
+        self.sort(epoch, self.through(epoch, roots, cotangents, tuple(wanted)), wanted)
+        while self.histories:
+            latest = max(self.histories, key=lambda e: e.serial)
+            cells = self.histories.pop(latest)
+            past = self.past_wanted.get(latest, {})
+            self.sort(latest, self.through_past(latest, cells, tuple(past)), past)
+
+    def sort(self, epoch: Epoch, found: dict[Value, Value], wanted: dict[Value, None]) -> None:
+        """Gradients of an epoch's variables go to leaf tensors or, for cells, further into the past."""
+        for v, g in found.items():
+            if v in wanted:
+                self.found[epoch, v] = g
+            if v.op is not variable:
+                continue
+            owner = epoch.variables[v.attrs[0]]
+            if isinstance(owner, Tensor):
+                present = self.leaves.get(owner)
+                self.leaves[owner] = g if present is None else present + g
+            else:
+                if owner.epoch is SPENT:
+                    raise RuntimeError(_TWICE)
+                cells = self.histories.setdefault(owner.epoch, {})
+                present = cells.get(owner)
+                cells[owner] = g if present is None else present + g
+
+    def through(self, epoch: Epoch, roots: Sequence[Value], cotangents: Sequence[Value], wanted: tuple[Value, ...],
+                hooks: dict[Value, Any] | None = None) -> dict[Value, Value]:
+        recorder = self.recorder
+        hooks = epoch.hooks if hooks is None else hooks
+        remember = not hooks and not epoch.functions
+        key = (tuple(roots), tuple(cotangents), wanted)
+        cached = recorder.backwards.get(key) if remember else None
+        if cached is None:
+            visited: list[Value] = []
+            run_hooks = {v: functools.partial(self.run_hooks, list(h)) for v, h in hooks.items()}
+            found = gradients(roots, cotangents, wanted, run_hooks, visited)
+            cached = (found, frozenset(visited), frozenset(v for v in visited if not v.op.linear))
+            if remember:
+                recorder.backwards[key] = cached
+        found, visited_nodes, with_residuals = cached
+        if epoch.spent and not epoch.spent.isdisjoint(with_residuals):
+            raise RuntimeError(_TWICE)
+        if not self.keep:
+            epoch.spent.update(visited_nodes)
+        return found
+
+    def run_hooks(self, hooks: list[Callable[[Tensor], Any]], g: Value) -> Value:
+        """Hooks see the complete gradient as a tensor and may replace it."""
+        recorder = self.recorder
+        with set_grad_enabled(self.create_graph):
+            for hook in hooks:
+                result = hook(wrap(recorder, g if self.create_graph else recorder.detached(g)))
+                if result is not None:
+                    g = recorder.value(result)
+        return g
+
+    def through_past(self, epoch: Epoch, cells: dict[Cell, Value], wanted: tuple[Value, ...]) -> dict[Value, Value]:
+        """The backward of an epoch that was flushed, as values of the present one.
+
+        Usually: differentiate there, then re-express the result here, with what the flush saved as leaves. Where the
+        graph itself is needed (higher derivatives, hooks, custom functions), it is first rebuilt here.
+        """
+        move = Move(self.recorder, epoch)
+        roots = [c.value for c in cells]
+        if self.create_graph or epoch.hooks or epoch.functions or roots[0].builder is not self.recorder.builder:
+            new_roots = [move.value(v) for v in roots]
+            new_wanted = {move.value(v): v for v in wanted}
+            hooks = {move.value(v): h for v, h in epoch.hooks.items()}
+            result: dict[Value, Value] = {}
+            found = self.through(self.recorder.epoch, new_roots, list(cells.values()), tuple(new_wanted), hooks)
+            back = {n: o for o, n in move.variables.items()}
+            for v, g in found.items():
+                for old in {back.get(v), new_wanted.get(v)} - {None}:
+                    result[old] = g  # type: ignore[index]
+            return result
+        seeds = [make_leaf(self.recorder.builder, _SEED + i, c.type) for i, c in enumerate(cells)]
+        move.env.update(zip(seeds, cells.values()))
+        move.cut = True
+        return {v: move.value(g) for v, g in self.through(epoch, roots, seeds, wanted).items()}  # type: ignore[arg-type]
+
+
+class Move:
+    """Values of an earlier epoch re-expressed in the present one: same graph, leaves bound to the same data."""
+
+    def __init__(self, recorder: Recorder, epoch: Epoch) -> None:
+        self.recorder, self.epoch = recorder, epoch
+        self.env: dict[Value, Value] = {}
+        self.variables: dict[Value, Value] = {}
+        self.cut = False  # take what the flush saved as data
+
+    def value(self, v: Value) -> Value:
+        env = self.env
+        stack = [v]
+        while stack:
+            node = stack[-1]
+            if node in env:
+                stack.pop()
+                continue
+            missing = [] if self.cut and node in self.epoch.saved else [i for i in node.inputs if i not in env]
+            if missing:
+                stack += missing
+                continue
+            stack.pop()
+            self.rebuild(node)
+        return env[v]
+
+    def rebuild(self, node: Value) -> None:
+        recorder, epoch, env = self.recorder, self.epoch, self.env
+        if self.cut and node in epoch.saved:
+            env[node] = recorder.leaf(epoch.saved[node])
+        elif node.op is leaf:
+            number = node.attrs[0]
+            env[node] = (recorder.leaf(epoch.leaves[number]) if number >= 0
+                         else recorder.scalar(epoch.scalars[-number - 1]))
+        elif node.op is variable:
+            inner = env[node.inputs[0]]
+            env[node] = self.variables[node] = recorder.variable(epoch.variables[node.attrs[0]], inner)
+        else:
+            attrs = node.attrs
+            if node.op is custom.custom_function:
+                recorder.epoch.functions.append(epoch.functions[attrs[1]])
+                attrs = (attrs[0], len(recorder.epoch.functions) - 1)
+            result = recorder.builder.intern(node.op, tuple([env[i] for i in node.inputs]), attrs, node.loc)
+            for old, new in zip(node.siblings, result if isinstance(result, tuple) else (result,)):
+                env[old] = new
