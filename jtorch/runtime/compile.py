@@ -63,21 +63,24 @@ def assembly(source: str, params: tuple[str, ...], *, cpu: str | None = None, fe
     return machine.emit_assembly(module)
 
 
-def llvm_text(source: str, params: tuple[str, ...]) -> str:
+def llvm_text(source: str, params: tuple[str, ...], features: str | None = None) -> str:
     """The kernel's LLVM IR as it comes from Numba's lowering, before optimisation."""
     from jtorch.runtime import frontend  # imports Numba
 
     name = entry_name(source, params)
+    features = host()[1] if features is None else features
     try:
-        return str(frontend.to_llvm(source, params, name))
+        return str(frontend.to_llvm(source, params, name, features))
     except Exception as error:
         raise CompileError(f"{type(error).__name__}: {error}\nin the kernel\n{source}", source) from error
 
 
 def optimise(source, params, cpu, features):
     """The optimised LLVM module, and the target machine to emit it with."""
-    text = llvm_text(source, params)
-    machine = target_machine(*(host() if cpu is None else (cpu, features or "")))
+    if cpu is None:
+        cpu, features = host()
+    text = llvm_text(source, params, features)
+    machine = target_machine(cpu, features or "")
     module = llvm.parse_assembly(text)
     module.triple = machine.triple
     module.data_layout = str(machine.target_data)

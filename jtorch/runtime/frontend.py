@@ -153,8 +153,12 @@ class KernelTarget(BaseContext):
 class _Library:
     """Where Numba's lowering takes its module from and puts it."""
 
+    def __init__(self, features: str):
+        self.features = features
+
     def create_ir_module(self, name):
         self.module = llvm.Module(name)
+        self.module.has_scalef = "+avx512f" in self.features  # for vecmath
         return self.module
 
     def add_ir_module(self, module):
@@ -179,7 +183,7 @@ def to_function(source: str, name: str):
     return namespace["kernel"]
 
 
-def to_llvm(source: str, params: tuple[str, ...], name: str) -> llvm.Module:
+def to_llvm(source: str, params: tuple[str, ...], name: str, features: str) -> llvm.Module:
     """Type and lower a kernel; the module's function `name` has the uniform ABI."""
     function = to_function(source, name)
     argtypes = tuple(PARAMETER_TYPES[p] for p in params) + (types.int64,) * 3
@@ -189,7 +193,7 @@ def to_llvm(source: str, params: tuple[str, ...], name: str) -> llvm.Module:
         descriptor = PythonFunctionDescriptor.from_specialized_function(
             function_ir, typed.typemap, typed.return_type, typed.calltypes,
             mangler=lambda *args, **kws: "kernel", inline=False, noalias=True, abi_tags=())
-        library = _Library()
+        library = _Library(features)
         Lower(_target, library, descriptor, function_ir).lower()
     add_entry(library.module, library.module.get_global("kernel"), name)
     return library.module

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from llvmlite import ir
 from numba.core import types
+from numba.core.datamodel import models, register_default
 from numba.core.errors import TypingError
 from numba.core.typing import signature
 
@@ -59,6 +60,8 @@ class Intrinsic(types.Callable):
     def emit(self, builder: ir.IRBuilder, sig, args):
         return self.emitter(builder, sig, *args)
 
+
+register_default(Intrinsic)(models.OpaqueModel)  # a function's name may be held in a variable across blocks
 
 NAMES: dict[str, Intrinsic] = {}
 OPERATORS: dict[object, Intrinsic] = {}

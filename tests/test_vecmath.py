@@ -1,0 +1,152 @@
+"""The vector math library against mpmath: errors in ulp over the whole range, and the special values."""
+import re
+
+import mpmath
+import numpy as np
+import pytest
+from kernel_calls import elementwise, kinds
+
+from jtorch.codegen import vecmath
+from jtorch.runtime import kernels
+
+SAMPLES = 400
+REFERENCE = {
+    "exp": mpmath.exp, "exp2": lambda x: mpmath.power(2, x), "expm1": mpmath.expm1, "log": mpmath.log,
+    "log2": lambda x: mpmath.log(x, 2), "log10": mpmath.log10, "log1p": mpmath.log1p, "tanh": mpmath.tanh,
+    "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)), "erf": mpmath.erf, "erfc": mpmath.erfc, "sin": mpmath.sin,
+    "cos": mpmath.cos, "tan": mpmath.tan, "pow": mpmath.power, "erfinv": mpmath.erfinv, "digamma": mpmath.digamma,
+}
+SATURATES = {"exp", "exp2", "expm1", "sigmoid", "tanh", "erf", "erfc"}  # nothing happens beyond 2000 either way
+FINITE = {"exp": 104, "exp2": 150, "expm1": 89, "tanh": 20, "sigmoid": 104, "erf": 6, "erfc": 10.5}
+LIMITS = {"pow": 4, "digamma": 8}
+FLOATS = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def ulps(got, exact, dtype, least=0) -> np.ndarray:
+    """Errors in units of the last place of the exact value (or of `least`, if that is more)."""
+    info = np.finfo(dtype)
+    lowest = info.minexp - info.nmant
+    errors = []
+    for g, e in zip(got.astype(float), exact, strict=True):
+        if abs(e) > float(info.max) * (1 + 2.0**-info.nmant):
+            errors.append(0 if np.isinf(g) and (g > 0) == (e > 0) else np.inf)
+        elif np.isfinite(g):
+            place = max(mpmath.frexp(max(abs(e), least))[1] - info.nmant - 1, lowest)
+            errors.append(float(abs(mpmath.mpf(g) - e) / mpmath.mpf(2)**place))
+        else:
+            errors.append(0 if abs(e) > float(info.max) * (1 - 2.0**-info.nmant) else np.inf)
+    return np.array(errors)
+
+
+def arguments(name, dtype, rng) -> np.ndarray:
+    """Log-uniform over all floats, uniform where the function moves, and around 1."""
+    info = np.finfo(dtype)
+    exponent = rng.uniform(info.minexp - info.nmant, info.maxexp - 0.01, SAMPLES)
+    reach = FINITE.get(name, 100) * (1 if dtype == np.float32 or name in ("erf", "tanh") else
+                                     2.7 if name == "erfc" else 7.1)
+    sign = rng.choice([-1, 1], SAMPLES)
+    x = np.concatenate([sign * np.exp2(exponent), rng.uniform(-reach, reach, SAMPLES), sign * rng.uniform(0.5, 2, SAMPLES)])
+    if name in ("log", "log2", "log10"):
+        x = np.abs(x)
+    if name == "log1p":
+        x = np.concatenate([x[x > -1], rng.uniform(-1, 1, SAMPLES)])
+    if name == "erfinv":
+        x = np.concatenate([np.copysign(np.exp2(-np.abs(exponent)), sign), rng.uniform(-1, 1, SAMPLES)])
+        x = x[np.abs(x.astype(dtype)) < 1]
+    if name == "digamma":
+        x = np.abs(x)
+    return x.astype(dtype)
+
+
+@FLOATS
+@pytest.mark.parametrize("name", [n for n, arity in vecmath.ARITY.items() if arity == 1])
+def test_accuracy(name, dtype, record_property):
+    x = arguments(name, dtype, np.random.default_rng(1))
+    got = elementwise(f"{name}(x)", dtype, x)
+    with mpmath.workprec(1200 if name in ("sin", "cos", "tan") else 180):
+        exact = [REFERENCE[name](mpmath.mpf(float(np.clip(v, -2000, 2000) if name in SATURATES else v))) for v in x]
+        errors = ulps(got, exact, dtype, least=name == "digamma")
+    worst = errors.argmax()
+    record_property("max_ulp", errors[worst])
+    print(f"{name} {dtype.__name__}: {errors[worst]:.2f} ulp at {x[worst]!r}")
+    assert errors[worst] <= LIMITS.get(name, 2), f"{name}({x[worst]!r}) = {got[worst]!r}"
+
+
+@FLOATS
+def test_pow_accuracy(dtype):
+    rng = np.random.default_rng(2)
+    info = np.finfo(dtype)
+    x = np.concatenate([np.exp2(rng.uniform(info.minexp - info.nmant, info.maxexp - 0.01, SAMPLES)),
+                        rng.uniform(0.5, 2, SAMPLES)]).astype(dtype)
+    x[x == 1] = 2
+    y = (rng.uniform(-1.05, 1.05, x.size) * info.maxexp / np.log2(x.astype(float))).astype(dtype)
+    got = elementwise("pow(x, y)", dtype, x, y)
+    with mpmath.workprec(200):
+        errors = ulps(got, [mpmath.power(float(a), float(b)) for a, b in zip(x, y, strict=True)], dtype)
+    print(f"pow {dtype.__name__}: {errors.max():.2f} ulp")
+    assert errors.max() <= LIMITS["pow"], (x[errors.argmax()], y[errors.argmax()])
+
+
+@FLOATS
+def test_huge_and_critical_angles(dtype):
+    """Neighbours of multiples of pi/2, where nearly all digits cancel; the worst double of all (Kahan, Muller)."""
+    x = np.array([6381956970095103.0 * 2.0**797, 1e22, 2.0**100, np.pi, 5.319372648326541416707296656673541083813475031793e255]
+                 + [k * np.pi / 2 for k in (1, 2, 3, 1000, 2**20 + 1, 2**50 + 1)])
+    x = x[x < float(np.finfo(dtype).max)].astype(dtype)
+    for name in ("sin", "cos", "tan"):
+        got = elementwise(f"{name}(x)", dtype, x)
+        with mpmath.workprec(1200):
+            assert ulps(got, [REFERENCE[name](mpmath.mpf(float(v))) for v in x], dtype).max() <= 2
+
+
+@FLOATS
+def test_special_values(dtype):
+    info = np.finfo(dtype)
+    inf, nan, tiny = np.inf, np.nan, info.smallest_subnormal
+    table = {
+        "exp": [(0, 1), (-0.0, 1), (inf, inf), (-inf, 0), (info.max, inf), (tiny, 1)],
+        "exp2": [(0, 1), (inf, inf), (-inf, 0), (10, 1024), (-1, 0.5)],
+        "expm1": [(0, 0), (-0.0, -0.0), (inf, inf), (-inf, -1), (tiny, tiny), (-100, -1)],
+        "log": [(0, -inf), (-0.0, -inf), (1, 0), (inf, inf), (-1, nan), (-inf, nan)],
+        "log2": [(0, -inf), (1, 0), (inf, inf), (-1, nan), (8, 3), (0.25, -2)],
+        "log10": [(0, -inf), (1, 0), (inf, inf), (-1, nan), (1000, 3)],
+        "log1p": [(0, 0), (-0.0, -0.0), (-1, -inf), (inf, inf), (-2, nan), (tiny, tiny)],
+        "tanh": [(0, 0), (-0.0, -0.0), (inf, 1), (-inf, -1), (1000, 1), (tiny, tiny), (-tiny, -tiny)],
+        "sigmoid": [(0, 0.5), (inf, 1), (-inf, 0), (info.max, 1)],
+        "erf": [(0, 0), (-0.0, -0.0), (inf, 1), (-inf, -1), (1000, 1)],
+        "erfc": [(0, 1), (-0.0, 1), (inf, 0), (-inf, 2), (1000, 0), (-1000, 2)],
+        "sin": [(0, 0), (-0.0, -0.0), (inf, nan), (-inf, nan), (tiny, tiny)],
+        "cos": [(0, 1), (-0.0, 1), (inf, nan), (tiny, 1)],
+        "tan": [(0, 0), (-0.0, -0.0), (inf, nan), (tiny, tiny)],
+        "erfinv": [(0, 0), (-0.0, -0.0), (1, inf), (-1, -inf), (1.5, nan), (-2, nan)],
+        "digamma": [(0, -inf), (-1, nan), (inf, inf)],
+    }
+    for name, pairs in table.items():
+        x, expected = np.array([*pairs, (nan, nan)], dtype).T.copy()
+        got = elementwise(f"{name}(x)", dtype, x)
+        np.testing.assert_array_equal(got, expected, name)
+        known = ~np.isnan(expected)
+        np.testing.assert_array_equal(np.signbit(got[known]), np.signbit(expected[known]), name)
+
+
+@FLOATS
+def test_pow_special_values(dtype):
+    values = [0.0, -0.0, 1, -1, 2, -2, 0.5, -0.5, 3, -3, np.inf, -np.inf, np.nan, 1e30, -1e30, 1e-40]
+    a, b = (m.ravel().copy() for m in np.meshgrid(*[np.array(values, dtype)] * 2))
+    with np.errstate(all="ignore"):
+        expected = np.power(a, b)
+        got = elementwise("pow(x, y)", dtype, a, b)
+        np.testing.assert_allclose(got, expected, rtol=4 * np.finfo(dtype).eps)
+    np.testing.assert_array_equal(np.signbit(got[~np.isnan(got)]), np.signbit(expected[~np.isnan(got)]))
+
+
+@FLOATS
+@pytest.mark.parametrize("name", list(vecmath.ARITY))
+def test_loops_with_it_are_vectorised(name, dtype):
+    arity = vecmath.ARITY[name]
+    names = ", ".join("xyz"[:arity])
+    source = (f"def kernel({names}, out, begin, end, worker):\n    for i in range(begin, end):\n"
+              f"        out[i] = {name}({', '.join(n + '[i]' for n in names.split(', '))})\n")
+    assembly = kernels.asm(kernels.load(source, kinds([np.empty(0, dtype)] * (arity + 1))))
+    assert re.search(r"vfmadd\w+p[sd].*[yz]mm", assembly)
+    assert not re.search(r"callq?\t(?!kernel)", assembly)
