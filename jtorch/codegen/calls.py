@@ -1,0 +1,79 @@
+"""Nodes that are no loop nests: library kernels, and NumPy for what has no kernel."""
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jtorch.codegen import library
+from jtorch.codegen.body import Temporary
+from jtorch.codegen.partition import Group
+from jtorch.codegen.place import Placed
+from jtorch.codegen.plan import Entry
+from jtorch.codegen.views import View
+from jtorch.dtypes import int8
+from jtorch.ir.graph import Value
+from jtorch.ir.interpret import run_op
+
+
+def library_entries(placed: Placed, group: Group) -> list[Entry] | None:
+    """Entries of the library kernels for a node; None where there is none."""
+    node = group.library
+    assert node is not None
+    if not library.covers(node):
+        return None
+    inputs, outputs = [], []
+    for i, v in enumerate(node.inputs):
+        view = placed.view(v)
+        inputs.append(library.Operand(("in", i), v.dtype, view.shape, view.strides, view.offset))
+    for i, v in enumerate(node.siblings):
+        outputs.append(library.whole(("out", i), v.dtype, v.shape))
+    lowering = library.lower(node, inputs, outputs)
+    if lowering is None:
+        return None
+    temporaries = [Temporary(int8, n) for n in lowering.temps]
+    roots = {"in": [placed.root(v) for v in node.inputs], "out": list(node.siblings), "temp": temporaries}
+    entries = []
+    for call in lowering.calls:
+        places = [roots[a[0]][a[1]] for a in call.args if isinstance(a, tuple) and a[0] in roots]
+        reads = [v for v in places if not isinstance(v, Temporary) and v not in node.siblings]
+        writes = [v for v in places if isinstance(v, Temporary) or v in node.siblings]
+        args = [(roots[a[0]][a[1]], a[2]) if isinstance(a, tuple) and a[0] in roots else a for a in call.args]
+        entries.append(Entry(reads, writes, group, call=call, call_args=args, scratch=call.scratch,
+                             order=call.barrier))
+    return entries
+
+
+def host_entry(placed: Placed, group: Group) -> Entry:
+    """The node run by NumPy, on the memory of its operands."""
+    node = group.library
+    assert node is not None
+    views = [placed.view(v) for v in node.inputs]
+    reads = [view.root for view in views]
+    return Entry(reads, list(node.siblings), group, host=host_function(node, views))
+
+
+def host_function(node: Value, views: list[View]) -> Callable:
+    """fn(*addresses of the inputs' roots, *addresses of the results)."""
+    layouts = [(v.root.type.nbytes, v.root.dtype.numpy, v.shape,
+                tuple([s * v.root.dtype.itemsize for s in v.strides]), v.offset * v.root.dtype.itemsize) for v in views]
+    results = [(v.type.nbytes, v.dtype.numpy, v.shape) for v in node.siblings]
+    types = [v.type for v in node.siblings]
+    op, attrs, count = node.op, node.kwargs, len(views)
+
+    def run(*addresses: int) -> None:
+        arrays = [np.ndarray(shape, d, memory(address, size), offset, strides)
+                  for address, (size, d, shape, strides, offset) in zip(addresses, layouts)]
+        with np.errstate(all="ignore"):
+            found = run_op(op, arrays, attrs, types)
+        for address, (size, d, shape), array in zip(addresses[count:], results, found):
+            np.ndarray(shape, d, memory(address, size))[...] = array
+
+    run.__name__ = f"numpy_{op.name}"
+    return run
+
+
+def memory(address: int, size: int) -> Any:
+    return (ctypes.c_char * max(size, 1)).from_address(address)

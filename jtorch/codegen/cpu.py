@@ -1,0 +1,541 @@
+"""Loop nest -> kernel text for Numba, and the order of the kernel's arguments.
+
+The text uses raw pointers and the names of `runtime/intrinsics.py`. Every statement stands in the outermost loop in which
+it can: broadcast loads in the row, scalars before the loops. Each schedule is one function.
+
+Names: p pointers, n extents, s strides, k constants, q per-worker scratch; v values, o offsets, r, c and i loop counters.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from jtorch.codegen import scalar
+from jtorch.codegen.loops import DENSE, Access, Apply, Constant, Fold, Iota, Literal, Load, Nest
+from jtorch.dtypes import by_name
+from jtorch.ir.primitive import op as operation
+
+POINTERS = {"float16": "p:uint16", "bfloat16": "p:uint16"}
+LOADS = {"float16": "f16_to_f32({})", "bfloat16": "bf16_to_f32({})"}
+STORES = {"float16": "f32_to_f16({})", "bfloat16": "f32_to_bf16({})"}
+KEEP_COST = 8  # a value of this cost that a later phase needs again is kept, not recomputed
+
+
+@dataclass
+class Kernel:
+    """Text and parameters of a kernel. `scratch` are element types of per-worker arrays, each as long as a row (or block)."""
+
+    source: str
+    params: tuple[str, ...]
+    scratch: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()  # what each parameter is: 'buffer', 'extent', 'stride', 'constant', ...
+
+
+@dataclass
+class Level:
+    """One loop (or the top of the kernel): its statements, and what is already computed there."""
+
+    loops: frozenset[int]  # loops whose counters exist here
+    lines: list[str] = field(default_factory=list)
+    have: set = field(default_factory=set)
+
+
+class Writer:
+    """Shared by the schedules: names, accesses, and placing statements in levels."""
+
+    def __init__(self, nest: Nest) -> None:
+        self.nest = nest
+        self.loops = nest.parallel + nest.reduce
+        self.vector = self.loops - 1 if nest.schedule == "row" else nest.parallel - 1  # -1: no loop at all
+        self.counter = [f"r{i}" for i in range(nest.parallel)] + [f"c{i}" for i in range(nest.reduce)]
+        if self.vector >= 0:
+            self.counter[self.vector] = "i"
+        self.stride_names: dict[tuple[str, int], list[str]] = {}
+        self.strides = 0
+        self.constants: dict[int, str] = {}
+        self.scratch: list[str] = []
+        self.codes: dict[int, str] = {}
+        self.kept: dict[int, str] = {}  # value -> its scratch
+        for i, v in enumerate(nest.values):
+            if isinstance(v, Load | Iota) or (isinstance(v, Fold) and v.access is not None):
+                self._name_strides(("v", i), v.access)
+            if isinstance(v, Constant):
+                self.constants[i] = f"k{len(self.constants)}"
+            if isinstance(v, Apply) and v.fails:
+                self.codes[i] = f"e{len(self.codes)}"
+        for j, s in enumerate(nest.stores):
+            self._name_strides(("w", j), s.access)
+
+    def _name_strides(self, key: tuple[str, int], access: Access) -> None:
+        names = []
+        for s in access if access != DENSE else ():
+            names.append("1" if s == 1 else f"s{self.strides}" if s == "s" else "")
+            self.strides += s == "s"
+        self.stride_names[key] = names
+
+    # --- accesses ----------------------------------------------------------------------------------------------------
+
+    def index(self, key: tuple[str, int], access: Access, chain: list[Level]) -> str:
+        """Text of the element index; partial sums over outer loops are put into their levels once."""
+        if access == DENSE:
+            return self.dense_index(chain)
+        names = self.stride_names[key]
+        base = ""
+        for level, previous in zip(chain[1:], chain):
+            new = [n for n in sorted(level.loops - previous.loops) if access[n] != 0]
+            if not new:
+                continue
+            terms = ([base] if base else []) + [self.counter[n] if access[n] == 1 else f"{self.counter[n]} * {names[n]}"
+                                               for n in new]
+            text = " + ".join(terms)
+            if level is chain[-1] and self.vector in level.loops - previous.loops:
+                return text
+            if len(terms) == 1 and access[new[0]] == 1:
+                base = text
+                continue
+            base = f"o{key[0]}{key[1]}_{len(level.loops)}"
+            if (base, "offset") not in level.have:
+                level.have.add((base, "offset"))
+                level.lines.append(f"{base} = {text}")
+        return base or "0"
+
+    def dense_index(self, chain: list[Level]) -> str:
+        """Row-major position over all loops."""
+        base = ""
+        for level, previous in zip(chain[1:], chain):
+            for n in sorted(level.loops - previous.loops):
+                if n == self.vector:
+                    return f"{base} + i" if base else "i"
+                text = f"{base} * n{n} + {self.counter[n]}" if base and n else self.counter[n]
+                base = f"d{n}"
+                if (base, "dense") not in level.have:
+                    level.have.add((base, "dense"))
+                    level.lines.append(f"{base} = {text}")
+            if self.vector in level.loops:
+                break
+            if level is not chain[-1]:
+                following = sorted(chain[chain.index(level) + 1].loops - level.loops)
+                if following == [self.vector]:
+                    row = f"{base} * n{self.vector}"
+                    base = "d"
+                    if (base, "dense") not in level.have:
+                        level.have.add((base, "dense"))
+                        level.lines.append(f"{base} = {row}")
+        return base
+
+    # --- values ------------------------------------------------------------------------------------------------------
+
+    def text(self, i: int, chain: list[Level]) -> str:
+        v = self.nest.values[i]
+        if isinstance(v, Load):
+            element = f"p{v.buffer}[{self.index(('v', i), v.access, chain)}]"
+            return LOADS[v.dtype].format(element) if v.dtype in LOADS else element
+        if isinstance(v, Constant):
+            return f"{scalar.CONVERSIONS[v.dtype]}({self.constants[i]})"
+        if isinstance(v, Literal):
+            return v.text
+        if isinstance(v, Iota):
+            return f"{scalar.CONVERSIONS[v.dtype]}({self.index(('v', i), v.access, chain)})"
+        assert isinstance(v, Apply)
+        return v.text.format(*[f"v{a}" for a in v.args])
+
+    def cone(self, targets: Iterable[int], stop: set) -> list[int]:
+        """Values that the targets need and `stop` does not have, operands first."""
+        found: set[int] = set()
+        stack = [t for t in targets if t not in stop]
+        while stack:
+            i = stack.pop()
+            if i in found or i in stop:
+                continue
+            found.add(i)
+            v = self.nest.values[i]
+            if isinstance(v, Apply):
+                stack.extend(v.args)
+        return sorted(found)
+
+    def place(self, targets: Iterable[int], chain: list[Level]) -> None:
+        """Write the statements that compute `targets`, each into the outermost level of the chain that has its loops."""
+        have = set().union(*[level.have for level in chain])
+        for i in self.cone(targets, have):
+            v = self.nest.values[i]
+            assert not isinstance(v, Fold), f"v{i} is used before it is folded"
+            needs = self.needs[i]
+            depth = next(d for d, level in enumerate(chain) if needs <= level.loops)
+            if self.nest.phase_of[i]:
+                depth = max(depth, 1)  # folds exist within an item
+            level = chain[depth]
+            if isinstance(v, Apply) and v.fails:
+                level.lines.append(f"if {v.fails.format(*[f'v{a}' for a in v.args])}:")
+                level.lines.append(f"    store_error(err, {self.codes[i]})")
+            level.lines.append(f"v{i} = {self.text(i, chain[:depth + 1])}")
+            level.have.add(i)
+
+    @property
+    def needs(self) -> list[frozenset[int]]:
+        return self.nest.loops_of
+
+    def store(self, j: int, chain: list[Level]) -> None:
+        s = self.nest.stores[j]
+        dtype = self.nest.buffers[s.buffer]
+        value = STORES[dtype].format(f"v{s.value}") if dtype in STORES else f"v{s.value}"
+        chain[-1].lines.append(f"p{s.buffer}[{self.index(('w', j), s.access, chain)}] = {value}")
+
+    # --- folds -------------------------------------------------------------------------------------------------------
+
+    def start(self, f: int) -> list[str]:
+        """Statements before the loop of a fold."""
+        v = self.nest.values[f]
+        reduction = operation(v.op).reduction
+        d = by_name(self.nest.values[v.arg].dtype)
+        lines = [f"a{f} = {scalar.identity(reduction.identity if v.op != 'sum' or d.name != 'bool' else False, d)}"]
+        if reduction.arg:
+            lines.append(f"x{f} = i64(0)")
+        return lines
+
+    def combine(self, f: int, acc: str, value: str) -> str:
+        v = self.nest.values[f]
+        if v.op == "sum" and v.dtype == "bool":
+            return f"{acc} | {value}"
+        text = operation(v.op).reduction.combine
+        return scalar.substitute(text.replace("acc", "@"), by_name(v.dtype), by_name(v.dtype)) \
+            .format(value).replace("@", acc)
+
+    def fold(self, f: int, chain: list[Level]) -> None:
+        """Statement(s) in the loop of a fold into a local accumulator."""
+        v = self.nest.values[f]
+        lines = chain[-1].lines
+        if operation(v.op).reduction.arg:
+            position = self.index(("v", f), v.access, chain)
+            lines.append(f"t{f} = {self.combine(f, f'a{f}', f'v{v.arg}')}")
+            lines.append(f"a{f} = select(t{f}, v{v.arg}, a{f})")
+            lines.append(f"x{f} = select(t{f}, {position}, x{f})")
+        else:
+            lines.append(f"a{f} = {self.combine(f, f'a{f}', f'v{v.arg}')}")
+
+    def finish(self, f: int) -> str:
+        v = self.nest.values[f]
+        return f"v{f} = x{f}" if operation(v.op).reduction.arg else f"v{f} = a{f}"
+
+    def new_scratch(self, dtype: str) -> str:
+        self.scratch.append(dtype)
+        return f"q{len(self.scratch) - 1}"
+
+    # --- the whole ---------------------------------------------------------------------------------------------------
+
+    def kernel(self, top: list[str], body: list[str], extra: list[str]) -> Kernel:
+        nest = self.nest
+        params: list[tuple[str, str, str]] = []
+        params += [(f"p{i}", POINTERS.get(d, f"p:{d}"), "buffer") for i, d in enumerate(nest.buffers)]
+        params += [(f"n{i}", "i", "extent") for i in range(self.loops)]
+        params += [(f"s{i}", "i", "stride") for i in range(self.strides)]
+        params += [(name, nest.values[i].kind, "constant") for i, name in self.constants.items()]
+        params += [(name, "i", name) for name in extra]
+        params += [(f"q{i}", f"p:{d}", "scratch") for i, d in enumerate(self.scratch)]
+        params += [(f"w{i}", "i", "scratch stride") for i in range(len(self.scratch))]
+        if self.codes:
+            params += [("err", "p:int64", "error")] + [(name, "i", "code") for name in self.codes.values()]
+        head = f"def kernel({', '.join([p[0] for p in params])}{', ' if params else ''}begin, end, worker):"
+        lines = [head] + ["    " + t for t in top + body]
+        return Kernel("\n".join(lines) + "\n", tuple([p[1] for p in params]), tuple(self.scratch),
+                      tuple([p[2] for p in params]))
+
+    def rows(self, loops: range, item: str = "item") -> list[str]:
+        """Counters of the parallel loops from the item's number."""
+        lines = []
+        left = item
+        for n in reversed(loops):
+            if n == loops[0]:
+                lines.append(f"r{n} = {left}")
+            else:
+                lines.append(f"r{n} = index_mod({left}, n{n})")
+                lines.append(f"m{n} = index_div({left}, n{n})")
+                left = f"m{n}"
+        return lines
+
+
+def indent(lines: list[str]) -> list[str]:
+    return ["    " + t for t in lines]
+
+
+def emit(nest: Nest) -> Kernel:
+    """The kernel text of a nest."""
+    return {"map": emit_map, "row": emit_row, "column": emit_column}[nest.schedule](Writer(nest))
+
+
+def emit_map(w: Writer) -> Kernel:
+    """
+        for item in range(begin, end):           # a piece of a row
+            for i in range(lo, hi): ...
+    or, over one loop, `for i in range(begin, end)`.
+    """
+    nest = w.nest
+    everything = frozenset(range(nest.parallel))
+    top = Level(frozenset())
+    if nest.parallel <= 1:
+        chain = [top, Level(everything)]
+    else:
+        chain = [top, Level(everything - {w.vector}), Level(everything)]
+    w.place([s.value for s in nest.stores], chain)
+    for j in range(len(nest.stores)):
+        w.store(j, chain)
+    if nest.parallel <= 1:
+        counter = "i" if nest.parallel else "item"
+        return w.kernel(top.lines, [f"for {counter} in range(begin, end):", *indent(chain[-1].lines)], [])
+    last = w.vector
+    row = [*_block(last), *w.rows(range(nest.parallel - 1), "row"), *chain[1].lines,
+           "for i in range(lo, hi):", *indent(chain[2].lines)]
+    return w.kernel(top.lines, ["for item in range(begin, end):", *indent(row)], ["block", "blocks"])
+
+
+def _block(last: int) -> list[str]:
+    return ["row = index_div(item, blocks)", "lo = index_mod(item, blocks) * block", f"hi = min(lo + block, n{last})"]
+
+
+def emit_row(w: Writer) -> Kernel:
+    """
+        for item in range(begin, end):           # a row
+            a = 0
+            for i in range(n): a = a + ...       # phase 0
+            ...
+            for i in range(n): ...               # phase 1
+    """
+    nest = w.nest
+    outer = frozenset(range(nest.parallel))
+    top, item = Level(frozenset()), Level(outer)
+    reduce = list(range(nest.parallel, w.loops))
+    last = nest.last_phase
+    phases = nest.phase_of
+    point_stores = [[] for _ in range(last + 1)]
+    row_stores = []
+    for j, s in enumerate(nest.stores):
+        if w.needs[s.value] & set(reduce) or _varies(s.access, reduce):
+            point_stores[phases[s.value]].append(j)
+        else:
+            row_stores.append(j)
+    folds = [[] for _ in range(last + 1)]
+    for f, v in enumerate(nest.values):
+        if isinstance(v, Fold):
+            folds[phases[v.arg]].append(f)
+    kept = _choose_kept(w, folds, point_stores, set(reduce)) if not nest.chunked else {}
+    keep_at: dict[int, list[int]] = {}
+    for i, phase in kept.items():
+        keep_at.setdefault(phase, []).append(i)
+        w.kept[i] = w.new_scratch(_scratch_type(nest.values[i].dtype))
+    counted = bool(kept) and len(reduce) > 1
+    for phase in range(last + 1):
+        if not folds[phase] and not point_stores[phase]:
+            continue
+        chain = [top, item]
+        for n in reduce:
+            chain.append(Level(chain[-1].loops | {n}))
+        inner = chain[-1]
+        position = "t" if counted else "i"
+        for i, first in kept.items():
+            if first < phase:
+                inner.have.add(i)
+                inner.lines.append(f"v{i} = {w.kept[i]}[b{i} + {position}]")
+        targets = [nest.values[f].arg for f in folds[phase]] + [nest.stores[j].value for j in point_stores[phase]]
+        used = set(w.cone(targets, top.have | item.have))
+        inner.lines = [t for t in inner.lines if not t.startswith("v") or int(t[1:t.index(" ")]) in used]
+        for f in folds[phase]:
+            item.lines += w.start(f)
+        w.place(targets, chain)
+        for f in folds[phase]:
+            w.fold(f, chain)
+        for j in point_stores[phase]:
+            w.store(j, chain)
+        for i in keep_at.get(phase, ()):
+            inner.lines.append(f"{w.kept[i]}[b{i} + {position}] = v{i}")
+            item.lines.insert(0, f"b{i} = worker * w{w.kept[i][1:]}")
+        lines = inner.lines
+        for depth in reversed(range(len(reduce))):
+            n = reduce[depth]
+            outermost = depth == 0 and nest.chunked
+            bounds = "clo, chi" if outermost else f"0, n{n}"
+            if counted and depth == len(reduce) - 1:
+                lines = [f"t = t0 + i", *lines]
+            block = [f"for {w.counter[n]} in range({bounds}):", *indent(lines)]
+            if counted and depth == len(reduce) - 1:
+                block += [f"t0 = t0 + n{n}"]
+            lines = (chain[depth + 1].lines if depth else []) + block
+        item.lines += (["t0 = 0"] if counted else []) + lines
+        for f in folds[phase]:
+            item.lines.append(w.finish(f))
+            item.have.add(f)
+    w.place([nest.stores[j].value for j in row_stores], [top, item])
+    for j in row_stores:
+        w.store(j, [top, item])
+    head = w.rows(range(nest.parallel)) if nest.parallel else []
+    if nest.chunked:
+        head += ["clo = r0 * chunk", f"chi = min(clo + chunk, n{reduce[0]})"]
+    return w.kernel(top.lines, ["for item in range(begin, end):", *indent(head + item.lines)],
+                    ["chunk"] if nest.chunked else [])
+
+
+def _varies(access: Access, loops: list[int]) -> bool:
+    return access == DENSE or any(access[n] != 0 for n in loops)
+
+
+def _scratch_type(dtype: str) -> str:
+    return {"float16": "float32", "bfloat16": "float32"}.get(dtype, dtype)
+
+
+def _choose_kept(w: Writer, folds: list[list[int]], stores: list[list[int]], reduce: set[int]) -> dict[int, int]:
+    """Costly values at point level that a later phase needs again -> the phase that computes them first."""
+    nest = w.nest
+    first: dict[int, int] = {}
+    kept: dict[int, int] = {}
+    rows = {i for i in range(len(nest.values)) if not w.needs[i] & reduce}
+    for phase in range(len(folds)):
+        targets = [nest.values[f].arg for f in folds[phase]] + [nest.stores[j].value for j in stores[phase]]
+        while True:
+            cone = w.cone(targets, rows | {i for i, p in kept.items() if p < phase})
+            again = [i for i in cone if i in first and isinstance(nest.values[i], Apply)
+                     and nest.values[i].cost >= KEEP_COST]
+            if not again:
+                break
+            kept[again[-1]] = first[again[-1]]
+        for i in cone:
+            first.setdefault(i, phase)
+    return kept
+
+
+def emit_column(w: Writer) -> Kernel:
+    """
+        for item in range(begin, end):           # a block of columns
+            for i in range(lo, hi): q[i] = 0
+            for c in range(n):
+                for i in range(lo, hi): q[i] = q[i] + ...
+            for i in range(lo, hi): ... q[i] ...
+    """
+    nest = w.nest
+    outer = frozenset(range(nest.parallel - 1))
+    vector = w.vector
+    top, item = Level(frozenset()), Level(outer)
+    reduce = list(range(nest.parallel, w.loops))
+    last = nest.last_phase
+    phases = nest.phase_of
+    point_stores = [[] for _ in range(last + 1)]
+    row_stores = [[] for _ in range(last + 2)]
+    for j, s in enumerate(nest.stores):
+        if w.needs[s.value] & set(reduce) or _varies(s.access, reduce):
+            point_stores[phases[s.value]].append(j)
+        else:
+            row_stores[phases[s.value]].append(j)
+    folds = [[] for _ in range(last + 1)]
+    for f, v in enumerate(nest.values):
+        if isinstance(v, Fold):
+            folds[phases[v.arg]].append(f)
+    cells: dict[int, str] = {}  # fold or kept row value -> scratch
+
+    def cell(i: int, part: str = "") -> str:
+        key = f"{i}{part}"
+        if key not in cells:
+            v = nest.values[i]
+            dtype = nest.values[v.arg].dtype if isinstance(v, Fold) and not part else v.dtype
+            cells[key] = w.new_scratch(_scratch_type(dtype))
+            item.lines.insert(0, f"b{key} = worker * w{cells[key][1:]} - lo")
+        return f"{cells[key]}[b{key} + i]"
+
+    ready: set[int] = set()  # values at row level that depend on folds and are in scratch
+
+    def row_loop(targets: list[int], stores: list[int], save: list[int]) -> None:
+        level = Level(outer | {vector})
+        chain = [top, item, level]
+        _load_ready(targets + [nest.stores[j].value for j in stores], level)
+        w.place(targets + [nest.stores[j].value for j in stores], chain)
+        for j in stores:
+            w.store(j, chain)
+        for i in save:
+            level.lines.append(f"{cell(i)} = v{i}")
+        if level.lines:
+            item.lines += ["for i in range(lo, hi):", *indent(level.lines)]
+
+    def _load_ready(targets: list[int], level: Level) -> None:
+        for i in w.cone(targets, ready | top.have | item.have):
+            v = nest.values[i]
+            for a in v.args if isinstance(v, Apply) else ():
+                if a in ready and a not in level.have:
+                    level.have.add(a)
+                    level.lines.append(_read(a))
+        for i in targets:
+            if i in ready and i not in level.have:
+                level.have.add(i)
+                level.lines.append(_read(i))
+
+    def _read(i: int) -> str:
+        v = nest.values[i]
+        arg = isinstance(v, Fold) and operation(v.op).reduction.arg
+        return f"v{i} = {cell(i, 'x' if arg else '')}"
+
+    for phase in range(last + 1):
+        if folds[phase] or point_stores[phase]:
+            targets = [nest.values[f].arg for f in folds[phase]] + [nest.stores[j].value for j in point_stores[phase]]
+            # values at row level that depend on folds: computed once per column, not once per element
+            edge = [i for i in _row_edge(w, targets, set(reduce), phases) if i not in ready]
+            derived = [i for i in edge if not isinstance(nest.values[i], Fold)]
+            if derived:
+                row_loop(derived, [], derived)
+                ready.update(derived)
+            if folds[phase]:
+                starts = []
+                for f in folds[phase]:
+                    for line in w.start(f):
+                        name, value = line.split(" = ", 1)
+                        starts.append(f"{cell(f, 'x' if name[0] == 'x' else '')} = {value}")
+                item.lines += ["for i in range(lo, hi):", *indent(starts)]
+            chain = [top, item]
+            for n in reduce:
+                chain.append(Level(chain[-1].loops | {n}))
+            chain.append(Level(chain[-1].loops | {vector}))
+            inner = chain[-1]
+            _load_ready(targets, inner)
+            w.place(targets, chain)
+            for f in folds[phase]:
+                v = nest.values[f]
+                inner.lines.append(f"a{f} = {cell(f)}")
+                if operation(v.op).reduction.arg:
+                    inner.lines.append(f"x{f} = {cell(f, 'x')}")
+                w.fold(f, chain)
+                inner.lines.append(f"{cell(f)} = a{f}")
+                if operation(v.op).reduction.arg:
+                    inner.lines.append(f"{cell(f, 'x')} = x{f}")
+            for j in point_stores[phase]:
+                w.store(j, chain)
+            lines = ["for i in range(lo, hi):", *indent(inner.lines)]
+            for depth in reversed(range(len(reduce))):
+                bounds = "clo, chi" if depth == 0 and nest.chunked else f"0, n{reduce[depth]}"
+                lines = [f"for {w.counter[reduce[depth]]} in range({bounds}):",
+                         *indent(chain[depth + 2].lines + lines)]
+            item.lines += lines
+            ready.update(folds[phase])
+    every = [j for stores in row_stores for j in stores]
+    row_loop([], every, [])
+    head = [*_block(vector)]
+    if nest.parallel > 1:
+        head += w.rows(range(nest.parallel - 1), "row")
+    if nest.chunked:
+        head += ["clo = r0 * chunk", f"chi = min(clo + chunk, n{reduce[0]})"]
+    return w.kernel(top.lines, ["for item in range(begin, end):", *indent(head + item.lines)],
+                    ["block", "blocks"] + (["chunk"] if nest.chunked else []))
+
+
+def _row_edge(w: Writer, targets: list[int], reduce: set[int], phases: list[int]) -> list[int]:
+    """The row-level values that depend on a fold and are read directly by point-level ones."""
+    values = w.nest.values
+    found: list[int] = []
+    point = [t for t in targets if w.needs[t] & reduce]
+    found += [t for t in targets if not w.needs[t] & reduce and phases[t]]
+    seen = set(point)
+    stack = list(point)
+    while stack:
+        v = values[stack.pop()]
+        for a in v.args if isinstance(v, Apply) else ():
+            if a in seen:
+                continue
+            seen.add(a)
+            if w.needs[a] & reduce:
+                stack.append(a)
+            elif phases[a]:
+                found.append(a)
+    return sorted(set(found))

@@ -1,0 +1,141 @@
+"""Fusion group -> body -> kernels."""
+from __future__ import annotations
+
+from jtorch.codegen.axes import linear, row_major
+from jtorch.codegen.body import Body, Compute, Number, Position, Read, Reduce, Temporary, Write
+from jtorch.codegen.partition import Group, is_constant, reduced_axes
+from jtorch.codegen.scalar import expression, failure
+from jtorch.codegen.schedule import Step, chunk_length, schedule
+from jtorch.ir.graph import Value
+
+
+def lower(group: Group) -> list[Step]:
+    """The kernels of a group, in order: one, or two if its reduction is split."""
+    body = body_of(group)
+    if not group.split:
+        return [schedule(body)]
+    length = chunk_length(body)
+    if not length:
+        return [schedule(body)]
+    partial, final = split(body, length)
+    steps = [schedule(partial, length)]
+    if final.writes:
+        steps.append(schedule(final))
+    return steps
+
+
+def body_of(group: Group) -> Body:
+    axes, placed = group.axes, group.placed
+    inner = sorted(group.reduced_axes())
+    body = Body({}, sorted(group.point_axes() - set(inner)), inner)
+    body.extents = {a: axes.extents[a] for a in body.outer + body.inner}
+    place: dict = {}  # value or (root, access) -> statement
+
+    def add(key, statement) -> int:
+        place[key] = len(body.statements)
+        body.statements.append(statement)
+        return place[key]
+
+    def operand(v: Value, forms) -> int:
+        root = placed.root(v)
+        if root in place:
+            return place[root]
+        if is_constant(root):
+            return add(root, Number(root.dtype, root.attr("value")))
+        view = placed.view(v)
+        offset, terms = linear(axes.normals(forms), view.strides)
+        offset += view.offset
+        key = (root, offset, terms)
+        if key in place:
+            return place[key]
+        return add(key, Read(root.dtype, root, offset, dict(terms)))
+
+    for node in group.nodes:
+        op = node.op
+        forms = group.forms[node]
+        if op.kind == "reduce":
+            source = node.inputs[0]
+            dims = reduced_axes(node)
+            seen = group.sources[node]
+            arg = operand(source, seen)
+            position = None
+            if op.reduction.arg:
+                position = dict(axes.normal(seen[dims[0]])[1])
+            add(node, Reduce(node.dtype, op, arg, position))
+        elif op.name == "iota":
+            offset, terms = axes.normal(forms[0])
+            add(node, Position(node.dtype, offset, dict(terms)))
+        elif op.name == "full":
+            add(node, Number(node.dtype, node.attr("value")))
+        else:
+            args = tuple([operand(v, forms) for v in node.inputs])
+            ins = tuple([v.dtype for v in node.inputs])
+            add(node, Compute(node.dtype, expression(op, ins, node.dtype, node.attrs), args, op.cost,
+                              failure(op, ins), node))
+    for node in group.nodes:
+        if node in group.home:
+            offset, terms = linear(axes.normals(group.forms[node]), row_major(node.shape))
+            body.writes.append(Write(place[node], node, offset, dict(terms)))
+    return body
+
+
+def split(body: Body, length: int) -> tuple[Body, Body]:
+    """Two bodies for a reduction that is cut into chunks: the first folds each chunk, the second folds the partial results.
+
+    What depends on the folds, and what is at row level, goes to the second. The chunk number is a new outer axis, the
+    first (see `schedule`).
+    """
+    phases, axes = body.phases(), body.axes_of()
+    chunk_axis = -1
+    first_inner = body.inner[0]
+    chunks = -(-body.extents[first_inner] // length)
+    first = Body(body.extents | {chunk_axis: chunks}, [chunk_axis, *body.outer], body.inner)
+    second = Body({chunk_axis: chunks} | {a: body.extents[a] for a in body.outer}, list(body.outer), [chunk_axis])
+    outer_strides: dict[int, int] = {}
+    rows = 1
+    for a in reversed(body.outer):
+        outer_strides[a] = rows
+        rows *= body.extents[a]
+    moved: dict[int, int] = {}  # statement -> its place in the first body
+    final: dict[int, int] = {}
+
+    def into(target: Body, table: dict[int, int], index: int) -> int:
+        stack = [index]
+        while stack:
+            i = stack[-1]
+            if i in table:
+                stack.pop()
+                continue
+            s = body.statements[i]
+            if isinstance(s, Reduce) and target is second:
+                partial = Temporary(s.dtype, chunks * rows)
+                arg = into(first, moved, s.arg)
+                folded = len(first.statements)
+                first.statements.append(Reduce(s.dtype, s.op, arg))
+                strides = outer_strides | {chunk_axis: rows}
+                first.writes.append(Write(folded, partial, 0, dict(strides)))
+                target.statements.append(Read(s.dtype, partial, 0, dict(strides)))
+                target.statements.append(Reduce(s.dtype, s.op, len(target.statements) - 1))
+                table[i] = len(target.statements) - 1
+                stack.pop()
+                continue
+            args = s.args if isinstance(s, Compute) else ()
+            missing = [a for a in args if a not in table]
+            if missing:
+                stack.extend(missing)
+                continue
+            if isinstance(s, Compute):
+                s = Compute(s.dtype, s.text, tuple([table[a] for a in args]), s.cost, s.fails, s.node)
+            table[i] = len(target.statements)
+            target.statements.append(s)
+            stack.pop()
+        return table[index]
+
+    inner = set(body.inner)
+    for w in body.writes:
+        if axes[w.value] & inner or (set(w.strides) & inner):
+            assert phases[w.value] == 0
+            first.writes.append(Write(into(first, moved, w.value), w.target, w.offset, w.strides))
+        else:
+            second.writes.append(Write(into(second, final, w.value), w.target, w.offset, w.strides))
+    return first, second

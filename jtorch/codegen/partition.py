@@ -1,0 +1,422 @@
+"""Fusion: which nodes share a kernel.
+
+Groups are numbered as they are opened, and values flow only from a lower or equal number to a higher: that one invariant
+keeps the order of groups a valid order of execution, without any search for cycles. Nodes are visited in the graph's order.
+A node may join an open group whose number is not below any of its producers', if its elements fit the group's
+iteration axes (`Group.join`). Where a node could not join the group of its producers, the reason is kept: it is where a kernel ends.
+
+A group's axes are outer (parallel) and, once a reduction joined, inner (reduced). A value is at *point* level (it spans all
+axes) or at *row* level (the outer ones). After a reduction, values of both levels can go on in the same group.
+
+A cheap value of an earlier group is not loaded but computed again from what that group loaded (`Group.recompute`).
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from jtorch.codegen.axes import ZERO, Axes, Form
+from jtorch.codegen.place import Placed
+from jtorch.codegen.views import is_move
+from jtorch.ir.graph import Shape, Value
+from jtorch.ir.prims.movement import inverse_permutation
+
+MAX_BUFFERS = 48
+MAX_NODES = 200
+RECOMPUTE_COST = 40  # an erf and some; a store and a load of the element cost about as much
+RECOMPUTE_ROOTS = 3
+RECOMPUTE_NODES = 24
+SPLIT_ELEMENTS = 1 << 15  # below this, one thread reduces it all
+MIN_ROWS = 8  # with fewer parallel items, a large reduction is split into chunks
+
+Forms = tuple[Form, ...]
+
+
+def is_constant(v: Value) -> bool:
+    return v.op.name == "full"
+
+
+def is_fusible(node: Value) -> bool:
+    if any(t.type.dtype.is_complex for t in (*node.inputs, *node.siblings)):
+        return False
+    kind = node.op.kind
+    return (kind == "elementwise" and node.op.expr is not None) or kind == "reduce" or node.op.name in ("full", "iota")
+
+
+def reduced_axes(node: Value) -> tuple[int, ...]:
+    return node.attrs[0] if isinstance(node.attrs[0], tuple) else (node.attrs[0],)
+
+
+class Group:
+    """Nodes that become one loop nest (or two: see `split`), or one library call (`library` is its node)."""
+
+    __slots__ = ("number", "placed", "axes", "forms", "nodes", "phase", "point", "shape", "reduced", "row_shape", "row",
+                 "loads", "library", "split", "reason", "home", "sources")
+
+    def __init__(self, number: int, placed: Placed, library: Value | None = None) -> None:
+        self.number, self.placed, self.library = number, placed, library
+        self.axes = Axes()
+        self.forms: dict[Value, Forms] = {}  # of every value computed here
+        self.nodes: list[Value] = []  # in order of computation, recomputed ones included
+        self.home: set[Value] = set()  # nodes first computed here
+        self.phase: dict[Value, int] = {}
+        self.shape: Shape | None = None  # of the reference value at point level, and its forms
+        self.point: Forms = ()
+        self.reduced: Forms | None = None
+        self.row_shape: Shape | None = None  # the same at row level
+        self.row: Forms = ()
+        self.sources: dict[Value, Forms] = {}  # reduction -> forms of its operand
+        self.loads: dict[Value, None] = {}
+        self.split = False
+        self.reason = "the graph ends"
+
+    # --- levels ------------------------------------------------------------------------------------------------------
+
+    def point_axes(self) -> set[int]:
+        return self.axes.of(self.point)
+
+    def reduced_axes(self) -> set[int]:
+        return self.axes.of(self.reduced) if self.reduced is not None else set()
+
+    def extent(self, axes: Iterable[int]) -> int:
+        n = 1
+        for a in axes:
+            n *= self.axes.extents[a]
+        return n
+
+    # --- forms of operands -------------------------------------------------------------------------------------------
+
+    def seen(self, v: Value) -> list[Form | None] | None:
+        """Forms of `v`, a view of a value computed here; None per dimension that was expanded; None if not affine."""
+        chain = []
+        while v not in self.forms:
+            if not is_move(v):
+                return None
+            chain.append(v)
+            v = v.inputs[0]
+        forms: list[Form | None] = list(self.axes.normals(self.forms[v]))
+        for node in reversed(chain):
+            moved = self._forward(node, forms)
+            if moved is None:
+                return None
+            forms = moved
+        return forms
+
+    def _forward(self, node: Value, forms: list[Form | None]) -> list[Form | None] | None:
+        name, old = node.op.name, node.inputs[0].shape
+        if name == "permute":
+            return [forms[p] for p in node.attrs[0]]
+        if name == "expand":
+            lead = node.ndim - len(old)
+            return [None] * lead + [None if n == 1 and m != 1 else f
+                                    for n, m, f in zip(old, node.shape[lead:], forms)]
+        if name == "reshape":
+            if any(f is None for f in forms):
+                return _reshape_with_holes(forms, old, node.shape)
+            found = self.axes.reshape(forms, old, node.shape)  # type: ignore[arg-type]
+            return None if found is None else list(found)
+        return None
+
+    def backward(self, v: Value, forms: Forms) -> tuple[Value, Forms] | None:
+        """The root of view `v`, and the forms in which it is seen when v is seen in `forms`; None if not affine."""
+        while is_move(v):
+            name, source = v.op.name, v.inputs[0]
+            found: Forms | None = None
+            if name == "permute":
+                inverse = inverse_permutation(v.attrs[0])
+                found = tuple([forms[p] for p in inverse])
+            elif name == "expand":
+                lead = v.ndim - source.ndim
+                found = tuple([ZERO if n == 1 else f for n, f in zip(source.shape, forms[lead:])])
+            elif name == "reshape":
+                found = self.axes.reshape(forms, v.shape, source.shape)
+            if found is None:
+                return None
+            v, forms = source, found
+        return v, forms
+
+    # --- joining -----------------------------------------------------------------------------------------------------
+
+    def join(self, node: Value, materialised: set[Value]) -> str | None:
+        """Add `node`; or say why not, leaving the group as it was."""
+        if len(self.nodes) >= MAX_NODES:
+            return f"a kernel holds at most {MAX_NODES} operations"
+        reduces = node.op.kind == "reduce"
+        operands = [v for v in node.inputs if not is_constant(self.placed.root(v))]
+        shape = node.inputs[0].shape if reduces else node.shape
+        forms = self._domain(shape, operands)
+        if isinstance(forms, str):
+            return forms
+        axes, point = self.axes.of(forms), self.point_axes()
+        reduced = self.reduced_axes()
+        if axes != point and (self.reduced is None or axes != point - reduced):
+            return "its elements are not those of the loop"
+        is_point = axes == point
+        phase = max([self.phase[r] for r in map(self.placed.root, operands) if r in self.phase], default=0)
+        if reduces:
+            if not is_point:
+                return "it reduces what is already reduced"
+            refusal = self._check_reduction(node, forms, phase)
+            if refusal:
+                return refusal
+        elif self.split and is_point and phase and reduced:
+            return "few rows: the reduction is split over chunks, and its result comes from a second kernel"
+        refusal = self._take_operands(node, forms, materialised)
+        if refusal:
+            return refusal
+        if reduces:
+            over = set(reduced_axes(node))
+            self.sources[node] = forms
+            inner = tuple([f for i, f in enumerate(forms) if i in over])
+            if self.reduced is None:
+                self._set_reduced(inner)
+            forms = tuple([f for i, f in enumerate(forms) if i not in over])
+            if self.row_shape is None:
+                self.row_shape, self.row = node.shape, forms
+            phase += 1
+        elif not is_point and self.row_shape is None:
+            self.row_shape, self.row = node.shape, forms
+        self._append(node, forms, phase)
+        return None
+
+    def _append(self, node: Value, forms: Forms, phase: int) -> None:
+        self.forms[node], self.phase[node] = forms, phase
+        self.nodes.append(node)
+
+    def open(self, node: Value, materialised: set[Value]) -> None:
+        """The first node."""
+        shape = node.inputs[0].shape if node.op.kind == "reduce" else node.shape
+        self.shape, self.point = shape, tuple([self.axes.new(n) for n in shape])
+        refusal = self.join(node, materialised)
+        assert refusal is None, f"{node!r} cannot even open a group: {refusal}"
+
+    def _domain(self, shape: Shape, operands: Sequence[Value]) -> Forms | str:
+        """Forms for a new value of this shape, agreeing with all operands that are computed here."""
+        found: list[Form | None] = [ZERO if n == 1 else None for n in shape]
+        for v in operands:
+            if self.placed.root(v) not in self.forms:
+                continue
+            seen = self.seen(v)
+            if seen is None:
+                return "it reads a value of this loop at other places"
+            for i, f in enumerate(seen):
+                if f is None or shape[i] == 1:
+                    continue
+                present = found[i]
+                if present is None:
+                    found[i] = f
+                elif self.axes.normal(present) != self.axes.normal(f):
+                    return "it reads two values of this loop at different places"
+        if None in found:
+            reference = self._reference(shape)
+            if reference is None:
+                return "its elements are not those of the loop"
+            used = self.axes.of([f for f in found if f is not None])
+            for i, f in enumerate(found):
+                if f is None:
+                    if used & self.axes.of((reference[i],)):
+                        return "its elements are not those of the loop"
+                    found[i] = reference[i]
+        return self.axes.normals(found)  # type: ignore[arg-type]
+
+    def _reference(self, shape: Shape) -> Forms | None:
+        if shape == self.shape:
+            return self.axes.normals(self.point)
+        if shape == self.row_shape:
+            return self.axes.normals(self.row)
+        for there, forms in ((self.shape, self.point), (self.row_shape, self.row)):
+            if there is not None and _numel(there) == _numel(shape):
+                return self.axes.reshape(forms, there, shape)
+        return None
+
+    def _check_reduction(self, node: Value, forms: Forms, phase: int) -> str | None:
+        over = set(reduced_axes(node))
+        inner = self.axes.of([f for i, f in enumerate(forms) if i in over])
+        outer = self.axes.of([f for i, f in enumerate(forms) if i not in over])
+        if inner & outer:
+            return "it reduces a part of an axis"
+        if self.reduced is not None:
+            if inner != self.reduced_axes():
+                return "it reduces other axes"
+            if self.split and (phase or node.op.reduction.arg):
+                return "few rows: the reduction is split over chunks, and its result comes from a second kernel"
+        return None
+
+    def _set_reduced(self, inner: Forms) -> None:
+        self.reduced = inner
+        axes = self.reduced_axes()
+        rows = self.extent(self.point_axes() - axes)
+        self.split = rows * self.extent(axes) >= SPLIT_ELEMENTS and rows < MIN_ROWS
+
+    # --- operands from elsewhere -------------------------------------------------------------------------------------
+
+    def _take_operands(self, node: Value, forms: Forms, materialised: set[Value]) -> str | None:
+        loads: list[Value] = []
+        again: dict[Value, Forms] = {}
+        for v in node.inputs:
+            root = self.placed.root(v)
+            if root in self.forms or is_constant(root):
+                continue
+            if root in materialised or root.op.kind == "leaf" or root in self.loads:
+                loads.append(root)
+                continue
+            tree = self._recompute(v, forms, materialised, loads, again)
+            if tree is None:
+                materialised.add(root)
+                loads.append(root)
+        new = [r for r in loads if r not in self.loads]
+        if len(self.loads) + len(new) > MAX_BUFFERS:
+            return f"a kernel reads at most {MAX_BUFFERS} arrays"
+        for r in new:
+            self.loads[r] = None
+        for r in sorted(again, key=lambda r: r.id):
+            phase = max([self.phase.get(self.placed.root(v), 0) for v in r.inputs], default=0)
+            self._append(r, again[r], phase)
+        return None
+
+    def _recompute(self, v: Value, forms: Forms, materialised: set[Value], loads: list[Value],
+                   again: dict[Value, Forms]) -> bool | None:
+        """Plan to compute the root of `v` here again, from at most a few arrays, if that is cheap."""
+        start = self.backward(v, self.axes.normals(forms))
+        if start is None:
+            return None
+        found: dict[Value, Forms] = {}
+        roots: list[Value] = []
+        cost = 0
+        stack = [start]
+        while stack:
+            r, seen = stack.pop()
+            present = found.get(r) or again.get(r) or self.forms.get(r)
+            if present is not None:
+                if self.axes.normals(present) != self.axes.normals(seen):
+                    return None
+                continue
+            if is_constant(r):
+                continue
+            if r in materialised or r.op.kind == "leaf":
+                if r not in self.loads and r not in roots and r.type.numel > 1:
+                    roots.append(r)
+                elif r not in roots:
+                    loads.append(r)
+                continue
+            if r.op.kind == "reduce" or not is_fusible(r) or r.op.fails is not None:
+                return None
+            if r.type.numel > 1:
+                cost += r.op.cost
+            found[r] = seen
+            if cost > RECOMPUTE_COST or len(roots) > RECOMPUTE_ROOTS or len(found) > RECOMPUTE_NODES:
+                return None
+            for i in r.inputs:
+                if is_constant(self.placed.root(i)):
+                    continue
+                below = self.backward(i, seen)
+                if below is None:
+                    root = self.placed.root(i)  # only a load takes any view
+                    if root in self.forms or (root not in materialised and root.op.kind != "leaf"):
+                        return None
+                    (roots if root not in self.loads and root not in roots else loads).append(root)
+                else:
+                    stack.append(below)
+        if len(roots) > RECOMPUTE_ROOTS:
+            return None
+        loads.extend(roots)
+        again.update(found)
+        return True
+
+
+def _reshape_with_holes(forms: list[Form | None], old: Shape, new: Shape) -> list[Form | None] | None:
+    """Only dimensions of size 1 may come and go around an expanded one."""
+    kept = [f for f, n in zip(forms, old) if n != 1]
+    if [n for n in old if n != 1] != [n for n in new if n != 1]:
+        return None
+    it = iter(kept)
+    return [ZERO if n == 1 else next(it) for n in new]
+
+
+def _numel(shape: Shape) -> int:
+    n = 1
+    for s in shape:
+        n *= s
+    return n
+
+
+def partition(placed: Placed) -> list[Group]:
+    """Groups in order of execution, without those whose values nobody needs."""
+    graph, root = placed.graph, placed.root
+    materialised: set[Value] = {root(o) for o in graph.outputs}
+    for node in graph.nodes:
+        if not is_move(node) and not is_fusible(node):
+            materialised.update([root(v) for v in node.inputs])
+    groups: list[Group] = []
+    home: dict[Value, Group] = {}
+    readers: dict[Value, Group] = {}  # the last group that loads a value
+
+    for node in graph.nodes:
+        if is_move(node) or (is_constant(node) and node not in materialised):
+            continue
+        if not is_fusible(node):
+            group = Group(len(groups), placed, node)
+            groups.append(group)
+            for v in node.siblings:
+                home[v] = group
+                materialised.add(v)
+            for v in node.inputs:
+                group.loads[root(v)] = None
+            continue
+        roots = [root(v) for v in node.inputs]
+        producers = [home[r] for r in roots if r in home]
+        latest = max(producers, key=lambda g: g.number, default=None)
+        lowest = latest.number if latest is not None else 0
+        candidates = [latest] if latest is not None and latest.library is None else []
+        for r in roots:
+            reader = readers.get(r)
+            if reader is not None and r.type.numel > 1 and reader.number >= lowest and reader not in candidates:
+                candidates.append(reader)
+        for group in candidates:
+            refusal = group.join(node, materialised)
+            if refusal is None:
+                break
+            if group is latest:
+                group.reason = f"{node.op.name} is not fused: {refusal}"
+        else:
+            if latest is not None and latest.library is not None:
+                latest.reason = f"{latest.library.op.name} is a library kernel"
+            group = Group(len(groups), placed)
+            groups.append(group)
+            group.open(node, materialised)
+        group.home.add(node)
+        home[node] = group
+        for r in group.loads:
+            readers[r] = group
+    return live_groups(placed, groups)
+
+
+def live_groups(placed: Placed, groups: list[Group]) -> list[Group]:
+    """Drop nodes and groups whose values nobody needs any more (they were computed again elsewhere)."""
+    needed = {placed.root(o) for o in placed.graph.outputs}
+    live = []
+    for group in reversed(groups):
+        if group.library is not None:
+            if any(v in needed for v in group.library.siblings):
+                needed.update(group.loads)
+                live.append(group)
+            continue
+        stored = [v for v in group.home if v in needed]
+        if not stored:
+            continue
+        wanted, stack = set(stored), list(stored)
+        group.loads = {}
+        while stack:
+            for v in stack.pop().inputs:
+                r = placed.root(v)
+                if r in group.forms:
+                    if r not in wanted:
+                        wanted.add(r)
+                        stack.append(r)
+                elif not is_constant(r):
+                    group.loads[r] = None
+        group.nodes = [v for v in group.nodes if v in wanted]
+        group.home = set(stored)  # from here on: what the group stores
+        needed.update(group.loads)
+        live.append(group)
+    live.reverse()
+    return live

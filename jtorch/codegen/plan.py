@@ -1,0 +1,302 @@
+"""Where every value lives, in which order kernels run, and where they wait for each other.
+
+An `Entry` is one launch or one host call, with what it reads and writes. `plan` puts the barriers (regions are runs
+of entries that do not depend on one another), and gives every intermediate value a place in the arena for the regions in
+which it lives. Outputs are written where the caller wants them.
+"""
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from jtorch.codegen.body import Body, Read, Temporary, Write
+from jtorch.codegen.cpu import Kernel
+from jtorch.codegen.loops import DENSE, Load
+from jtorch.codegen.partition import Group
+from jtorch.codegen.schedule import Step, schedule
+from jtorch.dtypes import by_name
+from jtorch.ir.graph import Value
+
+ALIGNMENT = 64
+ARENA, SCRATCH, ERROR = -1, -2, -3  # buffer numbers with a meaning of their own (`runtime.program`)
+
+
+@dataclass(slots=True)
+class Entry:
+    """One thing that runs."""
+
+    reads: list[Any]  # root values and temporaries
+    writes: list[Any]
+    group: Group | None
+    step: Step | None = None
+    kernel: Kernel | None = None
+    call: Any = None  # a library's KernelCall, and its arguments with values in place of operand numbers
+    call_args: list[Any] = field(default_factory=list)
+    order: bool = False  # wait for what stands before, whatever it reads and writes
+    host: Callable | None = None  # host function of addresses, given for reads then writes
+    scratch: int = 0  # bytes per worker
+    region: int = 0
+    barrier: bool = True
+
+
+@dataclass
+class MemoryPlan:
+    """Places of values: ('buf', number, byte offset)."""
+
+    places: dict[int, tuple[int, int]] = field(default_factory=dict)
+    arena_size: int = 0
+    scratch_size: int = 0
+    total_bytes: int = 0  # of all intermediate values together
+    lives: list[tuple[str, int, int, int, int]] = field(default_factory=list)  # name, bytes, offset, first, last region
+
+    def place(self, value: Any) -> tuple[int, int]:
+        return self.places[id(value)]
+
+    def __str__(self) -> str:
+        lines = [f"arena {self.arena_size} bytes for {self.total_bytes} bytes of values, scratch {self.scratch_size} per worker"]
+        lines += [f"    {name}: {size} bytes at {offset}, regions {first}..{last}"
+                  for name, size, offset, first, last in self.lives]
+        return "\n".join(lines)
+
+
+def size_of(value: Any) -> int:
+    return value.numel * value.dtype.itemsize if isinstance(value, Temporary) else value.type.nbytes
+
+
+def step_entry(group: Group | None, step: Step, kernel: Kernel) -> Entry:
+    reads, writes = [], []
+    written = {s.buffer for s in step.nest.stores}
+    for i, (source, _) in enumerate(step.binding.buffers):
+        (writes if i in written else reads).append(source)
+    scratch = 0
+    if kernel.scratch:
+        for d in kernel.scratch:
+            scratch += scratch_bytes(step, d)
+    return Entry(reads, writes, group, step, kernel, scratch=scratch)
+
+
+def scratch_length(step: Step) -> int:
+    """Elements of one scratch array: a row, or a block of columns."""
+    if step.nest.schedule == "column":
+        return step.block
+    n = 1
+    for extent in step.binding.extents[step.nest.parallel:]:
+        n *= extent
+    return n
+
+
+def scratch_bytes(step: Step, dtype: str) -> int:
+    return -(-scratch_length(step) * by_name(dtype).itemsize // ALIGNMENT) * ALIGNMENT
+
+
+def copy_entry(source: Any, target: Any, emit: Callable[[Any], Kernel]) -> Entry:
+    """Copy the whole data of one value to another of the same type."""
+    n = target.type.numel if isinstance(target, Value) else target.numel
+    body = Body({0: n}, [0] if n != 1 else [], [])
+    strides = {0: 1} if n != 1 else {}
+    body.statements.append(Read(target.dtype, source, 0, dict(strides)))
+    body.writes.append(Write(0, target, 0, dict(strides)))
+    step = schedule(body)
+    return step_entry(None, step, emit(step.nest))
+
+
+def safe_in_place(entry: Entry, target: Any, param: Value) -> bool:
+    """May `target` be written over `param` by the kernel that reads it? It may if it reads each element before it writes it."""
+    if param not in entry.reads:
+        return True
+    if entry.step is None:
+        return False
+    nest, binding = entry.step.nest, entry.step.binding
+    stores = [s for s in nest.stores if binding.buffers[s.buffer][0] is target]
+    if len(stores) != 1 or nest.chunked:
+        return False
+    if nest.schedule != "map" and nest.phase_of[stores[0].value] != nest.last_phase:
+        return False
+    strides = access_strides(nest, binding)
+    store = nest.stores.index(stores[0])
+    for i, v in enumerate(nest.values):
+        if isinstance(v, Load) and binding.buffers[v.buffer][0] is param:
+            if binding.buffers[v.buffer][1] != 0 or strides["v", i] != strides["w", store]:
+                return False
+    if nest.schedule != "map":  # a row is read as a whole before it is written; a row value must not be
+        return all(nest.loops_of[i] == frozenset(range(nest.parallel + nest.reduce)) or strides["v", i] == strides["w", store]
+                   for i, v in enumerate(nest.values)
+                   if isinstance(v, Load) and binding.buffers[v.buffer][0] is param)
+    return True
+
+
+def access_strides(nest: Any, binding: Any) -> dict[tuple[str, int], tuple]:
+    """The strides of every access as numbers (DENSE stays a word)."""
+    numbers = iter(binding.strides)
+    result: dict[tuple[str, int], tuple] = {}
+    items = [(("v", i), getattr(v, "access", None)) for i, v in enumerate(nest.values)]
+    items += [(("w", j), s.access) for j, s in enumerate(nest.stores)]
+    for key, access in items:
+        if access is None or access == DENSE:
+            result[key] = (access,)
+        else:
+            result[key] = tuple([next(numbers) if s == "s" else s for s in access])
+    return result
+
+
+def redirect_unsafe(entries: list[Entry], outputs: dict[int, Value], params: tuple[Value, ...], in_place: dict[int, int],
+                    emit: Callable[[Any], Kernel]) -> dict[int, Any]:
+    """Outputs that cannot be written over their parameter at once get a temporary, copied at the end.
+
+    Returns output number -> temporary. Such an output is unsafe if something reads the parameter after (or while) it is written.
+    """
+    redirected: dict[int, Any] = {}
+    for number, param_number in in_place.items():
+        root, param = outputs[number], params[param_number]
+        last_read = max([i for i, e in enumerate(entries) if param in e.reads], default=-1)
+        writers = [i for i, e in enumerate(entries) if root in e.writes]
+        if not writers:
+            continue
+        safe = writers[0] > last_read or (
+            writers[0] == last_read == writers[-1] and safe_in_place(entries[last_read], root, param))
+        if not safe:
+            redirected[number] = Temporary(root.dtype, root.type.numel)
+    for number, temporary in redirected.items():
+        entries.append(copy_entry(temporary, outputs[number], emit))
+        entries[-1].reads = [temporary]
+    return redirected
+
+
+def put_barriers(entries: list[Entry], aliases: dict[int, int]) -> int:
+    """Number the regions; returns how many there are. `aliases`: id of a value -> id of the value whose memory it is in."""
+    reads: set[int] = set()
+    writes: set[int] = set()
+    region = -1
+    after_host = True
+    for e in entries:
+        r = {aliases.get(id(v), id(v)) for v in e.reads}
+        w = {aliases.get(id(v), id(v)) for v in e.writes}
+        e.barrier = e.order or after_host or e.host is not None or bool(r & writes) or bool(w & writes) or bool(w & reads)
+        if e.barrier:
+            region += 1
+            reads, writes = set(), set()
+        e.region = region
+        reads |= r
+        writes |= w
+        after_host = e.host is not None
+    return region + 1
+
+
+def plan_memory(entries: list[Entry], fixed: dict[int, tuple[int, int]]) -> MemoryPlan:
+    """Places for everything that `entries` touch; `fixed` are those of parameters and outputs."""
+    memory = MemoryPlan(dict(fixed))
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    values: dict[int, Any] = {}
+    for e in entries:
+        for v in (*e.reads, *e.writes):
+            key = id(v)
+            if key in fixed:
+                continue
+            values[key] = v
+            first.setdefault(key, e.region)
+            last[key] = e.region
+        memory.scratch_size = max(memory.scratch_size, e.scratch)
+    dying: dict[int, list[int]] = {}
+    for key, region in last.items():
+        dying.setdefault(region, []).append(key)
+    free: list[tuple[int, int]] = []  # (offset, size), sorted by offset
+    end = 0
+    starting: dict[int, list[int]] = {}
+    for key, region in first.items():
+        starting.setdefault(region, []).append(key)
+    for region in sorted(set(starting) | set(dying)):
+        for key in sorted(starting.get(region, ()), key=lambda k: -size_of(values[k])):
+            size = -(-max(size_of(values[key]), 1) // ALIGNMENT) * ALIGNMENT
+            best = min((f for f in free if f[1] >= size), key=lambda f: f[1], default=None)
+            if best is not None:
+                free.remove(best)
+                offset = best[0]
+                if best[1] > size:
+                    insort(free, (offset + size, best[1] - size))
+            elif free and free[-1][0] + free[-1][1] == end:
+                offset = free.pop()[0]
+                end = offset + size
+            else:
+                offset, end = end, end + size
+            memory.places[key] = (ARENA, offset)
+            memory.total_bytes += size
+            name = f"%{values[key].id}" if isinstance(values[key], Value) else "partial"
+            memory.lives.append((name, size, offset, region, last[key]))
+        for key in dying.get(region, ()):
+            release(free, memory.places[key][1], -(-max(size_of(values[key]), 1) // ALIGNMENT) * ALIGNMENT)
+    memory.arena_size = end
+    memory.scratch_size = -(-memory.scratch_size // ALIGNMENT) * ALIGNMENT
+    return memory
+
+
+def release(free: list[tuple[int, int]], offset: int, size: int) -> None:
+    """Put a block back, joined with its free neighbours."""
+    insort(free, (offset, size))
+    at = free.index((offset, size))
+    if at + 1 < len(free) and free[at][0] + free[at][1] == free[at + 1][0]:
+        free[at:at + 2] = [(free[at][0], free[at][1] + free[at + 1][1])]
+    if at > 0 and free[at - 1][0] + free[at - 1][1] == free[at][0]:
+        free[at - 1:at + 1] = [(free[at - 1][0], free[at - 1][1] + free[at][1])]
+
+
+def call_arguments(entry: Entry, memory: MemoryPlan, symbols: Callable[[str], int], codes: dict[int, Any]) -> list[Any]:
+    """The arguments of a library kernel."""
+    args: list[Any] = []
+    for a in entry.call_args:
+        if not isinstance(a, tuple):
+            args.append(a)
+        elif a[0] == "symbol":
+            args.append(symbols(a[1]))
+        elif a[0] == "scratch":
+            args.append(("buf", SCRATCH, 0))
+        elif a[0] == "scratch_stride":
+            args.append(memory.scratch_size)
+        elif a[0] == "error":
+            args.append(("buf", ERROR, 0))
+        elif a[0] == "code":
+            codes[len(codes) + 1] = (entry.group.library if entry.group else None, a[1], a[2])
+            args.append(len(codes))
+        else:
+            number, place = memory.places[id(a[0])]
+            args.append(("buf", number, place + a[1]))
+    return args
+
+
+def arguments(entry: Entry, memory: MemoryPlan, codes: dict[int, Any]) -> list[Any]:
+    """The kernel's arguments, in the order of `cpu.Writer.kernel`."""
+    step, kernel = entry.step, entry.kernel
+    assert step is not None and kernel is not None
+    binding = step.binding
+    args: list[Any] = []
+    for source, offset in binding.buffers:
+        number, place = memory.places[id(source)]
+        args.append(("buf", number, place + offset * source.dtype.itemsize))
+    args += binding.extents
+    args += binding.strides
+    args += binding.constants
+    names = kernel.arguments[len(args):]
+    named = {"block": step.block, "blocks": step.blocks, "chunk": binding.chunk}
+    offset = 0
+    scratches = iter(kernel.scratch)
+    stride_types = iter(kernel.scratch)
+    fails = iter(binding.fails)
+    for name in names:
+        if name == "scratch":
+            d = next(scratches)
+            args.append(("buf", SCRATCH, offset))
+            offset += scratch_bytes(step, d)
+        elif name == "scratch stride":
+            args.append(memory.scratch_size // by_name(next(stride_types)).itemsize)
+        elif name == "error":
+            args.append(("buf", ERROR, 0))
+        elif name == "code":
+            code = len(codes) + 1
+            node = next(fails)
+            codes[code] = (node, *node.op.error)
+            args.append(code)
+        else:
+            args.append(named[name])
+    return args

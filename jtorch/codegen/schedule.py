@@ -1,0 +1,235 @@
+"""Body -> loop nest: the order of the loops, which of them merge, which is the vector, how work is cut into items."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jtorch.codegen import scalar
+from jtorch.codegen.body import Body, Compute, Number, Position, Read, Reduce, Strides, Write
+from jtorch.codegen.loops import DENSE, Access, Apply, Binding, Constant, Fold, Iota, Literal, Load, Nest, Store
+
+CHUNK_ELEMENTS = 1 << 14  # what one chunk of a split reduction folds
+MAX_CHUNKS = 512
+MAP_BLOCK = 1 << 13  # longest piece of a row that is one work item
+COLUMN_BLOCK = 512  # columns that a reduction over rows folds at once: its sums stay in the first-level cache
+ITEM_NANOSECONDS = 15_000  # work that is worth handing to another thread
+
+
+@dataclass(slots=True)
+class Step:
+    """One launch to be: a nest, what it is given, and how its work is counted."""
+
+    nest: Nest
+    binding: Binding
+    total: int
+    grain: int
+    block: int = 0  # 'map' over several loops, 'column': vector elements per item
+    blocks: int = 1
+    elements: int = 0
+    bytes: int = 0
+    flops: int = 0
+
+
+def order_axes(axes: list[int], accesses: list[Strides]) -> list[int]:
+    """Outermost first: larger strides of the first access that has an axis go outside."""
+    ordered: list[int] = []
+    for strides in accesses:
+        new = sorted([a for a in strides if a in axes and a not in ordered], key=lambda a: -abs(strides[a]))
+        ordered = [a for a in new if a not in ordered] + ordered if ordered else new
+    return [a for a in axes if a not in ordered] + ordered
+
+
+def merge_axes(ordered: list[int], extents: dict[int, int], accesses: list[Strides]) -> list[tuple[int, int]]:
+    """(innermost axis, extent) of each loop, neighbours merged where every access allows it."""
+    loops: list[tuple[int, int]] = []
+    for a in ordered:
+        n = extents[a]
+        if loops:
+            outer, size = loops[-1]
+            if all(s.get(outer, 0) == s.get(a, 0) * n for s in accesses):
+                loops[-1] = (a, size * n)
+                continue
+        loops.append((a, n))
+    return loops
+
+
+def by_weight(body: Body) -> list[Strides]:
+    """Strides of all accesses, those that decide the order of loops first: many axes, writes before reads."""
+    found = [w.strides for w in body.writes] + [s.strides for s in body.statements
+                                               if isinstance(s, Read | Position) and s.strides]
+    return sorted(found, key=lambda s: -len(s))
+
+
+def is_column(body: Body) -> bool:
+    """Is the contiguous axis of most elements one that stays?"""
+    votes = 0
+    inner = set(body.inner)
+    for strides in by_weight(body):
+        if not inner & set(strides):
+            continue
+        unit = next((a for a, s in strides.items() if abs(s) == 1), None)
+        if unit is not None:
+            votes += 1 if unit in inner else -1
+    return votes < 0
+
+
+def chunk_length(body: Body) -> int:
+    """How much of the outermost reduced axis one chunk folds; 0 if chunks make no sense. Orders `body.inner`."""
+    weights = by_weight(body)
+    body.inner = order_axes(body.inner, weights)
+    merged = merge_axes(body.inner, body.extents, [a.strides for a in body.accesses()])
+    if any(isinstance(s, Reduce) and s.op.reduction.arg for s in body.statements):
+        return 0
+    if len(merged) == 1 and len(body.inner) > 1:  # one axis in place of several
+        _fuse_inner(body, merged[0])
+    first = body.extents[body.inner[0]]
+    rest = 1
+    for a in body.outer + body.inner[1:]:
+        rest *= body.extents[a]
+    length = max(1, CHUNK_ELEMENTS // rest, -(-first // MAX_CHUNKS))
+    return 0 if length >= first else length
+
+
+def _fuse_inner(body: Body, loop: tuple[int, int]) -> None:
+    axis, size = loop
+    gone = [a for a in body.inner if a != axis]
+    for access in body.accesses():
+        for a in gone:
+            access.strides.pop(a, None)
+    for a in gone:
+        del body.extents[a]
+    body.extents[axis] = size
+    body.inner = [axis]
+
+
+def schedule(body: Body, chunk: int = 0) -> Step:
+    """The nest of a body. With `chunk`, outer axis 0 numbers chunks of that length of the first inner axis."""
+    weights = by_weight(body)
+    column = bool(body.inner) and bool(body.outer[1 if chunk else 0:]) and is_column(body)
+    accesses = [a.strides for a in body.accesses()]
+    chunk_axes = body.outer[:1] if chunk else []
+    point = [s for s in weights if set(s) & set(body.inner)] or weights
+    outer = order_axes([a for a in body.outer if a not in chunk_axes], point + weights)
+    inner = order_axes(body.inner, weights)
+    if column and not any(abs(s.get(outer[-1], 0)) == 1 for s in point):
+        column = False
+    if chunk:
+        assert inner[0] == body.inner[0]
+        parallel = [(chunk_axes[0], body.extents[chunk_axes[0]])] + merge_axes(outer, body.extents, accesses)
+        reduce = [(inner[0], body.extents[inner[0]])] + merge_axes(inner[1:], body.extents, accesses)
+    else:
+        parallel = merge_axes(outer, body.extents, accesses)
+        reduce = merge_axes(inner, body.extents, accesses)
+    kind = "column" if column else "row" if body.inner else "map"
+    nest, binding = structure(body, parallel, reduce, kind, bool(chunk))
+    binding.chunk = chunk
+    return size_up(nest, binding, body, [n for _, n in parallel], [n for _, n in reduce], chunk)
+
+
+def structure(body: Body, parallel: list[tuple[int, int]], reduce: list[tuple[int, int]], kind: str,
+              chunked: bool) -> tuple[Nest, Binding]:
+    """Separate what the kernel's text depends on from what it is given at run time."""
+    loops = [a for a, _ in parallel + reduce]
+    extents = [n for _, n in parallel + reduce]
+    binding = Binding(extents=extents)
+    dense: tuple[int, ...] = ()
+    if kind != "column" and not chunked and len(loops) > 1:
+        strides, n = [], 1
+        for extent in reversed(extents):
+            strides.append(n)
+            n *= extent
+        dense = tuple(reversed(strides))
+    buffers: list[str] = []
+    numbers: dict[tuple, int] = {}
+
+    def buffer(source: Any, offset: int, written: bool) -> int:
+        key = (source, offset, written) if not hasattr(source, "numel") else (id(source), offset, written)
+        found = numbers.get(key)
+        if found is None:
+            found = numbers[key] = len(buffers)
+            buffers.append(source.dtype.name)
+            binding.buffers.append((source, offset))
+        return found
+
+    def access(strides: Strides) -> Access:
+        found = tuple([strides.get(a, 0) for a in loops])
+        if found == dense:
+            return DENSE
+        result: list = []
+        for s in found:
+            if s == 0 or s == 1:
+                result.append(s)
+            else:
+                result.append("s")
+                binding.strides.append(s)
+        return tuple(result)
+
+    values: list[Any] = []
+    for s in body.statements:
+        name = s.dtype.name
+        if isinstance(s, Read):
+            values.append(Load(name, buffer(s.source, s.offset, False), access(s.strides)))
+        elif isinstance(s, Compute):
+            if s.fails is not None:
+                binding.fails.append(s.node)
+            values.append(Apply(name, s.text, s.args, s.cost, s.fails))
+        elif isinstance(s, Number):
+            text = scalar.literal(s.value, s.dtype)
+            if text is not None:
+                values.append(Literal(name, text))
+            else:
+                kind_of = "f" if s.dtype.is_floating_point else "i"
+                values.append(Constant(name, kind_of))
+                binding.constants.append(float(s.value) if kind_of == "f" else int(s.value))
+        elif isinstance(s, Position):
+            assert s.offset == 0
+            values.append(Iota(name, access(s.strides)))
+        else:
+            values.append(Fold(name, s.op.name, s.arg, access(s.strides) if s.strides is not None else None))
+    stores = tuple([Store(w.value, buffer(w.target, w.offset, True), access(w.strides)) for w in body.writes])
+    return Nest(len(parallel), len(reduce), tuple(buffers), tuple(values), stores, kind, chunked), binding
+
+
+def size_up(nest: Nest, binding: Binding, body: Body, parallel: list[int], reduce: list[int], chunk: int) -> Step:
+    """Items, blocks and grain."""
+    per_item = 1
+    for n in reduce:
+        per_item *= n
+    if chunk:
+        per_item = per_item // reduce[0] * min(chunk, reduce[0])
+    rows = 1
+    for n in parallel:
+        rows *= n
+    elements = rows * per_item
+    axes = set(body.outer + body.inner)
+    sizes = body.extents
+    moved = 0
+    for a in body.accesses():
+        if isinstance(a, Read | Write):
+            n = 1
+            for x in a.strides:
+                if x in axes:
+                    n *= sizes[x]
+            source = a.source if isinstance(a, Read) else a.target
+            moved += n * source.dtype.itemsize
+    work = sum(s.cost for s in body.statements if isinstance(s, Compute)) + \
+        sum(2 for s in body.statements if isinstance(s, Reduce))
+    nanoseconds = moved / 20 + elements * work * 0.03 + rows * 2
+    step = Step(nest, binding, 0, 1, elements=elements, bytes=moved, flops=elements * work)
+    if nest.schedule == "map" and len(parallel) <= 1:
+        step.total = rows
+    elif nest.schedule == "row":
+        step.total = rows
+    else:
+        last = parallel[-1]
+        block = COLUMN_BLOCK if nest.schedule == "column" else MAP_BLOCK
+        if nest.schedule == "column" and rows // last * -(-last // block) < 8 and last >= 128:
+            block = 64 if last < 1024 else 128
+        step.block = min(block, max(last, 1))
+        step.blocks = -(-last // step.block)
+        step.total = rows // last * step.blocks
+    each = nanoseconds / max(step.total, 1)
+    step.grain = max(1, int(ITEM_NANOSECONDS / max(each, 1e-3)))
+    if nest.schedule == "map" and len(parallel) <= 1:
+        step.grain = max(64, step.grain // 64 * 64)
+    return step
