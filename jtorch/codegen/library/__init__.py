@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from jtorch.codegen.library import gemm
+from jtorch.codegen.library import conv, gemm
 from jtorch.codegen.library.call import Epilogue, KernelCall, Lowering, Operand, whole
 from jtorch.ir.graph import Value
 
 LOWERINGS: dict[str, Callable[[Lowering], None]] = {
     "matmul": gemm.matmul,
+    "convolution": conv.convolution, "conv_input_grad": conv.input_grad, "conv_weight_grad": conv.weight_grad,
 }
 """Operation -> function that fills in a `Lowering`, or raises NotImplementedError with the reason why it cannot."""
 
-FUSES = frozenset({"matmul"})
+FUSES = frozenset({"matmul", "convolution", "conv_input_grad"})
 """Operations whose lowering can take an epilogue."""
 
 

@@ -264,18 +264,12 @@ def vector_product(low: Lowering, a: Operand, b: Operand, out: Operand, batch: l
     else:
         return False
     epilogue = low.fuse(count, m, n) if fused else None
-    bounds = "r0, r1, c0, c1 = 0, 1, i0, i1" if m == 1 else "r0, r1, c0, c1 = i0, i1, 0, 1"
+    bounds = "r0 = 0\nr1 = 1\nc0 = i0\nc1 = i1" if m == 1 else "r0 = i0\nr1 = i1\nc0 = 0\nc1 = 1"
     low.call(function, [*args, *leading, ("n", "i", size), ("k", "i", k), ("block", "i", block)],
              count * -(-size // block), grain_of(block * k * 0.1),
-             holes={"T": conversion(out.dtype), "BOUNDS": "\n".join(unpacked(bounds)) if epilogue else ""},
+             holes={"T": conversion(out.dtype), "BOUNDS": bounds},
              epilogue=epilogue)
     return True
-
-
-def unpacked(assignment: str) -> list[str]:
-    """`a, b = 1, 2` as one assignment a line: the kernel language has no tuples."""
-    left, right = assignment.split(" = ")
-    return [f"{name} = {value}" for name, value in zip(left.split(", "), right.split(", "))]
 
 
 def integer_product(low: Lowering, a: Operand, b: Operand, out: Operand) -> None:

@@ -1,0 +1,572 @@
+"""Convolutions: blocks of columns ("im2col") that stay in the cache, and BLAS on them; direct loops where channels are few.
+
+All kernels are written for three spatial axes; fewer are leading axes of size 1. Columns are never made for a whole image:
+an item unrolls the windows of some output rows and some channels into its worker's scratch memory and multiplies.
+
+What is cut where depends on sizes alone, and sums are taken in a fixed order, so the number of threads does not matter.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from jtorch import dtypes
+from jtorch.codegen.library import gemm as gemm_library
+from jtorch.codegen.library.call import Arg, Lowering, Operand, conversion, grain_of, pointer, row_major
+from jtorch.codegen.library.copy import contiguous, converted, copy, zero
+from jtorch.codegen.library.gemm import FLOPS_PER_NS
+from jtorch.codegen.library.language import (EPILOGUE, SIZE, SX, Pointer, T, addr_of, call_gemm_T, fma, index_div, index_mod,
+                                             reassoc_add)
+
+COLUMNS = 1 << 17
+"""Elements of a block of columns: half a megabyte of float32, to stay in a second-level cache."""
+
+DEPTH = 512
+"""Rows of columns (channels x window) that are multiplied at a time, at least where there are as many."""
+
+ITEMS = 16
+"""Pieces that work is cut into where that costs something."""
+
+PARTIAL_SUMS = 1 << 22
+"""Elements of memory for the weight gradient's partial sums."""
+
+DIRECT_CHANNELS = 4
+"""Input channels times output channels of a group up to which plain loops are used."""
+
+
+def conv_blocks(gemm: int, x: Pointer, w: Pointer, y: Pointer, scratch: Pointer, scratch_stride: int, groups: int,
+                cg: int, og: int, depth: int, height: int, width: int, kd: int, kh: int, kw: int, sd: int, sh: int,
+                sw: int, pd: int, ph: int, pw: int, dd: int, dh: int, dw: int, od: int, oh: int, ow: int, xn: int,
+                xc: int, xd: int, xh: int, xw: int, n: int, images: int, rows: int, channels: int, outs: int,
+                begin: int, end: int, worker: int) -> None:
+    """y = convolution(x, w). An item is a block of `images` whole images, or of `rows` output rows of one image, and
+    `outs` output channels of one group; `channels` input channels are unrolled at a time."""
+    window = kd * kh * kw
+    out_rows = od * oh
+    plane = out_rows * ow
+    row_blocks = index_div(out_rows + rows - 1, rows)
+    out_blocks = index_div(og + outs - 1, outs)
+    columns = index_div(worker * scratch_stride, SIZE)
+    for item in range(begin, end):
+        y0 = index_mod(item, row_blocks) * rows
+        q = index_div(item, row_blocks)
+        o0 = index_mod(q, out_blocks) * outs
+        q = index_div(q, out_blocks)
+        g = index_mod(q, groups)
+        n0 = index_div(q, groups) * images
+        n1 = min(n0 + images, n)
+        y1 = min(y0 + rows, out_rows)
+        o1 = min(o0 + outs, og)
+        pixels = (y1 - y0) * ow
+        count = (n1 - n0) * pixels
+        result = columns + channels * window * images * rows * ow
+        for first in range(0, cg, channels):
+            last = min(first + channels, cg)
+            line = columns
+            for c in range(first, last):
+                for a in range(kd):
+                    for b in range(kh):
+                        for e in range(kw):
+                            shift = e * dw - pw
+                            lo = min(ow, max(0, (sw - 1 - shift) // sw))
+                            hi = max(lo, min(ow, (width - 1 - shift) // sw + 1))
+                            for i in range(n0, n1):
+                                z = index_div(y0, oh)
+                                row = y0 - z * oh
+                                for r in range(y0, y1):
+                                    iz = z * sd - pd + a * dd
+                                    iy = row * sh - ph + b * dh
+                                    if (iz >= 0) & (iz < depth) & (iy >= 0) & (iy < height):
+                                        source = i * xn + (g * cg + c) * xc + iz * xd + iy * xh + shift * xw
+                                        for j in range(line, line + lo):
+                                            scratch[j] = T(0.0)
+                                        for j in range(lo, hi):
+                                            scratch[line + j] = x[source + SX]
+                                        for j in range(line + hi, line + ow):
+                                            scratch[j] = T(0.0)
+                                    else:
+                                        for j in range(line, line + ow):
+                                            scratch[j] = T(0.0)
+                                    line += ow
+                                    row += 1
+                                    if row == oh:
+                                        row = 0
+                                        z += 1
+            beta = T(1.0)
+            if first == 0:
+                beta = T(0.0)
+            weights = addr_of(w, ((g * og + o0) * cg + first) * window)
+            if n1 - n0 == 1:
+                call_gemm_T(gemm, 0, 0, o1 - o0, count, (last - first) * window, T(1.0), weights, cg * window,
+                            addr_of(scratch, columns), count, beta,
+                            addr_of(y, ((n0 * groups + g) * og + o0) * plane + y0 * ow), plane)
+            else:
+                call_gemm_T(gemm, 0, 0, o1 - o0, count, (last - first) * window, T(1.0), weights, cg * window,
+                            addr_of(scratch, columns), count, beta, addr_of(scratch, result), count)
+        for image in range(n0, n1):
+            batch = image * groups + g
+            if n1 - n0 > 1:
+                for o in range(o0, o1):
+                    target = (batch * og + o) * plane
+                    source = result + (o - o0) * count + (image - n0) * plane
+                    for j in range(plane):
+                        y[target + j] = scratch[source + j]
+            r0 = o0
+            r1 = o1
+            c0 = y0 * ow
+            c1 = y1 * ow
+            EPILOGUE
+
+
+def conv_direct(x: Pointer, w: Pointer, y: Pointer, groups: int, cg: int, og: int, depth: int, height: int, width: int,
+                kd: int, kh: int, kw: int, sd: int, sh: int, sw: int, pd: int, ph: int, pw: int, dd: int, dh: int,
+                dw: int, od: int, oh: int, ow: int, xn: int, xc: int, xd: int, xh: int, xw: int, begin: int, end: int,
+                worker: int) -> None:
+    """y = convolution(x, w) by plain loops; an item is one output channel of one image."""
+    for item in range(begin, end):
+        i = index_div(item, groups * og)
+        channel = index_mod(item, groups * og)
+        g = index_div(channel, og)
+        for z in range(od):
+            for row in range(oh):
+                target = ((item * od + z) * oh + row) * ow
+                for j in range(target, target + ow):
+                    y[j] = T(0.0)
+                for c in range(cg):
+                    for a in range(kd):
+                        iz = z * sd - pd + a * dd
+                        for b in range(kh):
+                            iy = row * sh - ph + b * dh
+                            if (iz >= 0) & (iz < depth) & (iy >= 0) & (iy < height):
+                                for e in range(kw):
+                                    shift = e * dw - pw
+                                    lo = min(ow, max(0, (sw - 1 - shift) // sw))
+                                    hi = max(lo, min(ow, (width - 1 - shift) // sw + 1))
+                                    source = i * xn + (g * cg + c) * xc + iz * xd + iy * xh + shift * xw
+                                    v = w[(((channel * cg + c) * kd + a) * kh + b) * kw + e]
+                                    for j in range(lo, hi):
+                                        y[target + j] = fma(v, x[source + SX], y[target + j])
+        batch = item
+        r0 = 0
+        r1 = 1
+        c0 = 0
+        c1 = od * oh * ow
+        EPILOGUE
+
+
+def conv_input_blocks(gemm: int, gy: Pointer, w: Pointer, gx: Pointer, scratch: Pointer, scratch_stride: int, groups: int,
+                      cg: int, og: int, depth: int, height: int, width: int, kd: int, kh: int, kw: int, sd: int, sh: int,
+                      sw: int, pd: int, ph: int, pw: int, dd: int, dh: int, dw: int, od: int, oh: int, ow: int,
+                      channels: int, rows: int, begin: int, end: int, worker: int) -> None:
+    """gx = the x-derivative. An item is a block of input channels of one image: the columns' gradient by a product,
+    for some output rows at a time, added into the places that the windows came from."""
+    window = kd * kh * kw
+    out_rows = od * oh
+    plane = out_rows * ow
+    volume = depth * height * width
+    channel_blocks = index_div(cg + channels - 1, channels)
+    columns = index_div(worker * scratch_stride, SIZE)
+    for item in range(begin, end):
+        first = index_mod(item, channel_blocks) * channels
+        last = min(first + channels, cg)
+        q = index_div(item, channel_blocks)
+        g = index_mod(q, groups)
+        i = index_div(q, groups)
+        base = (i * groups + g) * cg * volume
+        for j in range(base + first * volume, base + last * volume):
+            gx[j] = T(0.0)
+        for r0 in range(0, out_rows, rows):
+            r1 = min(r0 + rows, out_rows)
+            count = (r1 - r0) * ow
+            call_gemm_T(gemm, 1, 0, (last - first) * window, count, og, T(1.0), addr_of(w, (g * og * cg + first) * window),
+                        cg * window, addr_of(gy, (i * groups + g) * og * plane + r0 * ow), plane, T(0.0),
+                        addr_of(scratch, columns), count)
+            line = columns
+            for c in range(first, last):
+                for a in range(kd):
+                    for b in range(kh):
+                        for e in range(kw):
+                            shift = e * dw - pw
+                            lo = min(ow, max(0, (sw - 1 - shift) // sw))
+                            hi = max(lo, min(ow, (width - 1 - shift) // sw + 1))
+                            z = index_div(r0, oh)
+                            row = r0 - z * oh
+                            for r in range(r0, r1):
+                                iz = z * sd - pd + a * dd
+                                iy = row * sh - ph + b * dh
+                                if (iz >= 0) & (iz < depth) & (iy >= 0) & (iy < height):
+                                    target = base + ((c * depth + iz) * height + iy) * width + shift
+                                    for j in range(lo, hi):
+                                        gx[target + SX] = gx[target + SX] + scratch[line + j]
+                                line += ow
+                                row += 1
+                                if row == oh:
+                                    row = 0
+                                    z += 1
+
+
+def conv_weight_blocks(gemm: int, gy: Pointer, x: Pointer, gw: Pointer, scratch: Pointer, scratch_stride: int, groups: int,
+                       cg: int, og: int, depth: int, height: int, width: int, kd: int, kh: int, kw: int, sd: int, sh: int,
+                       sw: int, pd: int, ph: int, pw: int, dd: int, dh: int, dw: int, od: int, oh: int, ow: int, xn: int,
+                       xc: int, xd: int, xh: int, xw: int, n: int, images: int, channels: int, rows: int, begin: int,
+                       end: int, worker: int) -> None:
+    """gw[piece] = the w-derivative, summed over a piece of `images` images. An item is a block of input channels of one
+    group and one piece."""
+    window = kd * kh * kw
+    out_rows = od * oh
+    plane = out_rows * ow
+    channel_blocks = index_div(cg + channels - 1, channels)
+    columns = index_div(worker * scratch_stride, SIZE)
+    for item in range(begin, end):
+        first = index_mod(item, channel_blocks) * channels
+        last = min(first + channels, cg)
+        q = index_div(item, channel_blocks)
+        g = index_mod(q, groups)
+        piece = index_div(q, groups)
+        beta = T(0.0)
+        for i in range(piece * images, min(piece * images + images, n)):
+            for r0 in range(0, out_rows, rows):
+                r1 = min(r0 + rows, out_rows)
+                count = (r1 - r0) * ow
+                line = columns
+                for c in range(first, last):
+                    for a in range(kd):
+                        for b in range(kh):
+                            for e in range(kw):
+                                shift = e * dw - pw
+                                lo = min(ow, max(0, (sw - 1 - shift) // sw))
+                                hi = max(lo, min(ow, (width - 1 - shift) // sw + 1))
+                                z = index_div(r0, oh)
+                                row = r0 - z * oh
+                                for r in range(r0, r1):
+                                    iz = z * sd - pd + a * dd
+                                    iy = row * sh - ph + b * dh
+                                    if (iz >= 0) & (iz < depth) & (iy >= 0) & (iy < height):
+                                        source = i * xn + (g * cg + c) * xc + iz * xd + iy * xh + shift * xw
+                                        for j in range(line, line + lo):
+                                            scratch[j] = T(0.0)
+                                        for j in range(lo, hi):
+                                            scratch[line + j] = x[source + SX]
+                                        for j in range(line + hi, line + ow):
+                                            scratch[j] = T(0.0)
+                                    else:
+                                        for j in range(line, line + ow):
+                                            scratch[j] = T(0.0)
+                                    line += ow
+                                    row += 1
+                                    if row == oh:
+                                        row = 0
+                                        z += 1
+                call_gemm_T(gemm, 0, 1, og, (last - first) * window, count, T(1.0),
+                            addr_of(gy, (i * groups + g) * og * plane + r0 * ow), plane, addr_of(scratch, columns), count,
+                            beta, addr_of(gw, ((piece * groups + g) * og * cg + first) * window), cg * window)
+                beta = T(1.0)
+
+
+def conv_weight_direct(gy: Pointer, x: Pointer, gw: Pointer, groups: int, cg: int, og: int, depth: int, height: int,
+                       width: int, kd: int, kh: int, kw: int, sd: int, sh: int, sw: int, pd: int, ph: int, pw: int, dd: int,
+                       dh: int, dw: int, od: int, oh: int, ow: int, xn: int, xc: int, xd: int, xh: int, xw: int, n: int,
+                       begin: int, end: int, worker: int) -> None:
+    """gw = the w-derivative by plain loops; an item is one output channel and one input channel of its group."""
+    for item in range(begin, end):
+        channel = index_div(item, cg)
+        c = index_mod(item, cg) + index_div(channel, og) * cg
+        for a in range(kd):
+            for b in range(kh):
+                for e in range(kw):
+                    shift = e * dw - pw
+                    lo = min(ow, max(0, (sw - 1 - shift) // sw))
+                    hi = max(lo, min(ow, (width - 1 - shift) // sw + 1))
+                    total = T(0.0)
+                    for i in range(n):
+                        for z in range(od):
+                            iz = z * sd - pd + a * dd
+                            for row in range(oh):
+                                iy = row * sh - ph + b * dh
+                                if (iz >= 0) & (iz < depth) & (iy >= 0) & (iy < height):
+                                    source = i * xn + c * xc + iz * xd + iy * xh + shift * xw
+                                    place = (((i * groups * og + channel) * od + z) * oh + row) * ow
+                                    acc = T(0.0)
+                                    for j in range(lo, hi):
+                                        acc = reassoc_add(acc, gy[place + j] * x[source + SX])
+                                    total += acc
+                    gw[((item * kd + a) * kh + b) * kw + e] = total
+
+
+def sum_pieces(parts: Pointer, out: Pointer, n: int, pieces: int, block: int, begin: int, end: int, worker: int) -> None:
+    """out[i] = sum over the first axis of parts[pieces, n], in order; an item is a block of i."""
+    for item in range(begin, end):
+        i0 = item * block
+        i1 = min(i0 + block, n)
+        for i in range(i0, i1):
+            out[i] = parts[i]
+        for p in range(1, pieces):
+            for i in range(i0, i1):
+                out[i] = out[i] + parts[p * n + i]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The geometry of a convolution, with three spatial axes. `before` is the padding in front."""
+
+    n: int
+    groups: int
+    cg: int
+    og: int
+    spatial: tuple[int, int, int]
+    kernel: tuple[int, int, int]
+    stride: tuple[int, int, int]
+    before: tuple[int, int, int]
+    dilation: tuple[int, int, int]
+    out: tuple[int, int, int]
+
+    @property
+    def window(self) -> int:
+        return prod(self.kernel)
+
+    @property
+    def plane(self) -> int:
+        return prod(self.out)
+
+    @property
+    def depth(self) -> int:
+        """Rows of the columns."""
+        return self.cg * self.window
+
+    @property
+    def flops(self) -> float:
+        """Of one image and one group."""
+        return 2.0 * self.og * self.depth * self.plane
+
+    @property
+    def is_pointwise(self) -> bool:
+        return self.window == 1 and self.stride == (1, 1, 1) and self.before == (0, 0, 0) and self.out == self.spatial
+
+    @property
+    def is_direct(self) -> bool:
+        return self.cg * self.og <= DIRECT_CHANNELS
+
+    def integers(self, with_og: bool = True) -> list[tuple[str, str, Arg]]:
+        names = ["groups", "cg", *(["og"] if with_og else []), "depth", "height", "width", "kd", "kh", "kw", "sd", "sh",
+                 "sw", "pd", "ph", "pw", "dd", "dh", "dw", "od", "oh", "ow"]
+        values = [self.groups, self.cg, *([self.og] if with_og else []), *self.spatial, *self.kernel, *self.stride,
+                  *self.before, *self.dilation, *self.out]
+        return [(name, "i", value) for name, value in zip(names, values)]
+
+
+def three(values: tuple[int, ...], fill: int) -> tuple[int, int, int]:
+    return (*[fill] * (3 - len(values)), *values)  # type: ignore[return-value]
+
+
+def window_of(x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...], attrs: dict) -> Window:
+    groups = attrs["groups"]
+    return Window(x[0], groups, w[1], w[0] // groups, three(x[2:], 1), three(w[2:], 1), three(attrs["stride"], 1),
+                  three(tuple(lo for lo, _ in attrs["padding"]), 0), three(attrs["dilation"], 1), three(y[2:], 1))
+
+
+def five(x: Operand) -> Operand:
+    """[N, C, *S] with three spatial axes."""
+    lead = 5 - len(x.shape)
+    return Operand(x.place, x.dtype, (*x.shape[:2], *[1] * lead, *x.shape[2:]), (*x.strides[:2], *[0] * lead, *x.strides[2:]),
+                   x.offset)
+
+
+def strides_of(x: Operand) -> list[tuple[str, str, Arg]]:
+    return [(name, "i", value) for name, value in zip(("xn", "xc", "xd", "xh", "xw"), five(x).strides)]
+
+
+def step(x: Operand, v: Window) -> str:
+    """The text of x's index along an output row."""
+    unit = x.strides[-1] == 1
+    if v.stride[2] == 1:
+        return "j" if unit else "j * xw"
+    return "j * sw" if unit else "j * sw * xw"
+
+
+def holes_of(d: object, **more: str) -> dict[str, str]:
+    wide = d is dtypes.float64
+    return {"call_gemm_T": "call_gemm_f64" if wide else "call_gemm_f32", "T": "f64" if wide else "f32",
+            "SIZE": "8" if wide else "4", **more}
+
+
+def routine(d: object) -> Arg:
+    return ("symbol", "dgemm" if d is dtypes.float64 else "sgemm")
+
+
+def widened(low: Lowering, operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
+    """Half operands converted to float32; other dtypes that BLAS does not know are refused."""
+    d = operands[0].dtype
+    if d in (dtypes.float16, dtypes.bfloat16):
+        return tuple([converted(low, x, dtypes.float32, barrier=i == 0) for i, x in enumerate(operands)])
+    if d not in (dtypes.float32, dtypes.float64):
+        raise NotImplementedError(f"a convolution of {d.name}")
+    return operands
+
+
+def convolution(low: Lowering) -> None:
+    x, w = widened(low, low.inputs)
+    out = low.outputs[0]
+    if not out.numel:
+        return
+    v = window_of(x.shape, w.shape, out.shape, low.node.kwargs)
+    if out.dtype is x.dtype:
+        forward(low, v, x, contiguous(low, w), out, fused=True)
+    else:
+        y = low.temp(x.dtype, out.shape)
+        forward(low, v, x, contiguous(low, w), y)
+        copy(low, y, out)
+
+
+def forward(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fused: bool = False) -> None:
+    """out = convolution(x, w); w and out are contiguous."""
+    if v.depth == 0:
+        zero(low, out)
+    elif v.is_pointwise and x.has_contiguous(2):
+        pointwise(low, v, x, w, out, fused)
+    elif v.is_direct:
+        direct(low, v, x, w, out, fused)
+    else:
+        blocked(low, v, x, w, out, fused)
+
+
+def pointwise(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fused: bool) -> None:
+    """A window of one element: a product of matrices as they are."""
+    xs = Operand(x.place, x.dtype, (v.n, v.groups, v.cg, v.plane),
+                 (x.strides[0], x.strides[1] * v.cg, x.strides[1], 1), x.offset)
+    ws = Operand(w.place, w.dtype, (v.n, v.groups, v.og, v.cg), (0, v.og * v.cg, v.cg, 1), w.offset)
+    gemm_library.product(low, ws, xs, out.reshaped((v.n, v.groups, v.og, v.plane)), fused)
+
+
+def direct(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fused: bool) -> None:
+    p = pointer(out.dtype)
+    epilogue = low.fuse(v.n * v.groups * v.og, 1, v.plane) if fused else None
+    low.call(conv_direct, [("x", p, x.arg), ("w", p, w.arg), ("y", p, out.arg), *v.integers(), *strides_of(x)],
+             v.n * v.groups * v.og, grain_of(v.flops / v.og / 20), holes=holes_of(out.dtype, SX=step(x, v)),
+             epilogue=epilogue)
+
+
+def blocked(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fused: bool) -> None:
+    channels = min(v.cg, max(1, -(-DEPTH // v.window)))
+    pixels = max(64, COLUMNS // (channels * v.window))
+    out_rows = v.out[0] * v.out[1]
+    rows = min(out_rows, max(1, pixels // v.out[2]))
+    rows = -(-out_rows // -(-out_rows // rows))  # of even size
+    images = min(v.n, max(1, pixels // v.plane)) if rows == out_rows else 1
+    items = -(-v.n // images) * v.groups * -(-out_rows // rows)
+    if v.n > 1 and items < ITEMS and images > 1:
+        images = max(1, images * items // ITEMS)
+        items = -(-v.n // images) * v.groups * -(-out_rows // rows)
+    outs = v.og
+    if items < ITEMS and v.flops * v.n * v.groups / ITEMS > 2e6:
+        outs = min(v.og, gemm_library.round_up(-(-v.og * items // ITEMS), 32))
+    items *= -(-v.og // outs)
+    width = rows * v.out[2] * images
+    scratch = (channels * v.window + (outs if images > 1 else 0)) * width * out.dtype.itemsize
+    epilogue = low.fuse(v.n * v.groups, v.og, v.plane) if fused else None
+    p = pointer(out.dtype)
+    low.call(conv_blocks, [("gemm", "i", routine(out.dtype)), ("x", p, x.arg), ("w", p, w.arg), ("y", p, out.arg),
+                           ("scratch", p, ("scratch",)), ("scratch_stride", "i", ("scratch_stride",)), *v.integers(),
+                           *strides_of(x), ("n", "i", v.n), ("images", "i", images), ("rows", "i", rows),
+                           ("channels", "i", channels), ("outs", "i", outs)],
+             items, grain_of(2.0 * outs * v.depth * width / FLOPS_PER_NS), scratch,
+             holes=holes_of(out.dtype, SX=step(x, v)), epilogue=epilogue)
+
+
+def input_grad(low: Lowering) -> None:
+    gy, w = widened(low, low.inputs)
+    out = low.outputs[0]
+    if not out.numel:
+        return
+    v = window_of(out.shape, w.shape, gy.shape, low.node.kwargs)
+    gy, w = contiguous(low, gy), contiguous(low, w)
+    gx = out if out.dtype is gy.dtype else low.temp(gy.dtype, out.shape)
+    if not gy.numel or not v.og:
+        zero(low, gx)
+    elif v.stride == (1, 1, 1):
+        forward(low, mirrored(v), gy, turned(low, v, w), gx, fused=gx is out)
+    else:
+        scattered(low, v, gy, w, gx)
+    if gx is not out:
+        copy(low, gx, out)
+
+
+def mirrored(v: Window) -> Window:
+    """The convolution over gy that gives the x-derivative when the stride is 1."""
+    before = tuple(d * (k - 1) - p for d, k, p in zip(v.dilation, v.kernel, v.before))
+    return Window(v.n, v.groups, v.og, v.cg, v.out, v.kernel, v.stride, before, v.dilation, v.spatial)  # type: ignore[arg-type]
+
+
+def turned(low: Lowering, v: Window, w: Operand) -> Operand:
+    """w[G*O, C, *K] as [G*C, O, *K] with every window reversed."""
+    shape = (v.groups, v.cg, v.og, *v.kernel)
+    sk = row_major(v.kernel)
+    strides = (v.og * v.depth, v.window, v.depth, *[-s for s in sk])
+    source = Operand(w.place, w.dtype, shape, strides, w.offset + v.window - 1)
+    result = low.temp(w.dtype, shape)
+    copy(low, source, result)
+    return result.reshaped((v.groups * v.cg, v.og, *v.kernel))
+
+
+def scattered(low: Lowering, v: Window, gy: Operand, w: Operand, gx: Operand) -> None:
+    out_rows = v.out[0] * v.out[1]
+    channels = min(v.cg, max(1, -(-128 // v.window)))
+    if v.n * v.groups * -(-v.cg // channels) < ITEMS:
+        channels = max(1, v.n * v.groups * v.cg // ITEMS)
+    rows = min(out_rows, max(1, COLUMNS // (channels * v.window * v.out[2])))
+    scratch = channels * v.window * rows * v.out[2] * gx.dtype.itemsize
+    p = pointer(gx.dtype)
+    low.call(conv_input_blocks, [("gemm", "i", routine(gx.dtype)), ("gy", p, gy.arg), ("w", p, w.arg), ("gx", p, gx.arg),
+                                 ("scratch", p, ("scratch",)), ("scratch_stride", "i", ("scratch_stride",)), *v.integers(),
+                                 ("channels", "i", channels), ("rows", "i", rows)],
+             v.n * v.groups * -(-v.cg // channels), grain_of(v.flops * channels / v.cg / FLOPS_PER_NS), scratch,
+             holes=holes_of(gx.dtype, SX="j" if v.stride[2] == 1 else "j * sw"))
+
+
+def weight_grad(low: Lowering) -> None:
+    gy, x = widened(low, low.inputs)
+    out = low.outputs[0]
+    if not out.numel:
+        return
+    v = window_of(x.shape, out.shape, gy.shape, low.node.kwargs)
+    gw = out if out.dtype is gy.dtype else low.temp(gy.dtype, out.shape)
+    if not gy.numel:
+        zero(low, gw)
+    else:
+        summed(low, v, contiguous(low, gy), x, gw)
+    if gw is not out:
+        copy(low, gw, out)
+
+
+def summed(low: Lowering, v: Window, gy: Operand, x: Operand, gw: Operand) -> None:
+    """gw, by products over blocks of output rows, added up over images in a fixed order."""
+    p = pointer(gw.dtype)
+    operands = [("gy", p, gy.arg), ("x", p, x.arg)]
+    if v.is_direct:
+        low.call(conv_weight_direct, [*operands, ("gw", p, gw.arg), *v.integers(), *strides_of(x), ("n", "i", v.n)],
+                 v.groups * v.og * v.cg, grain_of(v.n * v.flops / v.cg / v.og / 10), holes=holes_of(gw.dtype, SX=step(x, v)))
+        return
+    channels = min(v.cg, max(1, -(-DEPTH // v.window)))
+    items = v.groups * -(-v.cg // channels)
+    pieces = max(1, min(v.n, -(-ITEMS // items), PARTIAL_SUMS // gw.numel))
+    images = -(-v.n // pieces)
+    pieces = -(-v.n // images)
+    if items * pieces < ITEMS and v.n * v.flops > 2e6:
+        channels = max(1, min(channels, -(-v.cg * items * pieces // ITEMS)), -(-128 // v.window))
+        channels = min(channels, v.cg)
+    items = v.groups * -(-v.cg // channels) * pieces
+    out_rows = v.out[0] * v.out[1]
+    rows = min(out_rows, max(1, COLUMNS // (channels * v.window * v.out[2])))
+    rows = -(-out_rows // -(-out_rows // rows))
+    scratch = channels * v.window * rows * v.out[2] * gw.dtype.itemsize
+    target = gw if pieces == 1 else low.temp(gw.dtype, (pieces, *gw.shape))
+    low.call(conv_weight_blocks, [("gemm", "i", routine(gw.dtype)), *operands, ("gw", p, target.arg),
+                                  ("scratch", p, ("scratch",)), ("scratch_stride", "i", ("scratch_stride",)), *v.integers(),
+                                  *strides_of(x), ("n", "i", v.n), ("images", "i", images), ("channels", "i", channels),
+                                  ("rows", "i", rows)],
+             items, grain_of(v.flops * images * channels / v.cg / FLOPS_PER_NS), scratch,
+             holes=holes_of(gw.dtype, SX=step(x, v)))
+    if pieces > 1:
+        block = 4096
+        low.call(sum_pieces, [("parts", p, target.arg), ("out", p, gw.arg), ("n", "i", gw.numel), ("pieces", "i", pieces),
+                              ("block", "i", block)],
+                 -(-gw.numel // block), grain_of(block * pieces * 0.1))
