@@ -17,6 +17,10 @@ CONVERSIONS = {"bool": "b8", "uint8": "u8", "int8": "i8", "int16": "i16", "int32
 ROUND = {"float16": "f16_to_f32(f32_to_f16(f32({0})))", "bfloat16": "bf16_to_f32(f32_to_bf16(f32({0})))"}
 """A cast to a half type rounds, though fused values are kept in float32."""
 
+SPELLING = {"abs_(": "abs(",
+            "sign(a)": "select(a > T(0), T(1), select(a < T(0), T(-1), a))"}
+"""Kernel text of names that the kernel language spells otherwise."""
+
 _TOKEN = re.compile(r"\b(T|O)\(|\b([abcdef])\b(?!\()")
 _LITERALS = (0, 1, -1, 2, 0.5)
 
@@ -32,6 +36,8 @@ def expression(op: Op, ins: tuple[dtype, ...], out: dtype, attrs: tuple) -> str:
     if op.name == "cast" and out.name in ROUND and ins[0] is not out:
         return ROUND[out.name]
     text = op.expr if isinstance(op.expr, str) else op.expr(ins, out, dict(zip(op.attr_names, attrs)))  # type: ignore
+    for name, kernel_text in SPELLING.items():
+        text = text.replace(name, kernel_text)
     return substitute(text, ins[0] if ins else out, out)
 
 

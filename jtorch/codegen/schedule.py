@@ -153,7 +153,7 @@ def structure(body: Body, parallel: list[tuple[int, int]], reduce: list[tuple[in
 
     def access(strides: Strides) -> Access:
         found = tuple([strides.get(a, 0) for a in loops])
-        if found == dense:
+        if dense and found == dense:
             return DENSE
         result: list = []
         for s in found:
