@@ -9,41 +9,42 @@ from typing import Any
 
 WARM_UP_SECONDS = 0.5
 WARM_UP_CALLS = 5
-SAMPLE_SECONDS = 0.04
-SAMPLES = 15
-SECONDS = 3.0
+SAMPLE_SECONDS = 0.001
+SECONDS = 1.5
+SAMPLES = 5
 
 
 def seconds_per_call(step: Callable[[], Any]) -> float:
-    """Median time of a call: several samples, each a loop long enough for the clock, no garbage collection inside.
+    """Median time of a call over many short samples, without garbage collection in between.
 
-    The warm-up is long enough for compilers that wait for a repetition before they start.
+    A sample is a loop just long enough for the clock, so that a stall spoils one sample and not the median. The
+    warm-up is long enough for compilers that wait for a repetition before they start.
     """
     start, calls = time.perf_counter(), 0
     while calls < WARM_UP_CALLS or time.perf_counter() - start < WARM_UP_SECONDS:
         step()
         calls += 1
-    count = 1
-    while (elapsed := _loop(step, count)) < SAMPLE_SECONDS:
-        count = max(count + 1, min(10 * count, int(1.2 * count * SAMPLE_SECONDS / max(elapsed, 1e-9))))
-    samples = [elapsed / count]
-    deadline = time.perf_counter() + SECONDS
-    while len(samples) < SAMPLES and (len(samples) < 3 or time.perf_counter() < deadline):
-        samples.append(_loop(step, count) / count)
+    gc.collect()
+    gc.disable()
+    try:
+        count = 1
+        while min(_loop(step, count) for _ in range(3)) < SAMPLE_SECONDS:
+            count *= 2
+        samples: list[float] = []
+        deadline = time.perf_counter() + SECONDS
+        while len(samples) < SAMPLES or time.perf_counter() < deadline:
+            samples.append(_loop(step, count) / count)
+    finally:
+        gc.enable()
     return statistics.median(samples)
 
 
 def _loop(step: Callable[[], Any], count: int) -> float:
-    gc.collect()
-    gc.disable()
-    try:
-        repeats = range(count)
-        start = time.perf_counter()
-        for _ in repeats:
-            step()
-        return time.perf_counter() - start
-    finally:
-        gc.enable()
+    repeats = range(count)
+    start = time.perf_counter()
+    for _ in repeats:
+        step()
+    return time.perf_counter() - start
 
 
 class MemoryMark:
