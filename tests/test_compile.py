@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -155,9 +156,12 @@ def test_float_floor_divide():
 
 
 def test_literals_and_functions_do_not_widen():
-    assert "pd" not in "".join(re.findall(r"\bv\w+pd\b", kernels.asm(kernels.load(
-        "def kernel(x, begin, end, worker):\n    for i in range(begin, end):\n        x[i] = sigmoid(x[i]) * f32(0.1)\n",
-        ("p:float32",)))))
+    source = """\
+def kernel(x, begin, end, worker):
+    for i in range(begin, end):
+        x[i] = sigmoid(x[i]) * f32(0.1)
+"""
+    assert not re.search(r"\bv\w+pd\b", kernels.asm(kernels.load(source, ("p:float32",))))
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint32, np.uint64])
@@ -311,3 +315,11 @@ def test_fork_keeps_kernels_and_compiles_more():
         print(os.waitpid(child, 0)[1])
     """
     assert program(use, JTORCH_CACHE_DIR="").split() == ["0"]
+
+
+def test_threads_share_kernels():
+    """Threads that ask for the same and for different kernels get one object per text."""
+    with ThreadPoolExecutor(8) as threads:
+        keys = [(text(f"2e3 + {k % 6}"), ("p:float32",)) for k in range(48)]
+        loaded = list(threads.map(lambda key: kernels.load(*key), keys))
+    assert len({id(k) for k in loaded}) == 6

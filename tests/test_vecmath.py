@@ -45,7 +45,8 @@ def arguments(name, dtype, rng) -> np.ndarray:
     reach = FINITE.get(name, 100) * (1 if dtype == np.float32 or name in ("erf", "tanh") else
                                      2.7 if name == "erfc" else 7.1)
     sign = rng.choice([-1, 1], SAMPLES)
-    x = np.concatenate([sign * np.exp2(exponent), rng.uniform(-reach, reach, SAMPLES), sign * rng.uniform(0.5, 2, SAMPLES)])
+    x = np.concatenate([sign * np.exp2(exponent), rng.uniform(-reach, reach, SAMPLES),
+                        sign * rng.uniform(0.5, 2, SAMPLES)])
     if name in ("log", "log2", "log10"):
         x = np.abs(x)
     if name == "log1p":
@@ -90,7 +91,7 @@ def test_pow_accuracy(dtype):
 @FLOATS
 def test_huge_and_critical_angles(dtype):
     """Neighbours of multiples of pi/2, where nearly all digits cancel; the worst double of all (Kahan, Muller)."""
-    x = np.array([6381956970095103.0 * 2.0**797, 1e22, 2.0**100, np.pi, 5.319372648326541416707296656673541083813475031793e255]
+    x = np.array([6381956970095103.0 * 2.0**797, 5.319372648326541e255, 1e22, 2.0**100, np.pi]
                  + [k * np.pi / 2 for k in (1, 2, 3, 1000, 2**20 + 1, 2**50 + 1)])
     x = x[x < float(np.finfo(dtype).max)].astype(dtype)
     for name in ("sin", "cos", "tan"):

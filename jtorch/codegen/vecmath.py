@@ -4,14 +4,14 @@ Each function is written once, on `irmath.Expr`, and added to a kernel's module 
 over the whole range of their argument: NaN, infinities, zeros, denormals and huge angles included. Errors are
 below 2 ulp (pow: 4; digamma: 8, of 1 near its root); `tests/test_vecmath.py` measures them against mpmath.
 
-float32 is computed in float32 where that is accurate and fast (exp, log, tanh, erf: twice the lanes); where it would need
-two-word arithmetic (pow, log2, sin, erfc) it is computed in float64 and rounded.
+float32 is computed in float32 where that is accurate and fast (exp, log, tanh, erf: twice the lanes); where it would
+need two-word arithmetic (pow, log2, sin, erfc) it is computed in float64 and rounded.
 
 Polynomials are minimax fits made for this file by Remez exchange in 50-digit arithmetic. The reductions are classic:
 Cody & Waite, *Software Manual for the Elementary Functions* (exp); the substitution s = f/(2+f) of fdlibm's
-`e_log.c` (log); Payne & Hanek, *Radian reduction for trigonometric functions* (sin, cos, tan); two-word arithmetic after Dekker and
-Knuth, with fma; erfc through exp(x*x) * erfc(x) * (1 + 2x) as a polynomial in (x-4)/(x+4), after Shepherd &
-Laframboise.
+`e_log.c` (log); Payne & Hanek, *Radian reduction for trigonometric functions* (sin, cos, tan); two-word arithmetic
+after Dekker and Knuth, with fma; erfc through exp(x*x) * erfc(x) * (1 + 2x) as a polynomial in (x-4)/(x+4), after
+Shepherd & Laframboise.
 """
 from __future__ import annotations
 

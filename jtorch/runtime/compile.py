@@ -38,10 +38,11 @@ def filename(name: str) -> str:
 def fingerprint() -> str:
     """Names everything but a kernel's text that its object code depends on: compiler versions, our code, the CPU."""
     digest = hashlib.sha256()
-    numba = Path(find_spec("numba").origin).parent / "_version.py"  # without importing it
-    here = Path(__file__).parent
-    for file in (numba, here / "compile.py", here / "frontend.py", here / "intrinsics.py",
-                 here.parent / "codegen" / "irmath.py", here.parent / "codegen" / "vecmath.py"):
+    numba = find_spec("numba")  # without importing it
+    package = Path(__file__).parents[1]
+    for file in (Path(numba.origin).parent / "_version.py",
+                 *(package / "runtime" / f"{name}.py" for name in ("compile", "frontend", "intrinsics")),
+                 *(package / "codegen" / f"{name}.py" for name in ("irmath", "vecmath"))):
         digest.update(file.read_bytes())
     return "\0".join((digest.hexdigest(), repr(llvm.llvm_version_info), llvmlite.__version__, *host()))
 

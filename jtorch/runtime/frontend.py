@@ -14,9 +14,10 @@ import ast
 import builtins
 
 from llvmlite import ir as llvm
-from numba.core import compiler, cpu, types, typing
+from numba.core import compiler, types, typing
 from numba.core.base import BaseContext
 from numba.core.callconv import BaseCallConv
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.funcdesc import PythonFunctionDescriptor
 from numba.core.lowering import Lower
 from numba.core.targetconfig import ConfigStack
@@ -24,7 +25,6 @@ from numba.core.typed_passes import type_inference_stage
 
 from jtorch.runtime import intrinsics
 from jtorch.runtime.compile import filename
-from jtorch.runtime.intrinsics import Intrinsic
 
 I64 = llvm.IntType(64)
 
@@ -183,6 +183,7 @@ def to_function(source: str, name: str):
     return namespace["kernel"]
 
 
+@global_compiler_lock
 def to_llvm(source: str, params: tuple[str, ...], name: str, features: str) -> llvm.Module:
     """Type and lower a kernel; the module's function `name` has the uniform ABI."""
     function = to_function(source, name)

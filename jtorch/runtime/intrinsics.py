@@ -372,6 +372,23 @@ def _safe_divisor(builder, sig, a, b):
     return builder.select(bad, one, b)
 
 
+def _quotient(builder, sig, a, b):
+    """a / b rounded towards zero, for b that does not trap.
+
+    Up to 32 bits through float64, which is exact (a quotient that is no integer is at least 2**-31 of its value away
+    from one) and, unlike integer division, vectorises.
+    """
+    signed = _signed(sig)
+    if a.type.width == 64:
+        return (builder.sdiv if signed else builder.udiv)(a, b)
+    widen, narrow = (builder.sitofp, builder.fptosi) if signed else (builder.uitofp, builder.fptoui)
+    return narrow(builder.fdiv(widen(a, F64), widen(b, F64)), a.type)
+
+
+def _rest(builder, a, b, quotient):
+    return builder.sub(a, builder.mul(quotient, b))
+
+
 def _zero_where_divisor_is(builder, b, result):
     return builder.select(builder.icmp_unsigned("==", b, _zero(b)), _zero(result), result)
 
@@ -409,13 +426,11 @@ def floor_divide(builder, sig, a, b):
     if isinstance(sig.return_type, types.Float):
         return _floor_divide_float(builder, a, b)
     divisor = _safe_divisor(builder, sig, a, b)
-    if not _signed(sig):
-        return _zero_where_divisor_is(builder, b, builder.udiv(a, divisor))
-    quotient = builder.sdiv(a, divisor)
-    rest = builder.sub(a, builder.mul(quotient, divisor))
-    down = builder.sext(_signs_differ(builder, rest, divisor), a.type)
-    result = builder.add(quotient, down)
-    return _zero_where_divisor_is(builder, b, result)
+    quotient = _quotient(builder, sig, a, divisor)
+    if _signed(sig):
+        rest = _rest(builder, a, divisor, quotient)
+        quotient = builder.add(quotient, builder.sext(_signs_differ(builder, rest, divisor), a.type))
+    return _zero_where_divisor_is(builder, b, quotient)
 
 
 @intrinsic(binary, "remainder", operators=(operator.mod, operator.imod))
@@ -425,10 +440,9 @@ def remainder(builder, sig, a, b):
         rest = builder.frem(a, b)
         return builder.select(_signs_differ(builder, rest, b), builder.fadd(rest, b), rest)
     divisor = _safe_divisor(builder, sig, a, b)
-    if not _signed(sig):
-        return _zero_where_divisor_is(builder, b, builder.urem(a, divisor))
-    rest = builder.srem(a, divisor)
-    rest = builder.select(_signs_differ(builder, rest, divisor), builder.add(rest, divisor), rest)
+    rest = _rest(builder, a, divisor, _quotient(builder, sig, a, divisor))
+    if _signed(sig):
+        rest = builder.select(_signs_differ(builder, rest, divisor), builder.add(rest, divisor), rest)
     return _zero_where_divisor_is(builder, b, rest)
 
 
@@ -438,8 +452,7 @@ def trunc_divide(builder, sig, a, b):
     if isinstance(sig.return_type, types.Float):
         return call_llvm(builder, "trunc", builder.fdiv(a, b))
     divisor = _safe_divisor(builder, sig, a, b)
-    quotient = (builder.sdiv if _signed(sig) else builder.udiv)(a, divisor)
-    return _zero_where_divisor_is(builder, b, quotient)
+    return _zero_where_divisor_is(builder, b, _quotient(builder, sig, a, divisor))
 
 
 @intrinsic(binary, "fmod")
@@ -448,7 +461,7 @@ def fmod(builder, sig, a, b):
     if isinstance(sig.return_type, types.Float):
         return builder.frem(a, b)
     divisor = _safe_divisor(builder, sig, a, b)
-    return _zero_where_divisor_is(builder, b, (builder.srem if _signed(sig) else builder.urem)(a, divisor))
+    return _zero_where_divisor_is(builder, b, _rest(builder, a, divisor, _quotient(builder, sig, a, divisor)))
 
 
 @intrinsic(fixed(types.int64, types.int64, types.int64), "index_div")
