@@ -38,10 +38,10 @@ def body_of(group: Group) -> Body:
 
     def operand(v: Value, forms) -> int:
         root = placed.root(v)
-        if root in place:
+        if group.computes(v, forms):
             return place[root]
         if is_constant(root):
-            return add(root, Number(root.dtype, root.attr("value")))
+            return place[root] if root in place else add(root, Number(root.dtype, root.attr("value")))
         view = placed.view(v)
         offset, terms = linear(axes.normals(forms), view.strides)
         offset += view.offset

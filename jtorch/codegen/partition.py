@@ -134,6 +134,17 @@ class Group:
             v, forms = source, found
         return v, forms
 
+    def computes(self, v: Value, forms: Forms) -> bool:
+        """Is `v`, seen in `forms`, a value of this group as it is computed here? (Else it is loaded.)"""
+        root = self.placed.root(v)
+        mine = self.forms.get(root)
+        if mine is None:
+            return False
+        if v is root:
+            return True
+        below = self.backward(v, self.axes.normals(forms))
+        return below is not None and self.axes.normals(below[1]) == self.axes.normals(mine)
+
     # --- joining -----------------------------------------------------------------------------------------------------
 
     def join(self, node: Value, materialised: set[Value]) -> str | None:
@@ -263,8 +274,12 @@ class Group:
             if tree is None:
                 materialised.add(root)
                 loads.append(root)
-        new = [r for r in loads if r not in self.loads]
-        if len(self.loads) + len(new) > MAX_BUFFERS:
+        new = [r for r in dict.fromkeys(loads) if r not in self.loads]
+        if len(self.loads) + len(new) > MAX_BUFFERS and again:  # too many arrays to compute things again from: load the results
+            again, new = {}, [r for r in dict.fromkeys(map(self.placed.root, node.inputs))
+                              if not is_constant(r) and r not in self.forms and r not in self.loads]
+            materialised.update([r for r in new if r.op.kind != "leaf"])
+        if len(self.loads) + len(new) > MAX_BUFFERS and self.nodes:
             return f"a kernel reads at most {MAX_BUFFERS} arrays"
         for r in new:
             self.loads[r] = None
@@ -406,9 +421,11 @@ def live_groups(placed: Placed, groups: list[Group]) -> list[Group]:
         wanted, stack = set(stored), list(stored)
         group.loads = {}
         while stack:
-            for v in stack.pop().inputs:
+            node = stack.pop()
+            forms = group.sources.get(node) or group.forms[node]
+            for v in node.inputs:
                 r = placed.root(v)
-                if r in group.forms:
+                if group.computes(v, forms):
                     if r not in wanted:
                         wanted.add(r)
                         stack.append(r)
