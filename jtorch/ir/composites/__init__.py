@@ -1,1 +1,14 @@
 """Composites: operations that are recorded under their own names and carry a decomposition into primitives."""
+from jtorch.ir.composites import (  # noqa: F401  importing registers them
+    activations,
+    attention,
+    classification,
+    losses,
+    normalization,
+    optimizer,
+    pointwise,
+    pooling,
+    random,
+    softmax,
+    statistics,
+)

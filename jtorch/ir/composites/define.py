@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Any
 
 from jtorch import dtypes
-from jtorch.dtypes import dtype
 from jtorch.ir.graph import Builder, Type, Value
 from jtorch.ir.primitive import Op
 from jtorch.ir.prims.create import constant, iota, make_leaf
@@ -33,7 +32,7 @@ def composite(name: str, body: Callable[..., Any], vjp: Callable[..., Any] | Non
     """
     attrs = attrs or {}
     result = Op(name, "composite", infer or _infer_by_body, None, vjp and _widened_vjp(vjp) if widen else vjp,
-                body=_widened(body) if widen else body, attr_names=tuple(attrs),
+                body=_widened(body, infer) if widen else body, attr_names=tuple(attrs),
                 attr_defaults={k: v for k, v in attrs.items() if v is not REQUIRED}, **more)
     if infer is None:
         result.infer = lambda *types, **given: _types_of_body(result, types, tuple(given.items()))
@@ -55,38 +54,43 @@ def _types_of_body(op: Op, types: tuple[Type, ...], attrs: tuple) -> Any:
     return tuple([v.type for v in result]) if isinstance(result, tuple) else result.type
 
 
-def half_of(values: Sequence[Value | None]) -> dtype | None:
-    """The half type among the operands, if their widest floating type is one."""
-    found = [v.dtype for v in values if v is not None and v.dtype.is_floating_point]
-    halves = [d for d in found if d in HALVES]
-    return halves[0] if halves and len(halves) == len(found) else None
-
-
 def wide(v: Value | None) -> Any:
     return cast_to(v, dtypes.float32) if v is not None and v.dtype in HALVES else v
 
 
-def narrow(v: Value | None, half: dtype) -> Any:
-    return cast_to(v, half) if v is not None and v.dtype is dtypes.float32 else v
+def _listed(v: Any) -> tuple:
+    return v if isinstance(v, tuple) else (v,)
 
 
-def _widened(body: Callable[..., Any]) -> Callable[..., Any]:
+def _any_half(values: Sequence[Value]) -> bool:
+    return any(v.dtype in HALVES for v in values)
+
+
+def _widened(body: Callable[..., Any], infer: Callable[..., Any] | None) -> Callable[..., Any]:
+    """Half operands are computed in float32. Results have the dtypes that `infer` says, or else the operands' half type
+    where all of them agree."""
     def run(b: Builder, *inputs: Value, **attrs: Any) -> Any:
-        half = half_of(inputs)
-        if half is None:
+        if not _any_half(inputs):
             return body(b, *inputs, **attrs)
         result = body(b, *map(wide, inputs), **attrs)
-        return tuple([narrow(v, half) for v in result]) if isinstance(result, tuple) else narrow(result, half)
+        if infer is not None:
+            wanted = [t.dtype for t in _listed(infer(*[v.type for v in inputs], **attrs))]
+        else:
+            floating = {v.dtype for v in inputs if v.dtype.is_floating_point}
+            half = floating.pop() if len(floating) == 1 else dtypes.float32
+            wanted = [half if v.dtype is dtypes.float32 else v.dtype for v in _listed(result)]
+        narrowed = tuple([cast_to(v, d) for v, d in zip(_listed(result), wanted)])
+        return narrowed if isinstance(result, tuple) else narrowed[0]
     return run
 
 
 def _widened_vjp(vjp: Callable[..., Any]) -> Callable[..., Any]:
     def run(g: Any, y: Any, *inputs: Value, **attrs: Any) -> Any:
-        half = half_of(inputs)
-        if half is None:
+        if not _any_half(inputs):
             return vjp(g, y, *inputs, **attrs)
         g, y = (tuple(map(wide, v)) if isinstance(v, tuple) else wide(v) for v in (g, y))
-        return tuple([narrow(v, half) for v in vjp(g, y, *map(wide, inputs), **attrs)])
+        found = vjp(g, y, *map(wide, inputs), **attrs)
+        return tuple([None if c is None else cast_to(c, v.dtype) for c, v in zip(found, inputs)])
     return run
 
 
