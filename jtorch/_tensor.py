@@ -170,6 +170,15 @@ def from_buffer(buffer: Any, type: Type, requires_grad: bool = False, cls: type 
     return t
 
 
+def computed_tensor(buffer: Any, type: Type) -> Tensor:
+    """A tensor that a program has just computed (a short cut of `from_buffer`)."""
+    t = object.__new__(Tensor)
+    t._storage = Storage(Cell(type, None, None, buffer))
+    t._type, t._view, t._geometry = type, None, None
+    t._value, t._version, t._epoch, t._requires_grad, t._grad = None, -1, None, False, None  # type: ignore[assignment]
+    return t
+
+
 def wrap(recorder: Recorder, v: Value) -> Tensor:
     """A new tensor whose value is `v`, pending in the recorder's present epoch."""
     if v.requires_grad and not recorder.grad_enabled:

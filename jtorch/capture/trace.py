@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jtorch import compiler
-from jtorch._tensor import Tensor, from_buffer, wrap
+from jtorch._tensor import Tensor, computed_tensor, wrap
 from jtorch.capture.cell import Cell
 from jtorch.capture.execute import scalar_buffer, strip_markers
 from jtorch.capture.inline import callable_graph, record_call
@@ -28,6 +28,9 @@ from jtorch.runtime.memory import allocator
 from jtorch.storage import Storage
 from jtorch.views import store
 
+_references = sys.getrefcount
+_CELL_REFERENCES = 3  # the storage, a local variable, getrefcount's argument
+_BUFFER_REFERENCES = 2  # the cell, getrefcount's argument
 _ATTEMPTS = 3  # calls that may leave new tensors behind before tracing is given up for the function
 
 
@@ -130,6 +133,8 @@ class Variant:
                 v = recorder.value(item)
                 self.differentiable |= v.requires_grad
                 self.results.append(("new", (place(v), v.requires_grad)))
+        written = {out for _, out in self.written}
+        self.only_new = all(kind == "new" and item[0] not in written for kind, item in self.results)
         self.trace_values = values
         params = sorted((v for v in topological(values) if v.op.kind == "leaf"), key=lambda v: v.attrs[0])
         self.graph = Graph(params, values, owner.name)
@@ -154,10 +159,12 @@ class Variant:
                 self.sources.append(("constant", cell.buffer))
         self.modes = list(trace.modes.values())
         self.callable = callable_graph(values, epoch, trace, leaves) if self.differentiable else None
+        self.state = [(s, p.type, i) for i, (p, (kind, s)) in enumerate(zip(params, self.sources)) if kind == "state"]
+        self.unguarded = not (self.modes or self.guarded_grads or self.state)
         self.executable: Any = None
-        self._prepare_in_place(trace, inputs)
+        self._prepare_in_place()
 
-    def _prepare_in_place(self, trace: Trace, inputs: dict[int, int]) -> None:
+    def _prepare_in_place(self) -> None:
         place_of_state = {id(s): i for i, (kind, s) in enumerate(self.sources) if kind == "state"}
         self.in_place: dict[int, int] = {}
         taken: set[int] = set()
@@ -177,62 +184,81 @@ class Variant:
         for t, was_none in self.guarded_grads:
             if (t._grad is None) is not was_none:
                 return f"a .grad that the function reads is {'None' if t._grad is None else 'there'} now"
-        for p, (kind, source) in zip(self.graph.params, self.sources):
-            if kind == "state" and source.cell.type != p.type:
-                return f"captured state changed from {p.type} to {source.cell.type}"
+        for storage, expected, _ in self.state:
+            found = storage.cell.type
+            if found is not expected and found != expected:
+                return f"captured state changed from {expected} to {found}"
         return None
 
     # --- running -----------------------------------------------------------------------------------------------------
 
-    def run(self, leaves: Sequence[Leaf]) -> Any:
+    def prepare(self) -> None:
+        """Compile, and lay out what a call has to fill in."""
+        self.executable = compiler.compile_graph(self.graph, self.in_place)
+        self.types = [v.type for v in self.trace_values]
+        settled = [(s, out) for s, out in self.written if out in self.in_place
+                   and self.sources[self.in_place[out]][1] is s]
+        self.settled = [s for s, _ in settled]
+        self.moved = [(s, out) for s, out in self.written if (s, out) not in settled]
+        self.owned = [(self.sources[param][1], param) for param in self.in_place.values()]
+        self.fresh = [(i, v.type.nbytes) for i, v in enumerate(self.trace_values) if i not in self.in_place]
+        self.fixed = [source.ptr if kind == "constant" else 0 for kind, source in self.sources]
+        self.from_arguments = [(i, a) for i, (kind, a) in enumerate(self.sources) if kind == "argument"]
+        self.getters = [(i, getter) for i, (kind, getter) in enumerate(self.sources) if kind == "scalar"]
+
+    def run(self, leaves: Sequence[Any]) -> Any:
+        """`leaves`: per tensor argument something with `.ptr` (and for a recorded run, a Leaf)."""
         if self.differentiable and current.recorder.grad_enabled:
             return self.run_recorded(leaves)
-        executable = self.executable
-        if executable is None:
-            executable = self.executable = compiler.compile_graph(self.graph, self.in_place)
-            self._layout()
-        buffers = []
-        for kind, source in self.sources:
-            if kind == "state":
-                cell = source.cell
-                buffers.append(cell.buffer)
-            elif kind == "argument":
-                buffers.append(leaves[source])
-            elif kind == "constant":
-                buffers.append(source)
-            else:
-                buffers.append(scalar_buffer(source()))
-        for param in self.in_place.values():
-            self._own(self.sources[param][1], buffers, param)
-        outputs = [buffers[param] if param >= 0 else allocator.alloc(size) for param, size in self.layout]
-        executable.run([b.ptr for b in buffers] + [b.ptr for b in outputs])
-        self._effects(outputs)
+        if self.executable is None:
+            self.prepare()
+        ptrs = self.fixed[:]
+        for i, a in self.from_arguments:
+            ptrs[i] = leaves[a].ptr
+        for storage, param in self.owned:
+            cell = storage.cell
+            if _references(cell) > _CELL_REFERENCES or _references(cell.buffer) > _BUFFER_REFERENCES:
+                self._own(storage)
+        for storage, _, i in self.state:
+            ptrs[i] = storage.cell.buffer.ptr
+        if self.getters:
+            scalars = [scalar_buffer(getter()) for _, getter in self.getters]
+            for (i, _), b in zip(self.getters, scalars):
+                ptrs[i] = b.ptr
+        outputs: list[Any] = [None] * len(self.types)
+        where = len(ptrs)
+        ptrs += [0] * len(outputs)
+        for out, param in self.in_place.items():
+            ptrs[where + out] = ptrs[param]
+        for out, size in self.fresh:
+            b = outputs[out] = allocator.alloc(size)
+            ptrs[where + out] = b.ptr
+        self.executable.run(ptrs)
+        if self.written or self.grads:
+            self._effects(outputs)
+        if self.only_new:
+            if self.structure is None:
+                place = self.results[0][1][0]
+                return computed_tensor(outputs[place], self.types[place])
+            return unflatten(self.structure, [computed_tensor(outputs[item[0]], self.types[item[0]])
+                                              for _, item in self.results])
         return self._result(leaves, outputs)
 
-    def _layout(self) -> None:
-        self.layout = [(self.in_place.get(i, -1), v.type.nbytes) for i, v in enumerate(self.trace_values)]
-        self.types = [v.type for v in self.trace_values]
-        self.moved = [(s, out) for s, out in self.written if self.in_place.get(out, -1) < 0
-                      or self.sources[self.in_place[out]][1] is not s]
-        self.settled = [(s, out) for s, out in self.written if (s, out) not in self.moved]
-
     @staticmethod
-    def _own(storage: Storage, buffers: list[Any], param: int) -> None:
+    def _own(storage: Storage) -> None:
         """Make sure that nobody else sees the memory that is about to be written."""
+        if storage.exports is not None and storage.exported():
+            return  # the outside is meant to see it
         cell = storage.cell
-        if sys.getrefcount(cell) > 3 or sys.getrefcount(cell.buffer) > 3:
-            if storage.exports is not None and storage.exported():
-                return  # the outside is meant to see it
-            copy = allocator.alloc(cell.buffer.nbytes)
-            copy.copy_from(cell.buffer)
-            storage.cell = Cell(cell.type, None, None, copy)
-            buffers[param] = copy
+        copy = allocator.alloc(cell.buffer.nbytes)
+        copy.copy_from(cell.buffer)
+        storage.cell = Cell(cell.type, None, None, copy)
 
     def _effects(self, outputs: list[Any]) -> None:
-        for storage, _ in self.settled:
+        for storage in self.settled:
             storage.version += 1
         for storage, out in self.moved:
-            buffer = outputs[out]
+            buffer = outputs[out] if outputs[out] is not None else self._copy_of(out)
             if storage.exports is not None and storage.exported():
                 storage.cell.buffer.copy_from(buffer)
             else:
@@ -241,15 +267,25 @@ class Variant:
         for t, g, out in self.grads:
             if out >= 0:
                 storage = g._storage  # type: ignore[union-attr]
-                storage.cell = Cell(self.types[out], None, None, outputs[out])
+                buffer = outputs[out] if outputs[out] is not None else self._copy_of(out)
+                storage.cell = Cell(self.types[out], None, None, buffer)
                 storage.version += 1
             t._grad = g
 
-    def _result(self, leaves: Sequence[Leaf], outputs: list[Any]) -> Any:
+    def _copy_of(self, out: int) -> Any:
+        """The data of an output that was written in place of a captured storage, for another owner."""
+        storage = self.sources[self.in_place[out]][1]
+        copy = allocator.alloc(storage.cell.buffer.nbytes)
+        copy.copy_from(storage.cell.buffer)
+        return copy
+
+    def _result(self, leaves: Sequence[Any], outputs: list[Any]) -> Any:
         flat = []
         for kind, item in self.results:
             if kind == "new":
-                flat.append(from_buffer(outputs[item[0]], self.types[item[0]]))
+                place = item[0]
+                buffer = outputs[place] if outputs[place] is not None else self._copy_of(place)
+                flat.append(computed_tensor(buffer, self.types[place]))
             elif kind == "argument":
                 flat.append(leaves[item].tensor)
             else:
@@ -284,6 +320,7 @@ class Traced:
         self.function = function
         self.name = name or getattr(function, "__name__", type(function).__name__)
         self.variants: dict[Any, list[Variant]] = {}
+        self.plain: dict[Any, Variant] = {}
         self.events: list[str] = []
         self.failures = 0
         self.latest: Variant | None = None
@@ -305,6 +342,11 @@ class Traced:
             return self.function(*args, **kwargs)
         if recorder.epoch.pending or recorder.epoch.leaves:
             recorder.flush()
+        if self.plain and not kwargs:
+            variant = self.plain.get(self._plain_key(args, recorder.grad_enabled))
+            if variant is not None and (variant.unguarded or variant.stale() is None):
+                self.latest = variant
+                return variant.run([t._storage.cell.buffer for t in args])
         flat, structure = flatten((args, kwargs) if kwargs else args)
         leaves = [Leaf(t) for t in flat if isinstance(t, Tensor)]
         signature = signature_of(flat, structure, recorder)
@@ -313,11 +355,27 @@ class Traced:
             reason = variant.stale()
             if reason is None:
                 self.latest = variant
+                if not kwargs and variant.only_new and not variant.differentiable:
+                    self.plain[self._plain_key(args, recorder.grad_enabled)] = variant
+                    self.plain.pop(None, None)
                 return variant.run(leaves)
         if reason is None:
             reason = "first call" if not self.variants else "a new signature: " + describe(flat)
         self.events.append(reason)
         return self._capture(signature, flat, structure, leaves, bool(kwargs))
+
+    @staticmethod
+    def _plain_key(args: tuple[Any, ...], grad_enabled: bool) -> Any:
+        """A quick signature for calls with nothing but whole tensors that have no history; else None.
+
+        Types are interned and the programs keep theirs alive, so their ids identify them.
+        """
+        key: list[Any] = [grad_enabled]
+        for t in args:
+            if not isinstance(t, Tensor) or t._view is not None or t._requires_grad or t._storage.cell.value is not None:
+                return None
+            key.append(id(t._type))
+        return tuple(key)
 
     def _capture(self, signature: Any, flat: list[Any], structure: Any, leaves: list[Leaf], keywords: bool) -> Any:
         outer = current.recorder
@@ -408,8 +466,7 @@ class Traced:
     def _executable(self) -> Any:
         variant = self._variant()
         if variant.executable is None:
-            variant.executable = compiler.compile_graph(variant.graph, variant.in_place)
-            variant._layout()
+            variant.prepare()
         return variant.executable
 
     def explain(self) -> str:
