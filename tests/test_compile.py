@@ -113,6 +113,28 @@ def kernel(out, n, begin, end, worker):
     assert out[0] == k
 
 
+def test_an_output_may_be_an_input():
+    x = np.arange(100, dtype=np.float32)
+    run("def kernel(x, y, begin, end, worker):\n    for i in range(begin, end):\n        y[i] = x[i] * x[i] + x[i]\n",
+        x, x, end=100)
+    np.testing.assert_array_equal(x, np.arange(100) ** 2 + np.arange(100))
+
+
+def test_augmented_assignment_and_builtins():
+    source = """\
+def kernel(out, x, begin, end, worker):
+    total = 0
+    for i in range(begin, end):
+        total += max(abs(x[i]), i32(3)) * i32(2)
+        total -= min(int(x[i]), 1)
+    out[0] = total
+    out[0] //= 2
+"""
+    x, out = np.array([-5, 2, 7], np.int32), np.zeros(1, np.int64)
+    run(source, out, x, end=3)
+    assert out[0] == (10 + 6 + 14 + 5 - 1 - 1) // 2
+
+
 def test_conditions():
     np.testing.assert_array_equal(
         elementwise("x if x > f32(0.0) and not (x > f32(2.0) or isnan(x)) else f32(7.0)", np.float32, X),

@@ -35,9 +35,9 @@ PARAMETER_TYPES |= {"i": types.int64, "f": types.float64}
 class RangeLoops(ast.NodeTransformer):
     """`for i in range(...)` as a `while` loop on a hidden counter, which types and lowers in a few steps.
 
-        for i in range(a, b, s):        _i0 = a; _e0 = b; _s0 = s
-            body                   ->   while _i0 < _e0:
-                                            i = _i0; _i0 = next_index(_i0, _s0); body
+        for i in range(a, b, s):        _range0 = a; _range0_end = b; _range0_step = s
+            body                   ->   while _range0 < _range0_end:
+                                            i = _range0; _range0 = next_index(_range0, _range0_step); body
 
     The step must be positive, or a negative literal.
     """
@@ -56,7 +56,7 @@ class RangeLoops(ast.NodeTransformer):
         step = args[2] if len(args) > 2 else ast.Constant(1)
         descending = isinstance(step, ast.UnaryOp)
         n, self.count = self.count, self.count + 1
-        counter, end, stride = f"_i{n}", f"_e{n}", f"_s{n}"
+        counter, end, stride = f"_range{n}", f"_range{n}_end", f"_range{n}_step"
 
         def load(name):
             return ast.Name(name, ast.Load())
