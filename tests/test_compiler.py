@@ -58,3 +58,221 @@ def softmax(x):
 def test_random_graphs(seed):
     graph, arrays = random_graph(np.random.default_rng(seed))
     check(graph, arrays, rtol=1e-4, atol=1e-4)
+
+
+# --- shapes ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("shape", [(), (1,), (0,), (5,), (3, 0), (1, 7), (4, 1), (3, 5, 7)])
+def test_elementwise_of_every_shape(shape):
+    check(build([(F, shape), (F, ())], lambda x, s: op("tanh")(x * x + 1) * s), floats(shape, ()))
+
+
+@pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)])
+@pytest.mark.parametrize("shape", [(3, 4, 5), (20, 30, 40), (1, 6, 1), (64, 3, 300)])
+def test_sums_over_every_axis(axes, shape):
+    check(build([(F, shape)], lambda x: [op("sum")(x * 2, axes=axes), op("max")(x, axes=axes)]), floats(shape),
+          atol=1e-3)
+
+
+def test_reductions_over_nothing():
+    check(build([(F, (3, 0))], lambda x: [op("sum")(x, axes=(1,)), op("prod")(x, axes=(1,)), op("sum")(x, axes=(0,))]),
+          floats((3, 0)))
+
+
+@pytest.mark.parametrize("shape", [(40, 300), (1, 100_000), (2, 70_000), (100_000, 3)])
+def test_softmax(shape):
+    check(build([(F, shape)], softmax), floats(shape))
+
+
+def test_softmax_over_columns():
+    def f(x):
+        e = op("exp")(x - expand_to(op("max")(x, axes=(0,)), x.shape))
+        return e / expand_to(op("sum")(e, axes=(0,)), x.shape)
+    check(build([(F, (50, 700))], f), floats((50, 700)))
+    check(build([(F, (5000, 70))], f), floats((5000, 70)))
+
+
+@pytest.mark.parametrize("shape,axes", [((300_000,), (0,)), ((512, 700), (0, 1)), ((20_000, 6), (0,)), ((3, 40_000), (1,)),
+                                        ((20_000, 2, 8), (0,)), ((4, 300, 400), (0, 1, 2))])
+def test_reductions_split_into_chunks(shape, axes):
+    def f(x):
+        y = x * x
+        return [y, op("sum")(y, axes=axes) * 2 + 1, op("max")(x, axes=axes)]
+    exe = check(build([(F, shape)], f), floats(shape), rtol=1e-5, atol=1e-2)
+    assert len(exe.kernels) == 2
+
+
+def test_argmax():
+    for shape, axis in [((5, 70), 1), ((70, 5), 0), ((3, 4, 5), 1), ((100_000,), 0)]:
+        check(build([(F, shape)], lambda x, axis=axis: [op("argmax")(x, axis=axis), op("argmin")(x, axis=axis)]),
+              floats(shape))
+    check(build([(F, (3,))], lambda x: op("argmax")(x, axis=0)), [np.array([1, np.nan, 2], np.float32)])
+
+
+# --- views -----------------------------------------------------------------------------------------------------------
+
+def test_views_of_a_parameter_are_loads():
+    def f(x, y):
+        t = permute_to(x, (1, 0))
+        part = op("slice")(x, starts=(1, 0), stops=(5, 6), steps=(2, 3))
+        return [t + y, part * 2, op("flip")(x, axes=(0, 1)) + x, reshape_to(x, (3, 10)) - 1]
+    exe = check(build([(F, (5, 6)), (F, (6, 5))], f), floats((5, 6), (6, 5)))
+    assert not exe.host_calls
+
+
+def test_a_reshape_that_strides_cannot_express():
+    check(build([(F, (5, 6))], lambda x: reshape_to(permute_to(x * 2, (1, 0)), (30,)) + 1), floats((5, 6)))
+
+
+def test_outputs_that_are_parameters_views_or_twice_the_same():
+    def f(x):
+        y = x + 1
+        return [x, y, y, reshape_to(y, (6,)), permute_to(y, (1, 0)), permute_to(x, (1, 0))]
+    check(build([(F, (2, 3))], f), floats((2, 3)))
+
+
+def test_heads_split_in_one_kernel():
+    def f(x, scale):
+        y = reshape_to(x * 2, (4, 10, 2, 8))
+        return permute_to(y * expand_to(scale, (4, 10, 2, 8)), (0, 2, 1, 3)) + 1
+    exe = check(build([(F, (40, 16)), (F, (8,))], f), floats((40, 16), (8,)))
+    assert len(exe.kernels) == 1
+
+
+# --- dtypes ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("d", [dtypes.float16, dtypes.bfloat16, dtypes.float64, dtypes.int8, dtypes.int32, dtypes.int64,
+                               dtypes.uint8])
+def test_dtypes(d):
+    rng = np.random.default_rng(0)
+    arrays = [rng.integers(-5 if d.is_signed else 0, 6, (6, 70)).astype(d.numpy) for _ in range(2)]
+
+    def f(x, y):
+        z = op("maximum")(x * y, x) + y
+        return [z, op("max")(z, axes=(1,)), op("sum")(x, axes=(0,)), op("cast")(z, dtype=F), op("lt")(x, y),
+                op("abs")(x), op("sign")(y)]
+    check(build([(d, (6, 70))] * 2, f), arrays, rtol=1e-2)
+
+
+def test_booleans():
+    x = np.array([[True, False, True], [False, False, False]])
+
+    def f(x):
+        return [op("logical_not")(x), op("any")(x, axes=(1,)), op("all")(x, axes=(0,)), op("cast")(x, dtype=F),
+                op("bitwise_not")(x), op("where")(x, op("cast")(x, dtype=F), op("cast")(x, dtype=F) - 1)]
+    check(build([(dtypes.bool_, (2, 3))], f), [x])
+
+
+def test_complex_numbers_run_in_numpy():
+    x = (np.arange(6) + 1j).astype(np.complex64).reshape(2, 3)
+    graph = build([(dtypes.complex64, (2, 3))], lambda x: permute_to(x, (1, 0)) * 2)
+    expected = interpret(graph, [x])
+    exe = compiler.compile_graph(graph)
+    np.testing.assert_allclose(execute(exe, graph, [x])[0], expected[0])
+    assert exe.host_calls
+
+
+def test_integer_division_by_zero_raises_at_the_operation():
+    graph = build([(dtypes.int64, (4,))] * 2, lambda x, y: op("floor_divide")(x, y))
+    a = np.arange(4)
+    check(graph, [a, a + 1])
+    exe = compiler.compile_graph(graph)
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        execute(exe, graph, [a, a])
+
+
+# --- other operations ------------------------------------------------------------------------------------------------
+
+def test_matmul_with_transposed_operands_bias_and_activation():
+    def f(x, w, b):
+        h = op("relu")(op("matmul")(x, permute_to(w, (1, 0))) + expand_to(b, (20, 40)))
+        return [h, op("matmul")(permute_to(h, (1, 0)), x)]
+    check(build([(F, (20, 30)), (F, (40, 30)), (F, (40,))], f), floats((20, 30), (40, 30), (40,)), atol=1e-4)
+
+
+def test_concatenate_and_pad():
+    def f(x, y):
+        c = op("concatenate")(x * 2, y, axis=1)
+        zero = op("sum")(x, axes=(0, 1)) * 0
+        return [c + 1, op("pad")(x + 1, zero, widths=((1, 0, 0), (0, 2, 1)))]
+    check(build([(F, (4, 3)), (F, (4, 5))], f), floats((4, 3), (4, 5)))
+
+
+def test_iota_and_constants():
+    def f(x):
+        i = op("iota")(length=6, dtype=F) if False else x.builder.apply(op("iota"), length=6, dtype=F)
+        return [i, expand_to(i, (5, 6)) * x, x.builder.apply(op("full"), shape=(3,), value=2.5, dtype=F)]
+    check(build([(F, (5, 6))], f), floats((5, 6)))
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+def test_in_place_update():
+    graph = build([(F, (1000,)), (F, (1000,))], lambda p, g: p - g * 0.1)
+    exe = check(graph, floats((1000,), (1000,)), in_place={0: 0})
+    assert len(exe.kernels) == 1
+
+
+def test_in_place_where_the_parameter_is_still_read():
+    def f(p, w):
+        q = p + 1
+        return [q, op("matmul")(p, w), permute_to(p, (1, 0)) + p]
+    check(build([(F, (8, 8)), (F, (8, 8))], f), floats((8, 8), (8, 8)), in_place={0: 0})
+    check(build([(F, (8, 8))], lambda p: permute_to(p, (1, 0)) * 2), floats((8, 8)), in_place={0: 0})
+    check(build([(F, (8, 8))], lambda p: p - expand_to(reshape_to(op("sum")(p, axes=(1,)), (8, 1)), (8, 8))),
+          floats((8, 8)), in_place={0: 0})
+    check(build([(F, (8,)), (F, (8,))], lambda a, b: [b + 1, a * 2]), floats((8,), (8,)), in_place={0: 0, 1: 1})
+
+
+def test_intermediate_memory_is_reused():
+    def f(x, w):
+        for _ in range(30):
+            x = op("matmul")(op("tanh")(x), w)
+        return x
+    exe = check(build([(F, (64, 64)), (F, (64, 64))], f), [a * 0.1 for a in floats((64, 64), (64, 64))])
+    assert exe.arena_size <= 3 * 64 * 64 * 4
+
+
+# --- size and sharing ------------------------------------------------------------------------------------------------
+
+def layer(x, w, b):
+    return op("tanh")(op("matmul")(x, w) + expand_to(b, x.shape[:1] + b.shape))
+
+
+def test_kernels_are_shared_between_sizes_and_layers():
+    def net(x, w, b):
+        for _ in range(5):
+            x = softmax(layer(x, w, b)) * 3
+        return op("sum")(x, axes=(0, 1)) / x.type.numel
+    sources = set()
+    for batch, width in [(8, 16), (9, 17), (64, 32)]:
+        graph = build([(F, (batch, width)), (F, (width, width)), (F, (width,))], net)
+        exe = check(graph, floats((batch, width), (width, width), (width,)))
+        found = {k.source for k in exe.kernels if "gemm" not in k.name}
+        assert len(found) <= 3
+        sources |= found
+    assert len(sources) <= 3
+
+
+def test_a_chain_of_ten_thousand_nodes():
+    def f(x):
+        for i in range(5000):
+            x = op("sin")(x + float(i % 7))
+        return x
+    exe = check(build([(F, (50,))], f), floats((50,)), rtol=1e-2, atol=1e-2)
+    assert sum(s.seconds for s in exe.stages if s.name not in ("compile",)) < 5
+
+
+def test_async_compilation():
+    graph = build([(F, (10,))], lambda x: op("exp")(x) * 0.123)
+    handle = compiler.compile_async(graph)
+    exe = handle.result()
+    assert handle.ready()
+    x = floats((10,))
+    np.testing.assert_allclose(execute(exe, graph, x)[0], np.exp(x[0]) * np.float32(0.123), rtol=1e-5)
+
+
+def test_explanation_names_kernels_and_reasons():
+    graph = build([(F, (20, 30)), (F, (30, 40))], lambda x, w: op("exp")(op("matmul")(op("tanh")(x), w)))
+    text = compiler.compile_graph(graph).explain(sources=True)
+    assert "matmul is a library kernel" in text and "def kernel" in text and "arena" in text

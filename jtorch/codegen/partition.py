@@ -26,7 +26,8 @@ RECOMPUTE_COST = 40  # an erf and some; a store and a load of the element cost a
 RECOMPUTE_ROOTS = 3
 RECOMPUTE_NODES = 24
 SPLIT_ELEMENTS = 1 << 15  # below this, one thread reduces it all
-MIN_ROWS = 8  # with fewer parallel items, a large reduction is split into chunks
+MIN_ITEMS = 8  # with fewer parallel items, a large reduction is split into chunks
+COLUMNS = 128  # about what one item of a reduction over rows takes, see schedule.COLUMN_BLOCK
 
 Forms = tuple[Form, ...]
 
@@ -256,7 +257,12 @@ class Group:
         self.reduced = inner
         axes = self.reduced_axes()
         rows = self.extent(self.point_axes() - axes)
-        self.split = rows * self.extent(axes) >= SPLIT_ELEMENTS and rows < MIN_ROWS
+        items = rows
+        terms = [t for f in self.axes.normals(self.point) for t in f[1]]
+        if terms and terms[-1][0] not in axes:  # the contiguous axis stays: an item is a block of it
+            contiguous = self.axes.extents[terms[-1][0]]
+            items = rows // contiguous * -(-contiguous // COLUMNS)
+        self.split = rows * self.extent(axes) >= SPLIT_ELEMENTS and items < MIN_ITEMS
 
     # --- operands from elsewhere -------------------------------------------------------------------------------------
 
