@@ -15,9 +15,11 @@ REFERENCE = {
     "log2": lambda x: mpmath.log(x, 2), "log10": mpmath.log10, "log1p": mpmath.log1p, "tanh": mpmath.tanh,
     "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)), "erf": mpmath.erf, "erfc": mpmath.erfc, "sin": mpmath.sin,
     "cos": mpmath.cos, "tan": mpmath.tan, "pow": mpmath.power, "erfinv": mpmath.erfinv, "digamma": mpmath.digamma,
+    "sinh": mpmath.sinh, "cosh": mpmath.cosh, "atan": mpmath.atan,
 }
-SATURATES = {"exp", "exp2", "expm1", "sigmoid", "tanh", "erf", "erfc"}  # nothing happens beyond 2000 either way
-FINITE = {"exp": 104, "exp2": 150, "expm1": 89, "tanh": 20, "sigmoid": 104, "erf": 6, "erfc": 10.5}
+SATURATES = {"exp", "exp2", "expm1", "sigmoid", "tanh", "erf", "erfc", "sinh", "cosh"}  # constant beyond +-2000
+FINITE = {"exp": 104, "exp2": 150, "expm1": 89, "tanh": 20, "sigmoid": 104, "erf": 6, "erfc": 10.5,
+          "sinh": 90, "cosh": 90}
 LIMITS = {"pow": 4, "digamma": 8}
 FLOATS = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
@@ -119,6 +121,9 @@ def test_special_values(dtype):
         "sin": [(0, 0), (-0.0, -0.0), (inf, nan), (-inf, nan), (tiny, tiny)],
         "cos": [(0, 1), (-0.0, 1), (inf, nan), (tiny, 1)],
         "tan": [(0, 0), (-0.0, -0.0), (inf, nan), (tiny, tiny)],
+        "sinh": [(0, 0), (-0.0, -0.0), (inf, inf), (-inf, -inf), (tiny, tiny)],
+        "cosh": [(0, 1), (inf, inf), (-inf, inf), (tiny, 1)],
+        "atan": [(0, 0), (-0.0, -0.0), (inf, np.pi / 2), (-inf, -np.pi / 2), (tiny, tiny)],
         "erfinv": [(0, 0), (-0.0, -0.0), (1, inf), (-1, -inf), (1.5, nan), (-2, nan)],
         "digamma": [(0, -inf), (-1, nan), (inf, inf)],
     }

@@ -207,6 +207,32 @@ def tanh(x):
     return copysign(result, x)
 
 
+def quarter_exp(x, fmt):
+    """exp(|x|) = 4 (h + 1/4), both factors within range where sinh and cosh are: s = 2**(k-2), p, and h."""
+    a = fabs(x)
+    a = select(a > fmt.exp_high + 0.5, fmt.exp_high + 0.5, a)
+    k, p = reduce_exp(a, fmt)
+    s = from_bits((k + (fmt.bias - 2)) << fmt.mantissa)
+    return s, p, fma(s, p, s - 0.25)
+
+
+@define(F32, F64)
+def sinh(x):
+    """(e + e / (e + 1)) / 2 with e = expm1(|x|) = 4h."""
+    fmt = FORMATS[x.type]
+    _, _, h = quarter_exp(x, fmt)
+    result = (h + h / fma(h, 4.0, 1.0)) * 2.0
+    return copysign(select(fabs(x) < 2.0 ** -(fmt.mantissa // 2 + 2), x, result), x)
+
+
+@define(F32, F64)
+def cosh(x):
+    """(e + 1/e) / 2 with e = exp(|x|) = 4q."""
+    s, p, _ = quarter_exp(x, FORMATS[x.type])
+    q = fma(s, p, s)
+    return (q + 0.0625 / q) * 2.0
+
+
 # ---------------------------------------------------------------- log
 
 def split(x, fmt):
@@ -536,6 +562,30 @@ def tan_f32(x):
 @define(F64)
 def tan_f64(x):
     return select(fabs(x) < 2.0**-27, x, tan_of(*sin_cos_double(x)))
+
+
+# (atan(t) / t - 1) / t**2, in t**2, for |t| <= sqrt(2) - 1
+ATAN = {
+    F32: (-0.060813848208221936, 0.10595277621488361, -0.1424376611328112, 0.1999848605912856, -0.33333315468959707),
+    F64: (0.015196261747727789, -0.033475632720554684, 0.045036040071799205, -0.052184189560401495,
+          0.05877024267719877, -0.06666227034680079, 0.07692282779518132, -0.09090908145567211, 0.11111111088210843,
+          -0.14285714285388634, 0.19999999999997675, -0.33333333333333326),
+}
+PI_2_PARTS = {F32: (1.57079637050628662109375, -4.37113900018624283e-8), F64: (PI_2_HIGH, PI_2_LOW)}
+SQRT_2 = 1.4142135623730951
+
+
+@define(F32, F64)
+def atan(x):
+    """atan(a) = atan(t) + 0, pi/4 or pi/2, with t = a, (a-1)/(a+1) or -1/a, whichever is small."""
+    a = fabs(x)
+    high, low = PI_2_PARTS[x.type]
+    near, far = a > SQRT_2 - 1, a > SQRT_2 + 1
+    t = select(far, -1.0, select(near, a - 1.0, a)) / select(far, a, select(near, a + 1.0, 1.0))
+    base = select(far, high, select(near, x.lift(high / 2), 0.0))
+    rest = select(far, low, select(near, x.lift(low / 2), 0.0))
+    z = t * t
+    return copysign(base + (t + fma(t * z, poly(z, *ATAN[x.type]), rest)), x)
 
 
 # ---------------------------------------------------------------- erf, erfc

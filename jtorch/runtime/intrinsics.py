@@ -605,7 +605,7 @@ def _libm_function(name, arity, symbol):
         return builder.call(function, args)
 
 
-for _name in ("asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "cbrt", "lgamma"):
+for _name in ("asin", "acos", "asinh", "acosh", "atanh", "cbrt", "lgamma"):
     _libm_function(_name, 1, _name)
 _libm_function("atan2", 2, "atan2")
 _libm_function("hypot", 2, "hypot")
