@@ -125,5 +125,8 @@ def program(node: Value, arrays: Sequence[np.ndarray], **options: object) -> tup
         return Launch(kernel.address, [argument(a) for a in call.args], call.total, call.grain, call.barrier)
 
     made = Program([launch(c) for c in low.calls], len(buffers), scratch_size=places.scratch)
-    addresses = [b.ctypes.data for b in buffers]
-    return (lambda: made.run(addresses)), places.outs
+
+    def run_program() -> None:
+        made.run([b.ctypes.data for b in buffers])  # the closure keeps the buffers alive
+
+    return run_program, places.outs

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from jtorch.codegen.library import conv, gemm
+from jtorch.codegen.library import conv, gemm, indexing
 from jtorch.codegen.library.call import Epilogue, KernelCall, Lowering, Operand, whole
 from jtorch.ir.graph import Value
 
 LOWERINGS: dict[str, Callable[[Lowering], None]] = {
     "matmul": gemm.matmul,
     "convolution": conv.convolution, "conv_input_grad": conv.input_grad, "conv_weight_grad": conv.weight_grad,
+    "take": indexing.take, "put": indexing.put, "put_add": indexing.put, "gather": indexing.gather,
+    "scatter": indexing.scatter, "searchsorted": indexing.searchsorted,
+    "slice_update": indexing.slice_update, "as_strided_scatter": indexing.as_strided_scatter,
+    "concatenate": indexing.concatenate, "pad": indexing.pad, "flip": indexing.flip,
+    "copy": indexing.plain_copy, "permute": indexing.permute, "reshape": indexing.reshape,
 }
 """Operation -> function that fills in a `Lowering`, or raises NotImplementedError with the reason why it cannot."""
 

@@ -1,8 +1,10 @@
 """Strided copies, with or without a conversion: contiguous, transpose, concatenate, pad, flip, slice_update."""
 from __future__ import annotations
 
-from jtorch.codegen.library.call import (Lowering, Operand, grain_of, loader, merge_axes, pointer, raw_name,
-                                         raw_pointer, storer)
+from math import prod
+
+from jtorch.codegen.library.call import (Lowering, Operand, grain_of, loader, merge_axes, pointer, raw_pointer,
+                                         storer)
 from jtorch.codegen.library.language import DC, VALUE, Pointer, index_div, index_mod
 
 MAX_OUTER = 4
@@ -57,28 +59,32 @@ def copy(low: Lowering, src: Operand, dst: Operand, barrier: bool = True) -> Non
     assert src.shape == dst.shape, (src, dst)
     if not dst.numel:
         return
-    sizes, (ss, ds) = order_axes(*merge_axes(dst.shape, src.strides, dst.strides))
     if src.dtype is dst.dtype:
         kinds, value = (raw_pointer(src.dtype), raw_pointer(dst.dtype)), "src[x + r * sr + SC]"
     else:
         kinds = pointer(src.dtype), pointer(dst.dtype)
         value = f"{storer(dst.dtype)}({loader(src.dtype)}(src[x + r * sr + SC]))"
+    names, values, items, holes, grain = order_blocks(src, dst)
+    low.call(copy_blocks, [("src", kinds[0], src.arg), ("dst", kinds[1], dst.arg),
+                           *((n, "i", v) for n, v in zip(names, values))],
+             items, grain, barrier=barrier, holes={"VALUE": value, **holes})
+
+
+def order_blocks(src: Operand, dst: Operand) -> tuple[list[str], list[int], int, dict[str, str], int]:
+    """Names and values of the integers of `copy_blocks`, the number of items, the holes, and the grain."""
+    sizes, (ss, ds) = order_axes(*merge_axes(dst.shape, src.strides, dst.strides))
     if len(sizes) - 2 > MAX_OUTER:
         raise NotImplementedError(f"a copy over {len(sizes)} axes that do not merge")
     outer = [1] * (MAX_OUTER - len(sizes) + 2) + sizes[:-2]
     so, do = ([0] * (MAX_OUTER - len(sizes) + 2) + s[:-2] for s in (ss, ds))
     rows, cols = sizes[-2:]
     block_rows, block_cols = blocks(rows, cols, transposed=ss[-1] != 1 and ss[-2] == 1)
-    items = -(-rows // block_rows) * -(-cols // block_cols)
-    for n in outer:
-        items *= n
+    items = prod(outer) * -(-rows // block_rows) * -(-cols // block_cols)
     names = ["n1", "n2", "n3", "s0", "s1", "s2", "s3", "sr", "sc", "d0", "d1", "d2", "d3", "dr", "dc", "rows", "cols",
              "block_rows", "block_cols"]
     values = [*outer[1:], *so, *ss[-2:], *do, *ds[-2:], rows, cols, block_rows, block_cols]
-    holes = {"VALUE": value, "SC": "c" if ss[-1] == 1 else "c * sc", "DC": "c" if ds[-1] == 1 else "c * dc"}
-    low.call(copy_blocks, [("src", kinds[0], src.arg), ("dst", kinds[1], dst.arg),
-                           *((n, "i", v) for n, v in zip(names, values))],
-             items, grain_of(block_rows * block_cols * dst.dtype.itemsize * 0.08), barrier=barrier, holes=holes)
+    holes = {"SC": "c" if ss[-1] == 1 else "c * sc", "DC": "c" if ds[-1] == 1 else "c * dc"}
+    return names, values, items, holes, grain_of(block_rows * block_cols * dst.dtype.itemsize * 0.08)
 
 
 def order_axes(sizes: list[int], strides: list[list[int]]) -> tuple[list[int], list[list[int]]]:
@@ -127,5 +133,3 @@ def converted(low: Lowering, x: Operand, dtype: object, barrier: bool = True) ->
     copy(low, x, result, barrier)
     return result
 
-
-__all__ = ["copy", "contiguous", "converted", "raw_name", "zero"]
