@@ -1,0 +1,295 @@
+"""Autograd as PyTorch's users know it: leaves, accumulation, modes, hooks, custom functions, higher derivatives."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import jtorch as torch
+
+
+def leaf(*values):
+    return torch.tensor(values, dtype=torch.float64, requires_grad=True)
+
+
+def test_backward_accumulates():
+    x = leaf(1.0, 2.0, 3.0)
+    (x * x).sum().backward()
+    (x * x).sum().backward()
+    assert x.grad.tolist() == [4.0, 8.0, 12.0]
+
+
+def test_backward_after_the_value_was_read():
+    x = leaf(1.0, 2.0, 3.0)
+    loss = (x.exp() * x).sum()
+    assert loss.item() == pytest.approx(sum(v * np.exp(v) for v in (1, 2, 3)))
+    loss.backward()
+    np.testing.assert_allclose(x.grad.numpy(), [(1 + v) * np.exp(v) for v in (1, 2, 3)])
+
+
+def test_backward_twice_is_refused():
+    for read in (False, True):
+        x = leaf(1.0, 2.0)
+        loss = (x * x).sum()
+        if read:
+            loss.item()
+        loss.backward()
+        with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+            loss.backward()
+
+
+def test_retain_graph_allows_it():
+    x = leaf(1.0, 2.0)
+    loss = (x * x).sum()
+    loss.backward(retain_graph=True)
+    loss.item()
+    loss.backward()
+    assert x.grad.tolist() == [4.0, 8.0]
+
+
+def test_linear_graph_keeps_nothing_and_may_run_twice():
+    x = leaf(1.0, 2.0)
+    loss = (x + x).sum()
+    loss.backward()
+    loss.backward()
+    assert x.grad.tolist() == [4.0, 4.0]
+
+
+def test_backward_through_several_flushes():
+    x = leaf(0.5, 1.5)
+    y = x * x
+    y.sum().item()
+    z = y * x
+    z.sum().item()
+    z.sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), 3 * np.array([0.5, 1.5]) ** 2)
+
+
+def test_grad_of_an_intermediate():
+    x = leaf(1.0, 2.0)
+    y = x * 3
+    for flush in (False, True):
+        loss = (y * y).sum()
+        if flush:
+            loss.item()
+        g, = torch.autograd.grad(loss, y, retain_graph=True)
+        assert g.tolist() == [6.0, 12.0]
+
+
+def test_unused_input():
+    x, y = leaf(1.0), leaf(2.0)
+    with pytest.raises(RuntimeError, match="appears to not have been used"):
+        torch.autograd.grad((x * 2).sum(), y)
+    assert torch.autograd.grad((x * 2).sum(), y, allow_unused=True) == (None,)
+    g, = torch.autograd.grad((x * 2).sum(), y, allow_unused=True, materialize_grads=True)
+    assert g.tolist() == [0.0]
+
+
+def test_double_backward_matches_by_hand():
+    x = leaf(0.3, -0.7, 1.1)
+    for read in (False, True):
+        y = (x ** 3).sum()
+        if read:
+            y.item()
+        g, = torch.autograd.grad(y, x, create_graph=True)
+        if read:
+            g.sum().item()
+        h, = torch.autograd.grad(g.sum(), x)
+        np.testing.assert_allclose(h.numpy(), 6 * x.detach().numpy())
+
+
+def test_non_scalar_needs_a_gradient():
+    x = leaf(1.0, 2.0)
+    with pytest.raises(RuntimeError, match="grad can be implicitly created only for scalar outputs"):
+        (x * 2).backward()
+    (x * 2).backward(torch.tensor([1.0, 10.0], dtype=torch.float64))
+    assert x.grad.tolist() == [2.0, 20.0]
+
+
+def test_no_requires_grad_no_backward():
+    with pytest.raises(RuntimeError, match="element 0 of tensors does not require grad"):
+        torch.ones(3).sum().backward()
+
+
+def test_modes():
+    x = leaf(1.0)
+    with torch.no_grad():
+        assert not (x * 2).requires_grad
+        with torch.enable_grad():
+            assert (x * 2).requires_grad
+    with torch.inference_mode():
+        assert not (x * 2).requires_grad and torch.is_inference_mode_enabled()
+    with torch.set_grad_enabled(False):
+        assert not torch.is_grad_enabled()
+    assert torch.is_grad_enabled()
+
+    @torch.no_grad()
+    def f(x):
+        return x * 2
+    assert not f(x).requires_grad and (x * 2).requires_grad
+
+
+def test_no_grad_value_is_not_confused_with_the_same_computation_under_grad():
+    x = leaf(2.0)
+    with torch.no_grad():
+        a = x * 3
+    b = x * 3
+    (a * b).sum().backward()
+    assert x.grad.tolist() == [18.0]  # only through b: a * db/dx
+
+
+def test_detach_shares_memory_and_stops_gradients():
+    x = leaf(1.0, 2.0)
+    d = x.detach()
+    assert not d.requires_grad
+    d[0] = 5
+    assert x.tolist() == [5.0, 2.0]
+    (x * x.detach()).sum().backward()
+    assert x.grad.tolist() == [5.0, 2.0]
+
+
+def test_leaf_rules():
+    x = leaf(1.0)
+    with pytest.raises(RuntimeError, match="a leaf Variable that requires grad is being used in an in-place operation"):
+        x += 1
+    with pytest.raises(RuntimeError, match="a view of a leaf Variable that requires grad"):
+        x[0] = 3
+    with pytest.raises(RuntimeError, match="only Tensors of floating point dtype can require gradients"):
+        torch.ones(2, dtype=torch.int64).requires_grad_()
+    y = x * 2
+    with pytest.raises(RuntimeError, match="you can only change requires_grad flags of leaf variables"):
+        y.requires_grad = False
+    assert x.is_leaf and not y.is_leaf and y.grad_fn is not None and x.grad_fn is None
+
+
+def test_in_place_keeps_saved_values():
+    x = leaf(1.0, 2.0)
+    y = x * 1
+    z = y * y
+    y += 10  # z's derivative still sees the old y
+    (z + y).sum().backward()
+    assert x.grad.tolist() == [3.0, 5.0]
+
+
+def test_gradient_through_view_write():
+    x, w = leaf(1.0, 2.0, 3.0), leaf(5.0)
+    y = x * 1
+    y[1:2] = w
+    (y * y).sum().backward()
+    assert x.grad.tolist() == [2.0, 0.0, 6.0] and w.grad.tolist() == [10.0]
+
+
+def test_hooks():
+    x = leaf(1.0, 2.0)
+    seen = []
+    handle = x.register_hook(lambda g: seen.append(g.tolist()) or g * 10)
+    y = x * 2
+    y.register_hook(lambda g: g + 1)
+    y.retain_grad()
+    (y * 3).sum().backward()
+    assert seen == [[8.0, 8.0]] and x.grad.tolist() == [80.0, 80.0] and y.grad.tolist() == [4.0, 4.0]
+    handle.remove()
+    x.grad = None
+    (x * 2).sum().backward()
+    assert x.grad.tolist() == [2.0, 2.0]
+
+
+def test_retain_grad_after_use():
+    x = leaf(1.0, 2.0)
+    y = x * 2
+    loss = (y * y).sum()
+    y.retain_grad()
+    loss.backward()
+    assert y.grad.tolist() == [4.0, 8.0]
+
+
+def test_post_accumulate_hook():
+    x = leaf(1.0)
+    seen = []
+    x.register_post_accumulate_grad_hook(lambda t: seen.append(t.grad.item()))
+    (x * 4).sum().backward()
+    assert seen == [4.0]
+
+
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx, g):
+        x, = ctx.saved_tensors
+        return g * 2 * x
+
+
+def test_custom_function_first_and_second_order():
+    x = leaf(1.0, 3.0)
+    for read in (False, True):
+        y = Square.apply(x).sum()
+        if read:
+            y.item()
+        g, = torch.autograd.grad(y, x, create_graph=True)
+        assert g.tolist() == [2.0, 6.0]
+        h, = torch.autograd.grad((g * g).sum(), x)
+        assert h.tolist() == [8.0, 24.0]
+
+
+def test_custom_function_need_not_be_the_true_derivative():
+    class Straight(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.round()
+
+        @staticmethod
+        def backward(ctx, g):
+            return g
+
+    x = leaf(1.4, 2.6)
+    (Straight.apply(x) * 3).sum().backward()
+    assert x.grad.tolist() == [3.0, 3.0]
+
+
+def test_gradcheck():
+    x, y = leaf(0.4, -1.2), leaf(2.0, 0.7)
+    assert torch.autograd.gradcheck(lambda a, b: (a.sin() * b).exp(), (x, y))
+    assert torch.autograd.gradgradcheck(lambda a, b: (a.sin() * b).exp(), (x, y))
+
+    class Wrong(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * x
+
+        @staticmethod
+        def backward(ctx, g):
+            return g
+
+    with pytest.raises(torch.autograd.GradcheckError, match="Jacobian mismatch"):
+        torch.autograd.gradcheck(Wrong.apply, (x,))
+
+
+def test_backward_is_generated_once():
+    x = leaf(1.0, 2.0)
+    from jtorch.capture.record import current
+    for i in range(4):
+        (x.exp() * x).sum().backward()
+        x.grad.tolist()
+        if i == 1:
+            before = len(current.recorder.builder.table)
+    assert len(current.recorder.builder.table) == before
+
+
+def test_deep_graph():
+    x = leaf(1.0)
+    y = x
+    for _ in range(12_000):
+        y = y + 0.001
+    y.sum().backward()
+    assert x.grad.tolist() == [1.0]
+
+
+def test_grad_setter_checks():
+    x = leaf(1.0, 2.0)
+    with pytest.raises(RuntimeError, match="different size"):
+        x.grad = torch.ones(3, dtype=torch.float64)
+    with pytest.raises(TypeError):
+        x.grad = 3

@@ -1,0 +1,266 @@
+"""jit.trace: captured state, guards, retracing, differentiable calls, errors."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import jtorch as torch
+from jtorch import jit
+
+
+def test_function_and_call_form():
+    @jit.trace
+    def f(x, y):
+        return x * y + 1, {"sum": (x + y).sum()}
+
+    for n in (3, 5):
+        x, y = torch.rand(n), torch.rand(n)
+        product, rest = f(x, y)
+        np.testing.assert_allclose(product.numpy(), x.numpy() * y.numpy() + 1, rtol=1e-6)
+        np.testing.assert_allclose(rest["sum"].item(), (x.numpy() + y.numpy()).sum(), rtol=1e-6)
+    g = jit.trace(lambda x: x.exp(), torch.rand(3))
+    x = torch.rand(3)
+    np.testing.assert_allclose(g(x).numpy(), np.exp(x.numpy()), rtol=1e-6)
+
+
+def test_another_size_compiles_no_kernel():
+    from jtorch.runtime import kernels
+
+    @jit.trace
+    def f(x, w):
+        return torch.softmax(torch.relu(x @ w), -1)
+
+    w = torch.rand(8, 16)
+    f(torch.rand(4, 8), w).numpy()
+    before = len(kernels._loaded)
+    for n in (6, 9, 33):
+        x = torch.rand(n, 8)
+        h = np.maximum(x.numpy() @ w.numpy(), 0)
+        e = np.exp(h - h.max(1, keepdims=True))
+        np.testing.assert_allclose(f(x, w).numpy(), e / e.sum(1, keepdims=True), rtol=1e-5)
+    assert len(kernels._loaded) == before
+
+
+def train(step_of, steps=5):
+    torch.manual_seed(0)
+    w = torch.rand(4, 3, requires_grad=True)
+    b = torch.zeros(3, requires_grad=True)
+    momentum = [torch.zeros_like(w), torch.zeros_like(b)]
+
+    def step(x, y):
+        for p in (w, b):
+            p.grad = None
+        loss = ((torch.tanh(x @ w + b) - y) ** 2).mean()
+        loss.backward()
+        with torch.no_grad():
+            for p, m in zip((w, b), momentum):
+                m.mul_(0.9).add_(p.grad)
+                p.sub_(m, alpha=0.1)
+        return loss
+
+    step = step_of(step)
+    losses = []
+    for _ in range(steps):
+        losses.append(step(torch.rand(7, 4), torch.rand(7, 3)).item())
+    return losses, [t.detach().numpy().copy() for t in (w, b, w.grad, *momentum)]
+
+
+def test_training_step_is_one_program():
+    eager, traced = train(lambda f: f), train(jit.trace)
+    np.testing.assert_allclose(traced[0], eager[0], rtol=1e-5)
+    for a, b in zip(traced[1], eager[1]):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_state_is_written_where_it_lives():
+    counter = torch.zeros(3)
+    alias = counter.view(3, 1)
+
+    @jit.trace
+    def f(x):
+        counter.add_(x)
+        return counter * 2
+
+    address = counter.data_ptr()
+    for i in range(1, 4):
+        assert f(torch.ones(3)).tolist() == [2.0 * i] * 3
+        assert counter.tolist() == [float(i)] * 3 and alias.tolist() == [[float(i)]] * 3
+    assert counter.data_ptr() == address
+
+
+def test_arguments_are_written():
+    @jit.trace
+    def f(x):
+        x += 1
+        return x
+
+    for _ in range(3):
+        x = torch.zeros(2)
+        assert f(x) is x and x.tolist() == [1.0, 1.0]
+
+
+def test_saved_copies_do_not_change():
+    w = torch.ones(3)
+
+    @jit.trace
+    def f():
+        w.mul_(2)
+        return w.sum()
+
+    f()
+    before = w.clone()
+    f()
+    assert before.tolist() == [2.0] * 3 and w.tolist() == [4.0] * 3
+
+
+def test_results_may_be_differentiated_outside():
+    w = torch.rand(3, 2, requires_grad=True)
+
+    @jit.trace
+    def f(x):
+        return torch.tanh(x @ w)
+
+    x = torch.rand(5, 3, requires_grad=True)
+    want = torch.autograd.grad(torch.tanh(x @ w).sum(), (x, w))
+    for _ in range(3):
+        got = torch.autograd.grad(f(x).sum(), (x, w))
+        for a, b in zip(got, want):
+            np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5)
+
+
+def test_branch_on_a_value_is_refused_with_the_line():
+    @jit.trace
+    def f(x):
+        if x.sum() > 0:  # the line
+            return x
+        return -x
+
+    with pytest.raises(jit.TraceError, match=r"test_trace\.py:\d+: a traced function needs the value of a tensor"):
+        f(torch.rand(3))
+
+
+def test_branch_on_captured_state_is_refused():
+    flag = torch.ones(())
+
+    @jit.trace
+    def f(x):
+        return x * 2 if flag.item() > 0 else x
+
+    with pytest.raises(jit.TraceError):
+        f(torch.rand(3))
+
+
+def test_failed_trace_leaves_no_trace():
+    w = torch.ones(3)
+
+    @jit.trace
+    def f(x):
+        w.add_(x)
+        return bool(w.sum() > 0)
+
+    with pytest.raises(jit.TraceError):
+        f(torch.ones(3))
+    assert w.tolist() == [1.0] * 3
+
+
+def test_random_numbers_go_on():
+    torch.manual_seed(3)
+    want = [torch.rand(4).tolist() for _ in range(4)]
+    f = jit.trace(lambda x: x + torch.rand(4))
+    torch.manual_seed(3)
+    got = [f(torch.zeros(4)).tolist() for _ in range(4)]
+    assert got == want
+
+
+def test_views_as_arguments():
+    data = torch.arange(24, dtype=torch.float32).reshape(6, 4)
+    f = jit.trace(lambda x: x * 2)
+    for i in range(3):
+        assert f(data[i * 2:i * 2 + 2]).tolist() == (data.numpy()[i * 2:i * 2 + 2] * 2).tolist()
+    assert f(data.t()).tolist() == (data.numpy().T * 2).tolist()
+    assert sum(map(len, f.variants.values())) == 2
+
+
+def test_python_arguments_are_part_of_the_signature():
+    f = jit.trace(lambda x, k: x * k)
+    x = torch.ones(2)
+    assert f(x, 2).tolist() == [2.0, 2.0] and f(x, 3).tolist() == [3.0, 3.0] and f(x, 2.5).tolist() == [2.5, 2.5]
+
+
+def test_module_keeps_its_names():
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = torch.nn.Linear(4, 2)
+            self.drop = torch.nn.Dropout(0.5)
+
+        def forward(self, x):
+            return self.drop(self.fc(x))
+
+    net = Net()
+    traced = jit.trace(net)
+    assert isinstance(traced, Net) and list(traced.state_dict()) == ["fc.weight", "fc.bias"]
+    x = torch.rand(3, 4)
+    traced.eval()
+    with torch.no_grad():
+        np.testing.assert_allclose(traced(x).numpy(), net.eval()(x).numpy(), rtol=1e-6)
+        traced.train()
+        assert (traced(x) == 0).any()  # dropout is on again: the trace noticed
+    traced.eval()
+    traced(x).sum().backward()
+    assert net.fc.weight.grad is not None
+
+
+def test_optimizer_state_and_scheduler():
+    def run(wrap):
+        torch.manual_seed(0)
+        net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+        opt = torch.optim.Adam(net.parameters(), lr=0.01)
+        schedule = torch.optim.lr_scheduler.StepLR(opt, 2, 0.5)
+
+        def step(x, y):
+            opt.zero_grad()
+            loss = torch.nn.functional.mse_loss(net(x), y)
+            loss.backward()
+            opt.step()
+            return loss
+
+        step = wrap(step)
+        losses = []
+        for _ in range(6):
+            losses.append(step(torch.rand(5, 4), torch.rand(5, 1)).item())
+            schedule.step()
+        return losses, step
+
+    eager, _ = run(lambda f: f)
+    traced, step = run(jit.trace)
+    np.testing.assert_allclose(traced, eager, rtol=1e-4)
+    assert sum(map(len, step.variants.values())) == 1  # one program: neither lr nor the state made another
+
+
+def test_explain_graph_kernels():
+    f = jit.trace(lambda x: (x * 2).exp().sum())
+    with pytest.raises(RuntimeError, match="not been called"):
+        _ = f.graph
+    f(torch.rand(3))
+    f(torch.rand(3, 4))
+    assert "a new signature" in f.explain() and "exp" in str(f.graph)
+    assert any("exp" in k.source for k in f.kernels)
+
+
+def test_pending_arguments_and_threads():
+    import threading
+    f = jit.trace(lambda x: x * 2 + 1)
+    results = {}
+
+    def work(i):
+        x = torch.full((50,), float(i)) + 1
+        for _ in range(30):
+            y = f(x)
+        results[i] = y.tolist()
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert results == {i: [2.0 * (i + 1) + 1] * 50 for i in range(4)}
