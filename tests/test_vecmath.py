@@ -75,6 +75,21 @@ def test_accuracy(name, dtype, record_property):
     assert errors[worst] <= LIMITS.get(name, 2), f"{name}({x[worst]!r}) = {got[worst]!r}"
 
 
+@pytest.mark.parametrize("name", [n for n, arity in vecmath.ARITY.items() if arity == 1])
+def test_float32_over_its_range(name):
+    """Every 1999th float32, of both signs, against the float64 function."""
+    x = np.arange(0, 2**32, 1999, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    got = elementwise(f"{name}(x)", np.float32, x)
+    exact = elementwise(f"{name}(x)", np.float64, x.astype(np.float64))
+    with np.errstate(over="ignore"):
+        rounded = exact.astype(np.float32)
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(exact))
+    np.testing.assert_array_equal(np.isinf(got), np.isinf(rounded))
+    finite = np.isfinite(rounded)
+    places = np.maximum(np.spacing(np.abs(rounded[finite])).astype(np.float64), 2.0**-149)
+    assert (np.abs(got[finite].astype(np.float64) - exact[finite]) / places).max() <= 2
+
+
 @FLOATS
 def test_pow_accuracy(dtype):
     rng = np.random.default_rng(2)

@@ -160,6 +160,15 @@ def reduce_exp(x, fmt):
     return ki, fma(r * r, poly(r, *fmt.exp_q), r)
 
 
+def reduce_exp_low(x, fmt):
+    """`reduce_exp`, and what the last rounding of p lost."""
+    k, ki = round_to_integer(x * LOG2E, fmt)
+    r = fma(k, -fmt.ln2_low, fma(k, -fmt.ln2_high, x))
+    t = r * r * poly(r, *fmt.exp_q)
+    p = r + t
+    return ki, p, (r - p) + t
+
+
 @define(F32, F64)
 def exp(x):
     fmt = FORMATS[x.type]
@@ -190,38 +199,51 @@ def expm1(x):
 def sigmoid(x):
     """1 / (1 + exp(-x)), from exp(-|x|), so that neither tail loses its digits."""
     e = exp(-fabs(x))
-    return select(x < 0.0, e, 1.0) / (e + 1.0)
+    d = e + 1.0
+    n = select(x < 0.0, e, 1.0)
+    reciprocal = 1.0 / d
+    q = n * reciprocal
+    return fma(reciprocal, fma(-q, d, n) - q * (e - (d - 1.0)), q)  # one step of division, with d in two words
+
+
+# (tanh(x) / x - 1) / x**2, in x**2, for |x| <= 0.55
+TANH = {
+    F32: (-0.006281840894230535, 0.021077345107516132, -0.05385376636090049, 0.13332600902448777, -0.3333331802551514),
+    F64: (-1.9517117418472013e-05, 8.335395679199233e-05, -0.0002334086248833561, 0.0005884555027074747,
+          -0.0014555456253358588, 0.0035920924796781456, -0.008863232647863838, 0.021869488388823927,
+          -0.05396825396386973, 0.1333333333332682, -0.333333333333333),
+}
 
 
 @define(F32, F64)
 def tanh(x):
-    """e / (e + 2) with e = expm1(2|x|), which has full relative accuracy near 0 as well."""
+    """e / (e + 2) with e = expm1(2|x|); near 0, where that loses a bit, a polynomial."""
     fmt = FORMATS[x.type]
-    magnitude = fabs(x)
-    doubled = magnitude + magnitude
+    a = fabs(x)
+    doubled = a + a
     doubled = select(doubled > 44.0, 44.0, doubled)
     k, p = reduce_exp(doubled, fmt)
     s = from_bits((k + fmt.bias) << fmt.mantissa)
     e = fma(s, p, s - 1.0)
-    result = select(magnitude < 2.0 ** -(fmt.mantissa // 2 + 2), magnitude, e / (e + 2.0))
-    return copysign(result, x)
+    z = a * a
+    return copysign(select(a < 0.55, fma(a * z, poly(z, *TANH[x.type]), a), e / (e + 2.0)), x)
 
 
 def quarter_exp(x, fmt):
-    """exp(|x|) = 4 (h + 1/4), both factors within range where sinh and cosh are: s = 2**(k-2), p, and h."""
+    """exp(|x|) = 4 s (1 + p + p_low), s = 2**(k-2), within range where sinh and cosh are."""
     a = fabs(x)
     a = select(a > fmt.exp_high + 0.5, fmt.exp_high + 0.5, a)
-    k, p = reduce_exp(a, fmt)
-    s = from_bits((k + (fmt.bias - 2)) << fmt.mantissa)
-    return s, p, fma(s, p, s - 0.25)
+    k, p, p_low = reduce_exp_low(a, fmt)
+    return from_bits((k + (fmt.bias - 2)) << fmt.mantissa), p, p_low
 
 
 @define(F32, F64)
 def sinh(x):
     """(e + e / (e + 1)) / 2 with e = expm1(|x|) = 4h."""
     fmt = FORMATS[x.type]
-    _, _, h = quarter_exp(x, fmt)
-    result = (h + h / fma(h, 4.0, 1.0)) * 2.0
+    s, p, p_low = quarter_exp(x, fmt)
+    h = fma(s, p, s - 0.25)
+    result = (h + fma(s, p_low * 2.0, h / fma(h, 4.0, 1.0))) * 2.0
     return copysign(select(fabs(x) < 2.0 ** -(fmt.mantissa // 2 + 2), x, result), x)
 
 
