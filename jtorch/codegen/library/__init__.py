@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from jtorch.codegen.library import conv, gemm, indexing
+from jtorch.codegen.library import conv, gemm, indexing, pool
 from jtorch.codegen.library.call import Epilogue, KernelCall, Lowering, Operand, whole
 from jtorch.ir.graph import Value
 
 LOWERINGS: dict[str, Callable[[Lowering], None]] = {
     "matmul": gemm.matmul,
     "convolution": conv.convolution, "conv_input_grad": conv.input_grad, "conv_weight_grad": conv.weight_grad,
+    "max_pool": pool.max_pool, "max_pool_grad": pool.max_pool_grad, "avg_pool": pool.avg_pool,
+    "avg_pool_grad": pool.avg_pool_grad,
     "take": indexing.take, "put": indexing.put, "put_add": indexing.put, "gather": indexing.gather,
     "scatter": indexing.scatter, "searchsorted": indexing.searchsorted,
     "slice_update": indexing.slice_update, "as_strided_scatter": indexing.as_strided_scatter,

@@ -58,4 +58,6 @@ def call_gemm(address: Any, ta: int, tb: int, m: int, n: int, k: int, alpha: Any
 # Holes: a type, an expression or lines that `call.text` fills in. What they stand for here serves plain Python runs.
 T = S = L = f32
 call_gemm_T = call_gemm
-BOUNDS = COMBINE = DC = EPILOGUE = ROW = SC = SIZE = SX = VALUE = 0
+load = store = f32
+AVERAGE = BEST = BOUNDS = COLUMN = COMBINE = DC = DIVISOR = EPILOGUE = INDEX_EDGE = INDEX_INSIDE = LOWEST = OFFSETS = 0
+ROW = SC = SIZE = SX = VALUE = 0

@@ -1,0 +1,330 @@
+"""Pooling over the last one to three axes. An item is a plane; the windows that lie inside it are unrolled.
+
+Gradients are added plane by plane in the order of the windows, so they need no atomic operations.
+"""
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from math import prod
+
+from jtorch import dtypes
+from jtorch.codegen.library.call import (Arg, Lowering, Operand, conversion, grain_of, loader, merge_axes, pointer,
+                                         storer)
+from jtorch.codegen.library.conv import three
+from jtorch.codegen.library.copy import contiguous, copy, zero
+from jtorch.codegen.library.language import (AVERAGE, BEST, COLUMN, DIVISOR, INDEX_EDGE, INDEX_INSIDE, LOWEST, OFFSETS,
+                                             Pointer, T, i64, index_div, index_mod, load, store)
+
+UNROLLED = 32
+"""Elements of a window up to which its loop is unrolled."""
+
+
+def max_planes(x: Pointer, y: Pointer, index: Pointer, xp: int, depth: int, height: int, width: int, kd: int, kh: int,
+               kw: int, sd: int, sh: int, sw: int, pd: int, ph: int, pw: int, dd: int, dh: int, dw: int, od: int,
+               oh: int, ow: int, begin: int, end: int, worker: int) -> None:
+    """y = the largest element of each window, index = its place in the plane (the first of equal ones; NaN wins)."""
+    first = min(ow, index_div(pw + sw - 1, sw))
+    last = max(first, min(ow, (width - 1 - (kw - 1) * dw + pw) // sw + 1))
+    OFFSETS
+    for item in range(begin, end):
+        plane = index_div(item, od * oh)
+        row = index_mod(item, oh)
+        z0 = index_mod(index_div(item, oh), od) * sd - pd
+        y0 = row * sh - ph
+        base = plane * xp
+        target = item * ow
+        lo = ow
+        hi = ow
+        if (z0 >= 0) & (z0 + (kd - 1) * dd < depth) & (y0 >= 0) & (y0 + (kh - 1) * dh < height):
+            lo = first
+            hi = last
+        corner = (z0 * height + y0) * width - pw
+        for j in range(lo, hi):
+            BEST
+            INDEX_INSIDE
+        for part in range(2):
+            j0 = part * hi
+            j1 = lo
+            if part == 1:
+                j1 = ow
+            for j in range(j0, j1):
+                x0 = j * sw - pw
+                best = LOWEST
+                at = i64(-1)
+                for a in range(kd):
+                    iz = z0 + a * dd
+                    for b in range(kh):
+                        iy = y0 + b * dh
+                        if (iz >= 0) & (iz < depth) & (iy >= 0) & (iy < height):
+                            for e in range(kw):
+                                ix = x0 + e * dw
+                                if (ix >= 0) & (ix < width):
+                                    place = (iz * height + iy) * width + ix
+                                    v = load(x[base + place])
+                                    if (v > best) | ((v != v) & (best == best)) | (at < 0):
+                                        best = v
+                                        at = place
+                y[target + j] = store(best)
+                INDEX_EDGE
+
+
+def max_planes_grad(g: Pointer, index: Pointer, gx: Pointer, count: int, size: int, begin: int, end: int,
+                    worker: int) -> None:
+    """gx[plane, index] += g[plane], from 0; an item is a plane."""
+    for item in range(begin, end):
+        for i in range(item * size, item * size + size):
+            gx[i] = T(0)
+        for i in range(item * count, item * count + count):
+            place = item * size + index[i]
+            gx[place] = gx[place] + g[i]
+
+
+def avg_planes(x: Pointer, y: Pointer, xp: int, depth: int, height: int, width: int, kd: int, kh: int, kw: int, sd: int,
+               sh: int, sw: int, pd: int, ph: int, pw: int, od: int, oh: int, ow: int, include: int, divisor: int,
+               begin: int, end: int, worker: int) -> None:
+    """y = the mean of each window. `include`: padding counts as elements; `divisor`: counts instead of them, if not 0.
+    An item is a row of a plane."""
+    for item in range(begin, end):
+        plane = index_div(item, od * oh)
+        z0 = index_mod(index_div(item, oh), od) * sd - pd
+        y0 = index_mod(item, oh) * sh - ph
+        z1 = min(z0 + kd, depth + pd)
+        y1 = min(y0 + kh, height + ph)
+        padded = (z1 - z0) * (y1 - y0)
+        z0 = max(z0, 0)
+        y0 = max(y0, 0)
+        z1 = min(z1, depth)
+        y1 = min(y1, height)
+        inside = (z1 - z0) * (y1 - y0)
+        for j in range(ow):
+            x0 = j * sw - pw
+            x1 = min(x0 + kw, width + pw)
+            count = padded * (x1 - x0)
+            x0 = max(x0, 0)
+            x1 = min(x1, width)
+            DIVISOR
+            acc = T(0)
+            for iz in range(z0, z1):
+                for iy in range(y0, y1):
+                    source = plane * xp + (iz * height + iy) * width
+                    for ix in range(x0, x1):
+                        acc += load(x[source + ix])
+            y[item * ow + j] = store(acc / T(count))
+
+
+def avg_inside(x: Pointer, y: Pointer, xp: int, height: int, width: int, sh: int, sw: int, oh: int, ow: int, count: int,
+               begin: int, end: int, worker: int) -> None:
+    """y = the mean of each window where none reaches over an edge, with two axes; an item is a row of a plane."""
+    OFFSETS
+    for item in range(begin, end):
+        base = index_div(item, oh) * xp + index_mod(item, oh) * sh * width
+        for j in range(ow):
+            p = base + COLUMN
+            AVERAGE
+            y[item * ow + j] = store(acc / T(count))  # noqa: F821
+
+
+def avg_planes_grad(g: Pointer, gx: Pointer, depth: int, height: int, width: int, kd: int, kh: int, kw: int, sd: int,
+                    sh: int, sw: int, pd: int, ph: int, pw: int, od: int, oh: int, ow: int, include: int, divisor: int,
+                    begin: int, end: int, worker: int) -> None:
+    """gx = g / count added into the windows; an item is a plane."""
+    volume = depth * height * width
+    for item in range(begin, end):
+        for i in range(item * volume, item * volume + volume):
+            gx[i] = T(0)
+        for k in range(od):
+            for row in range(oh):
+                z0 = k * sd - pd
+                y0 = row * sh - ph
+                z1 = min(z0 + kd, depth + pd)
+                y1 = min(y0 + kh, height + ph)
+                padded = (z1 - z0) * (y1 - y0)
+                z0 = max(z0, 0)
+                y0 = max(y0, 0)
+                z1 = min(z1, depth)
+                y1 = min(y1, height)
+                inside = (z1 - z0) * (y1 - y0)
+                for j in range(ow):
+                    x0 = j * sw - pw
+                    x1 = min(x0 + kw, width + pw)
+                    count = padded * (x1 - x0)
+                    x0 = max(x0, 0)
+                    x1 = min(x1, width)
+                    DIVISOR
+                    share = g[((item * od + k) * oh + row) * ow + j] / T(count)
+                    for iz in range(z0, z1):
+                        for iy in range(y0, y1):
+                            target = item * volume + (iz * height + iy) * width
+                            for ix in range(x0, x1):
+                                gx[target + ix] = gx[target + ix] + share
+
+
+COUNT = """\
+if include == 0:
+    count = inside * (x1 - x0)
+if divisor != 0:
+    count = divisor"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    planes: int
+    spatial: tuple[int, int, int]
+    kernel: tuple[int, int, int]
+    stride: tuple[int, int, int]
+    before: tuple[int, int, int]
+    out: tuple[int, int, int]
+
+    @property
+    def cells(self) -> int:
+        return prod(self.kernel)
+
+    def integers(self, *groups: str) -> list[tuple[str, str, Arg]]:
+        known = {"depth height width": self.spatial, "kd kh kw": self.kernel, "sd sh sw": self.stride,
+                 "pd ph pw": self.before, "od oh ow": self.out}
+        return [(name, "i", value) for group in groups for name, value in zip(group.split(), known[group])]
+
+
+def pool_of(x: tuple[int, ...], y: tuple[int, ...], attrs: dict) -> Pool:
+    n = len(attrs["kernel"])
+    return Pool(prod(x[:len(x) - n]), three(x[len(x) - n:], 1), three(attrs["kernel"], 1), three(attrs["stride"], 1),
+                three(attrs["padding"], 0), three(y[len(y) - n:], 1))
+
+
+def planes_of(low: Lowering, x: Operand, n: int) -> tuple[Operand, int]:
+    """x with contiguous planes that lie at one stride, and that stride."""
+    lead = len(x.shape) - n
+    sizes, (strides,) = merge_axes(x.shape[:lead], x.strides[:lead])
+    if len(sizes) > 1 or not x.has_contiguous(lead):
+        x = contiguous(low, x)
+        sizes, (strides,) = merge_axes(x.shape[:lead], x.strides[:lead])
+    return x, strides[0] if strides else 0
+
+
+def stride_text(step: int) -> str:
+    """Small steps are part of the kernel, so that the loads can be shuffles."""
+    return "j" if step == 1 else f"j * {step}" if step <= 4 else "j * sw"
+
+
+def hole_of_lowest(d: dtypes.dtype) -> str:
+    c = conversion(d)
+    if d.is_floating_point:
+        return f"-{c}(1e999)"
+    if d is dtypes.bool_:
+        return "b8(False)"
+    return f"{c}(0)" if d is dtypes.uint8 else f"{c}(-{1 << (d.itemsize * 8 - 1)})"
+
+
+def max_pool(low: Lowering) -> None:
+    x = low.inputs[0]
+    out, index = low.outputs
+    if not out.numel:
+        return
+    attrs = low.node.kwargs
+    d, v = x.dtype, pool_of(x.shape, out.shape, attrs)
+    dilation = three(attrs["dilation"], 1)
+    x, xp = planes_of(low, x, len(attrs["kernel"]))
+    unrolled = v.cells <= UNROLLED
+    places = list(itertools.product(*map(range, v.kernel))) if unrolled else [(0, 0, 0)]
+    offsets = [f"o{i} = ({a} * dd * height + {b} * dh) * width + {e} * dw" for i, (a, b, e) in enumerate(places)]
+    best = [f"p = base + corner + {stride_text(v.stride[2])}", f"best = load(x[p + o{0}])", "at = o0"]
+    for i in range(1, len(places)):
+        best += [f"v = load(x[p + o{i}])", "wins = (v > best) | ((v != v) & (best == best))", "best = select(wins, v, best)",
+                 f"at = select(wins, o{i}, at)"]
+    best.append("y[target + j] = store(best)")
+    holes = {"OFFSETS": "\n".join(offsets), "BEST": "\n".join(best),
+             "INDEX_INSIDE": f"index[target + j] = corner + {stride_text(v.stride[2])} + at",
+             "INDEX_EDGE": "index[target + j] = max(at, 0)", "LOWEST": hole_of_lowest(d), "load": loader(d), "store": storer(d)}
+    if not unrolled:
+        holes |= {"OFFSETS": "first = ow\nlast = ow", "BEST": "pass", "INDEX_INSIDE": "pass"}
+    args = [("x", pointer(d), x.arg), ("y", pointer(d), out.arg), ("index", "p:int64", index.arg), ("xp", "i", xp),
+            *v.integers("depth height width", "kd kh kw", "sd sh sw", "pd ph pw"),
+            *((name, "i", value) for name, value in zip(("dd", "dh", "dw"), dilation)), *v.integers("od oh ow")]
+    low.call(max_planes, args, v.planes * v.out[0] * v.out[1], grain_of(v.out[2] * v.cells * 0.3 + 10), holes=holes)
+
+
+def max_pool_grad(low: Lowering) -> None:
+    g, index = (contiguous(low, x) for x in low.inputs)
+    out = low.outputs[0]
+    spatial = low.node.attr("input_spatial")
+    size, planes = prod(spatial), prod(out.shape[:len(out.shape) - len(spatial)])
+    if not out.numel:
+        return
+    d = out.dtype
+
+    def run(g: Operand, gx: Operand) -> None:
+        count = g.numel // max(planes, 1)
+        p = pointer(gx.dtype)
+        low.call(max_planes_grad, [("g", p, g.arg), ("index", "p:int64", index.arg), ("gx", p, gx.arg), ("count", "i", count),
+                                   ("size", "i", size)], planes, grain_of(size * 0.1 + count * 1.5),
+                 holes={"T": conversion(gx.dtype)})
+    wide_sums(low, run, g, out, d)
+
+
+def wide_sums(low: Lowering, run: object, g: Operand, out: Operand, d: dtypes.dtype) -> None:
+    """`run(g, out)`, in float32 for half types."""
+    if d in (dtypes.float16, dtypes.bfloat16):
+        wide_g, wide = low.temp(dtypes.float32, g.shape), low.temp(dtypes.float32, out.shape)
+        copy(low, g, wide_g)
+        run(wide_g, wide)  # type: ignore[operator]
+        copy(low, wide, out)
+    else:
+        run(g, out)  # type: ignore[operator]
+
+
+def avg_args(low: Lowering, v: Pool) -> list[tuple[str, str, Arg]]:
+    attrs = low.node.kwargs
+    return [*v.integers("depth height width", "kd kh kw", "sd sh sw", "pd ph pw", "od oh ow"),
+            ("include", "i", int(attrs["count_include_pad"])), ("divisor", "i", attrs["divisor_override"] or 0)]
+
+
+def avg_pool(low: Lowering) -> None:
+    x = low.inputs[0]
+    out = low.outputs[0]
+    if not out.numel:
+        return
+    attrs = low.node.kwargs
+    d = x.dtype
+    if not d.is_floating_point:
+        raise NotImplementedError("means of integers")
+    v = pool_of(x.shape, out.shape, attrs)
+    x, xp = planes_of(low, x, len(attrs["kernel"]))
+    p, items = pointer(d), v.planes * v.out[0] * v.out[1]
+    grain = grain_of(v.out[2] * v.cells * 0.5 + 10)
+    fits = all((o - 1) * s + k <= n for o, s, k, n in zip(v.out, v.stride, v.kernel, v.spatial))
+    if v.spatial[0] == 1 and fits and v.before == (0, 0, 0) and v.cells <= UNROLLED:
+        places = list(itertools.product(range(v.kernel[1]), range(v.kernel[2])))
+        terms = ["acc = load(x[p])", *(f"acc += load(x[p + o{b} + {e}])" for b, e in places[1:])]
+        offsets = [f"o{b} = {b} * width" for b in range(v.kernel[1])]
+        count = attrs["divisor_override"] or v.cells
+        low.call(avg_inside, [("x", p, x.arg), ("y", p, out.arg), ("xp", "i", xp), ("height", "i", v.spatial[1]),
+                              ("width", "i", v.spatial[2]), ("sh", "i", v.stride[1]), ("sw", "i", v.stride[2]),
+                              ("oh", "i", v.out[1]), ("ow", "i", v.out[2]), ("count", "i", count)], items, grain,
+                 holes={"OFFSETS": "\n".join(offsets), "AVERAGE": "\n".join(terms), "COLUMN": stride_text(v.stride[2]),
+                        "T": conversion(d), "load": loader(d), "store": storer(d)})
+        return
+    low.call(avg_planes, [("x", p, x.arg), ("y", p, out.arg), ("xp", "i", xp), *avg_args(low, v)], items, grain,
+             holes={"DIVISOR": COUNT, "T": conversion(d), "load": loader(d), "store": storer(d)})
+
+
+def avg_pool_grad(low: Lowering) -> None:
+    g = contiguous(low, low.inputs[0])
+    out = low.outputs[0]
+    attrs = low.node.kwargs
+    if not out.numel:
+        return
+    if not g.numel:
+        zero(low, out)
+        return
+    d = out.dtype
+    if not d.is_floating_point:
+        raise NotImplementedError("means of integers")
+    v = pool_of(out.shape, g.shape, attrs)
+
+    def run(g: Operand, gx: Operand) -> None:
+        p = pointer(gx.dtype)
+        low.call(avg_planes_grad, [("g", p, g.arg), ("gx", p, gx.arg), *avg_args(low, v)], v.planes,
+                 grain_of(prod(v.out) * v.cells + prod(v.spatial) * 0.1),
+                 holes={"DIVISOR": COUNT, "T": conversion(gx.dtype)})
+    wide_sums(low, run, g, out, d)
