@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from jtorch.codegen.library import conv, gemm, indexing, pool
+from jtorch.codegen.library import conv, gemm, indexing, pool, random, scan
 from jtorch.codegen.library.call import Epilogue, KernelCall, Lowering, Operand, whole
 from jtorch.ir.graph import Value
 
@@ -18,6 +18,8 @@ LOWERINGS: dict[str, Callable[[Lowering], None]] = {
     "convolution": conv.convolution, "conv_input_grad": conv.input_grad, "conv_weight_grad": conv.weight_grad,
     "max_pool": pool.max_pool, "max_pool_grad": pool.max_pool_grad, "avg_pool": pool.avg_pool,
     "avg_pool_grad": pool.avg_pool_grad,
+    "mt19937": random.mt19937, "shuffle": random.shuffle,
+    "cumsum": scan.running, "cumprod": scan.running, "cummax": scan.extrema, "cummin": scan.extrema,
     "take": indexing.take, "put": indexing.put, "put_add": indexing.put, "gather": indexing.gather,
     "scatter": indexing.scatter, "searchsorted": indexing.searchsorted,
     "slice_update": indexing.slice_update, "as_strided_scatter": indexing.as_strided_scatter,

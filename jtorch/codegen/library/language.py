@@ -60,4 +60,4 @@ T = S = L = f32
 call_gemm_T = call_gemm
 load = store = f32
 AVERAGE = BEST = BOUNDS = COLUMN = COMBINE = DC = DIVISOR = EPILOGUE = INDEX_EDGE = INDEX_INSIDE = LOWEST = OFFSETS = 0
-ROW = SC = SIZE = SX = VALUE = 0
+ROW = SC = SIZE = SX = VALUE = WINS = 0
