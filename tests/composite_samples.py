@@ -39,7 +39,7 @@ ACTIVATIONS: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
     "softsign": ({}, lambda T, x: F(T).softsign(x)),
     "elu": ({"alpha": 1.3}, lambda T, x: F(T).elu(x, 1.3)),
     "selu": ({}, lambda T, x: F(T).selu(x)),
-    "celu": ({"alpha": 1.3}, lambda T, x: F(T).celu(x, 1.3)),
+    "celu": ({"alpha": 2.0}, lambda T, x: F(T).celu(x, 2.0)),  # PyTorch has 1 / alpha in float32
     "leaky_relu": ({"slope": 0.2}, lambda T, x: F(T).leaky_relu(x, 0.2)),
     "hardtanh": ({"low": -0.5, "high": 0.7}, lambda T, x: F(T).hardtanh(x, -0.5, 0.7)),
     "relu6": ({}, lambda T, x: F(T).relu6(x)),
@@ -164,7 +164,8 @@ def channel_norms(name: str) -> Iterator[Sample]:
                 yield Sample((x, *rest), {"eps": 1e-3}, train)
             elif name == "batch_norm":
                 yield Sample((x, normal(4), uniform(0.5, 2, 4), *rest), {"eps": 1e-3},
-                             lambda T, x, m, v, *a: F(T).batch_norm(x, m, v, *a, training=False, eps=1e-3))
+                             lambda T, x, m, v, *a: F(T).batch_norm(x, m, v, *a, training=False, eps=1e-3),
+                             fixed=(1, 2))
             elif name == "group_norm":
                 yield Sample((x, *rest), {"groups": 2, "eps": 1e-3}, lambda T, x, *a: F(T).group_norm(x, 2, *a, eps=1e-3))
             elif len(shape) > 2:
@@ -222,10 +223,11 @@ def losses(name: str) -> Iterator[Sample]:
         for reduction in ("mean", "sum", "none"):
             def reference(T: Any, *x: Any, attrs: Any = attrs, reduction: str = reduction) -> Any:
                 return getattr(F(T), called)(*x, **attrs, reduction=reduction)
-            yield Sample(tuple(m(3, 4) for m in makers), {**attrs, "reduction": reduction}, reference)
+            yield Sample(tuple(m(3, 4) for m in makers), {**attrs, "reduction": reduction}, reference,
+                         fixed=(1,) if name == "soft_margin_loss" else ())
     if name == "bce_with_logits":
         yield Sample((normal(3, 4), probability(3, 4), uniform(0.5, 2, 4)), {}, lambda T, x, t, p: getattr(
-            F(T), called)(x, t, pos_weight=p))
+            F(T), called)(x, t, pos_weight=p), fixed=(2,))
 
 
 @of("cosine_similarity", "pairwise_distance", "cosine_embedding_loss")
@@ -259,8 +261,8 @@ def classes(name: str) -> Iterator[Sample]:
                     called = "nll_loss" if name == "nll_loss" else "cross_entropy"
 
                     def reference(T: Any, x: Any, t: Any, *w: Any, attrs: Any = attrs, called: str = called) -> Any:
-                        return getattr(F(T), called)(x, t, w[0].detach() if w else None, **attrs)
-                    yield Sample((x, goal, *weight), attrs, reference)
+                        return getattr(F(T), called)(x, t, *w, **attrs)
+                    yield Sample((x, goal, *weight), attrs, reference, fixed=() if "soft" in name else (2,))
 
 
 # --- attention --------------------------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ def _xlogy(b: Builder, x: Value, y: Value) -> Value:
 
 def _xlogy_vjp(g: Value, out: Value, x: Value, y: Value) -> tuple:
     zero = zeros_like(x)
-    return where(is_zero(x) & (y <= 0), zero, g * log(y)), where(is_zero(x), zero, g * x / y)
+    return where(is_zero(x) & (y <= 0), zero, g * log(y)), g * x / y
 
 
 xlogy = composite("xlogy", _xlogy, _xlogy_vjp, infer=same_type, domain="positive pair", batch=batch_elementwise)

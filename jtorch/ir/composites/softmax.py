@@ -55,10 +55,6 @@ def _logsumexp(b: Builder, x: Value, axes: tuple[int, ...]) -> Value:
 
 
 logsumexp = composite("logsumexp", _logsumexp,
-                      lambda g, y, x, axes: (keep_axes(g, x, axes) * exp(x - keep_axes(_finite(y), x, axes)),),
+                      lambda g, y, x, axes: (keep_axes(g, x, axes) * exp(x - keep_axes(y, x, axes)),),
                       infer=_logsumexp_infer, attrs={"axes": REQUIRED}, domain="axes float",
                       batch=lambda self, b, n, m, x, axes: self(x, axes=tuple(a + 1 for a in axes)))
-
-
-def _finite(y: Value) -> Value:
-    return where(isinf(y), zeros_like(y), y)
