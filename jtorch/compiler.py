@@ -18,7 +18,7 @@ from jtorch.codegen.loops import Nest, show
 from jtorch.codegen.lower import lower
 from jtorch.codegen.partition import Group, partition
 from jtorch.codegen.place import Placed, place
-from jtorch.codegen.plan import (Entry, MemoryPlan, arguments, call_arguments, plan_memory, put_barriers,
+from jtorch.codegen.plan import (Entry, MemoryPlan, arguments, call_arguments, order_entries, plan_memory,
                                  redirect_unsafe, step_entry)
 from jtorch.ir.graph import Graph, Value
 from jtorch.ir.passes.decompose import decompose
@@ -191,11 +191,10 @@ class Compilation:
             if k in self.in_place:
                 aliases[id(root)] = id(params[self.in_place[k]])
         for k, temporary in redirected.items():  # all but the last copy go to the temporary
-            root = outputs[k]
             for e in self.entries:
-                if not (e.reads == [temporary]):
-                    substitute(e, root, temporary)
-        put_barriers(self.entries, aliases)
+                if e.reads != [temporary]:
+                    substitute(e, outputs[k], temporary)
+        self.entries = order_entries(self.entries, aliases)
         return plan_memory(self.entries, fixed)
 
     @property

@@ -148,10 +148,17 @@ def redirect_unsafe(entries: list[Entry], outputs: dict[int, Value], params: tup
     Returns output number -> temporary. Such an output is unsafe if something reads the parameter after (or while) it is written.
     """
     redirected: dict[int, Any] = {}
+    readers_of: dict[int, list[int]] = {}
+    writers_of: dict[int, list[int]] = {}
+    for i, e in enumerate(entries):
+        for v in e.reads:
+            readers_of.setdefault(id(v), []).append(i)
+        for v in e.writes:
+            writers_of.setdefault(id(v), []).append(i)
     for number, param_number in in_place.items():
         root, param = outputs[number], params[param_number]
-        last_read = max([i for i, e in enumerate(entries) if param in e.reads], default=-1)
-        writers = [i for i, e in enumerate(entries) if root in e.writes]
+        last_read = max(readers_of.get(id(param), ()), default=-1)
+        writers = writers_of.get(id(root), ())
         if not writers:
             continue
         safe = writers[0] > last_read or (
@@ -164,24 +171,52 @@ def redirect_unsafe(entries: list[Entry], outputs: dict[int, Value], params: tup
     return redirected
 
 
-def put_barriers(entries: list[Entry], aliases: dict[int, int]) -> int:
-    """Number the regions; returns how many there are. `aliases`: id of a value -> id of the value whose memory it is in."""
-    reads: set[int] = set()
-    writes: set[int] = set()
-    region = -1
-    after_host = True
+LOOKBACK = 2  # regions by which an entry may run earlier than its place in the graph: more would only lengthen lives
+
+
+def order_entries(entries: list[Entry], aliases: dict[int, int]) -> list[Entry]:
+    """Number the regions, and sort by them: an entry is in the first region in which all that it needs is done.
+
+    `aliases`: id of a value -> id of the value whose memory it is in.
+    """
+    written: dict[int, tuple[int, Any]] = {}  # memory -> (last region that writes it, the group that does)
+    read: dict[int, int] = {}
+    frontier, fence = 0, 0
     for e in entries:
-        r = {aliases.get(id(v), id(v)) for v in e.reads}
-        w = {aliases.get(id(v), id(v)) for v in e.writes}
-        e.barrier = e.order or after_host or e.host is not None or bool(r & writes) or bool(w & writes) or bool(w & reads)
-        if e.barrier:
-            region += 1
-            reads, writes = set(), set()
+        reads = [aliases.get(id(v), id(v)) for v in e.reads]
+        writes = [aliases.get(id(v), id(v)) for v in e.writes]
+        region = max(fence, frontier - LOOKBACK)
+        for m in reads:
+            if m in written:
+                region = max(region, _after(written[m], e))
+        for m in writes:
+            if m in written:
+                region = max(region, _after(written[m], e))
+            region = max(region, read.get(m, -1) + 1)
+        if e.host is not None:
+            region = max(region, frontier + 1 if frontier or written else 0)
+            fence = region + 1
         e.region = region
-        reads |= r
-        writes |= w
-        after_host = e.host is not None
-    return region + 1
+        frontier = max(frontier, region)
+        for m in reads:
+            read[m] = max(read.get(m, -1), region) if not _beside(written.get(m), e) else read.get(m, -1)
+        for m in writes:
+            written[m] = (region, e.group)
+    entries = sorted(entries, key=lambda e: e.region)
+    previous = None
+    for e in entries:
+        e.barrier = previous is None or e.region != previous.region or e.host is not None or previous.host is not None
+        previous = e
+    return entries
+
+
+def _beside(writer: tuple[int, Any] | None, e: Entry) -> bool:
+    """Calls of one library kernel that say they need not wait for each other."""
+    return writer is not None and e.call is not None and not e.order and writer[1] is e.group
+
+
+def _after(writer: tuple[int, Any], e: Entry) -> int:
+    return writer[0] if _beside(writer, e) else writer[0] + 1
 
 
 def plan_memory(entries: list[Entry], fixed: dict[int, tuple[int, int]]) -> MemoryPlan:
