@@ -1,10 +1,50 @@
 """The mutable memory that tensors share."""
 from __future__ import annotations
 
+import ctypes
+import sys
 import weakref
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from jtorch.capture.cell import Cell
+from jtorch.runtime.memory import Buffer
+
+
+class SharedBuffer(Buffer):
+    """Memory that something outside jtorch looks at too: never handed on to a second cell, and written in place."""
+
+    __slots__ = ()
+
+    @classmethod
+    def over(cls, buffer: Buffer) -> SharedBuffer:
+        """The memory of `buffer`, which is kept alive."""
+        shared = cls(buffer.ptr, buffer.nbytes, None)
+        shared._owner = buffer
+        return shared
+
+    def copy(self) -> Buffer:
+        memory = np.empty(self.nbytes, np.uint8)
+        ctypes.memmove(memory.ctypes.data, self.ptr, self.nbytes)
+        return Buffer.from_numpy(memory)
+
+
+class ArrayWatch:
+    """Tells whether a NumPy array that a buffer keeps alive is referenced by anybody else: called like a weak reference."""
+
+    __slots__ = ("array",)
+
+    _OURS = 3  # the buffer's reference, this one's, and getrefcount's argument
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __call__(self) -> np.ndarray | None:
+        if self.array.base is not None:  # the memory is not NumPy's: nobody can tell
+            return self.array
+        return self.array if sys.getrefcount(self.array) > self._OURS else None
 
 
 class Storage:
@@ -18,7 +58,7 @@ class Storage:
     __slots__ = ("cell", "version", "exports", "__weakref__")
     cell: Cell
     version: int
-    exports: list[weakref.ref] | None
+    exports: list[Callable[[], Any]] | None
 
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
@@ -42,7 +82,7 @@ class Storage:
         return self.exports is not None
 
     def export(self, owner: Any) -> None:
-        """From now on `owner`, while alive, reads and writes this memory."""
+        """From now on `owner` (an object, or an `ArrayWatch`), while alive, reads and writes this memory."""
         if self.exports is None:
             self.exports = []
-        self.exports.append(weakref.ref(owner))
+        self.exports.append(owner if isinstance(owner, ArrayWatch) else weakref.ref(owner))

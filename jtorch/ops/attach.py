@@ -37,6 +37,18 @@ def define(*names: str, method: bool = True, function: bool = True, inplace: boo
     return decorate
 
 
+def expose(*names: str, method: bool = True, function: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a function of tensors (not of values) public: views, and what needs data at once."""
+    def decorate(body: Callable[..., Any]) -> Callable[..., Any]:
+        for name in names or (body.__name__.rstrip("_"),):
+            if function:
+                FUNCTIONS[name] = body
+            if method:
+                setattr(Tensor, name, body)
+        return body
+    return decorate
+
+
 def in_place(public: Callable[..., Any], name: str) -> Callable[..., Any]:
     """`t.name_(...)`: the result written into `t`."""
     function = public.function  # type: ignore[attr-defined]
@@ -90,4 +102,4 @@ def argument_packer(public: Callable[..., Any]) -> Callable[..., tuple[Any, ...]
     return packer
 
 
-__all__ = ["FUNCTIONS", "define", "wrap_result"]
+__all__ = ["FUNCTIONS", "define", "expose", "wrap_result"]

@@ -1,8 +1,11 @@
 """Elementwise arithmetic: the operators of tensors and their functions."""
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from jtorch import dtypes
 from jtorch._tensor import Tensor, wrap
@@ -11,8 +14,11 @@ from jtorch.capture.record import current
 from jtorch.ir import arith
 from jtorch.ir.arith import Operand
 from jtorch.ir.graph import Value
-from jtorch.ops.attach import FUNCTIONS, define
-from jtorch.views import assign, check_result_dtype
+from jtorch.ir.primitive import REGISTRY, op
+from jtorch.ir.prims import elementwise as ew
+from jtorch.ir.prims.create import constant
+from jtorch.ops.attach import FUNCTIONS, define, expose
+from jtorch.views import assign, check_result_dtype, type_name
 
 
 def fast_binary(function: Function, reflected: bool = False) -> Callable[[Tensor, Any], Tensor]:
@@ -75,15 +81,14 @@ def mul(input: Operand, other: Operand) -> Value:
     return arith.mul(input, other)
 
 
-@define("div", "divide", inplace=True)
+@define("div", "divide", "true_divide", inplace=True)
 def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> Value:
     if rounding_mode is None:
         return arith.div(input, other)
-    x, y = arith.promote(input, other)
     if rounding_mode == "floor":
-        return arith.floor_divide(x, y)
+        return arith.floor_divide(input, other)
     if rounding_mode == "trunc":
-        return arith.trunc_divide(x, y)
+        return arith.trunc_divide(input, other)
     raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
 
 
@@ -92,10 +97,21 @@ def pow(input: Operand, exponent: Operand) -> Value:
     return arith.pow_(input, exponent)
 
 
+def _shift(op: Any) -> Callable[..., Value]:
+    def shift(a: Operand, b: Operand) -> Value:
+        x, y = arith.promote(a, b)
+        if x.dtype.category >= dtypes.FLOAT:
+            raise NotImplementedError(f'"{op.name.split("_")[0][0]}shift_cpu" not implemented for '
+                                      f"'{type_name(x.dtype)}'")
+        return op(x, y)
+    shift.__name__ = op.name
+    return shift
+
+
 _ARITHMETIC: dict[str, Callable[..., Value]] = {
     "add": arith.add, "sub": arith.sub, "mul": arith.mul, "truediv": arith.div, "floordiv": arith.floor_divide,
     "mod": arith.remainder, "pow": arith.pow_, "and": arith.bitwise_and, "or": arith.bitwise_or,
-    "xor": arith.bitwise_xor, "lt": arith.lt, "le": arith.le, "gt": arith.gt, "ge": arith.ge, "eq": arith.eq,
+    "xor": arith.bitwise_xor, "lshift": _shift(ew.left_shift), "rshift": _shift(ew.right_shift), "lt": arith.lt, "le": arith.le, "gt": arith.gt, "ge": arith.ge, "eq": arith.eq,
     "ne": arith.ne,
 }
 
@@ -113,3 +129,443 @@ for _name, _formula in _ARITHMETIC.items():
     if _name not in ("lt", "le", "gt", "ge", "eq", "ne"):
         setattr(Tensor, f"__r{_name}__", fast_binary(_function, reflected=True))
         setattr(Tensor, f"__i{_name}__", fast_inplace(_function))
+
+setattr(Tensor, "__div__", Tensor.__truediv__)
+setattr(Tensor, "__rdiv__", Tensor.__rtruediv__)
+setattr(Tensor, "__idiv__", Tensor.__itruediv__)
+
+
+# --- one operand, from a table ---------------------------------------------------------------------------------------
+
+def _floating(v: Value) -> Value:
+    """Integers become the default float."""
+    return v if v.dtype.category >= dtypes.FLOAT else ew.cast_to(v, v.builder.default_float)
+
+
+def _unary(names: str, formula: Callable[[Value], Value], inplace: bool = True) -> None:
+    first, *others = names.split()
+
+    def body(input: Value) -> Value:
+        return formula(input)
+    body.__name__ = first
+    define(first, *others, inplace=inplace)(body)
+
+
+def _float_unary(names: str, formula: Callable[[Value], Value]) -> None:
+    _unary(names, lambda v: formula(_floating(v)))
+
+
+for _names, _op in {
+        "exp": ew.exp, "exp2": ew.exp2, "expm1": ew.expm1, "log": ew.log, "log2": ew.log2, "log10": ew.log10,
+        "log1p": ew.log1p, "sqrt": ew.sqrt, "rsqrt": ew.rsqrt, "reciprocal": ew.reciprocal, "sin": ew.sin,
+        "cos": ew.cos, "tan": ew.tan, "asin arcsin": ew.asin, "acos arccos": ew.acos, "atan arctan": ew.atan,
+        "sinh": ew.sinh, "cosh": ew.cosh, "tanh": ew.tanh, "asinh arcsinh": ew.asinh, "acosh arccosh": ew.acosh,
+        "atanh arctanh": ew.atanh, "sigmoid": ew.sigmoid, "erf": ew.erf, "erfc": ew.erfc}.items():
+    _float_unary(_names, _op)
+
+
+def _refuse_bool(name: str, v: Value, text: str | None = None) -> None:
+    if v.dtype is dtypes.bool_:
+        raise RuntimeError(text or f'"{name}_cpu" not implemented for \'Bool\'')
+
+
+def _neg(v: Value) -> Value:
+    _refuse_bool("neg", v, "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a "
+                           "mask, use the `~` or `logical_not()` operator instead.")
+    return ew.neg(v)
+
+
+def _abs(v: Value) -> Value:
+    return v if v.dtype is dtypes.bool_ else ew.abs_(v)
+
+
+def _sign(v: Value) -> Value:
+    return v if v.dtype is dtypes.bool_ else ew.sign(v)
+
+
+def _rounded(op: Any) -> Callable[[Value], Value]:
+    return lambda v: op(v) if v.dtype.category >= dtypes.FLOAT else v
+
+
+def _false(v: Value) -> Value:
+    return constant(v.builder, False, dtypes.bool_, v.shape)
+
+
+def _relu(v: Value) -> Value:
+    _refuse_bool("relu", v, "Boolean inputs not supported for relu")
+    return ew.relu(v)
+
+
+_unary("neg negative", _neg)
+_unary("abs absolute", _abs)
+_unary("sign sgn", _sign)
+_unary("floor", _rounded(ew.floor))
+_unary("ceil", _rounded(ew.ceil))
+_unary("trunc fix", _rounded(ew.trunc))
+_unary("relu", _relu)
+_unary("isnan", lambda v: ew.isnan(v) if v.dtype.category >= dtypes.FLOAT else _false(v), False)
+_unary("isinf", lambda v: ew.isinf(v) if v.dtype.category >= dtypes.FLOAT else _false(v), False)
+_unary("isfinite", lambda v: ew.isfinite(v) if v.dtype.category >= dtypes.FLOAT else ew.logical_not(_false(v)), False)
+_unary("isposinf", lambda v: arith.eq(v, float("inf")), False)
+_unary("isneginf", lambda v: arith.eq(v, float("-inf")), False)
+_unary("isreal", lambda v: ew.logical_not(_false(v)), False)
+_unary("logical_not", ew.logical_not)
+_unary("bitwise_not", lambda v: _integral("bitwise_not", ew.bitwise_not, v))
+_unary("positive", lambda v: _positive(v), False)
+_unary("square", lambda v: v * v)
+_unary("frac", lambda v: v - ew.trunc(v))
+_unary("signbit", lambda v: _signbit(v), False)
+_unary("deg2rad", lambda v: _floating(v) * (math.pi / 180))
+_unary("rad2deg", lambda v: _floating(v) * (180 / math.pi))
+_unary("conj conj_physical", lambda v: v if not v.dtype.is_complex else op("conj")(v), False)
+_unary("real", lambda v: v if not v.dtype.is_complex else op("real")(v), False)
+_unary("angle", lambda v: _angle(v), False)
+_unary("sinc", lambda v: _sinc(_floating(v)))
+
+
+def _positive(v: Value) -> Value:
+    if v.dtype is dtypes.bool_:
+        raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
+    return v
+
+
+def _integral(name: str, function: Any, v: Value) -> Value:
+    if v.dtype.category >= dtypes.FLOAT:
+        raise NotImplementedError(f'"{name}_cpu" not implemented for \'{type_name(v.dtype)}\'')
+    return function(v)
+
+
+def _signbit(v: Value) -> Value:
+    if v.dtype.category < dtypes.FLOAT:
+        return arith.lt(v, 0) if v.dtype is not dtypes.bool_ else _false(v)
+    one = ew.zeros_like(v) + 1
+    return arith.lt(ew.copysign(one, v), 0)
+
+
+def _angle(v: Value) -> Value:
+    if v.dtype.is_complex:
+        return op("angle")(v)
+    x = _floating(v)
+    zero = ew.zeros_like(x)
+    return arith.where(ew.isnan(x), x, arith.where(x < 0, zero + math.pi, zero))
+
+
+def _sinc(v: Value) -> Value:
+    x = v * math.pi
+    zero = ew.is_zero(v) if hasattr(ew, "is_zero") else arith.eq(v, 0)
+    safe = arith.where(zero, 1.0, x)
+    return arith.where(zero, 1.0, ew.sin(safe) / safe)
+
+
+Tensor.__neg__, Tensor.__abs__, Tensor.__pos__ = Tensor.neg, Tensor.abs, Tensor.positive
+Tensor.__invert__ = Tensor.bitwise_not
+
+
+@define("round", inplace=True)
+def round_(input: Value, *, decimals: int = 0) -> Value:
+    if input.dtype.category < dtypes.FLOAT:
+        return input
+    if decimals == 0:
+        return ew.round_(input)
+    scale = 10.0 ** abs(decimals)
+    return ew.round_(input * scale) / scale if decimals > 0 else ew.round_(input / scale) * scale
+
+
+@define(inplace=True)
+def logit(input: Value, eps: float | None = None) -> Value:
+    x = _floating(input)
+    if eps is not None:
+        x = arith.where(x < eps, eps, arith.where(x > 1 - eps, 1 - eps, x))
+    return ew.log(x / (1 - x))
+
+
+@define(inplace=True)
+def nan_to_num(input: Value, nan: float | None = 0.0, posinf: float | None = None, neginf: float | None = None) -> Value:
+    if input.dtype.category < dtypes.FLOAT:
+        return input
+    import ml_dtypes
+    limits = ml_dtypes.finfo(input.dtype.numpy)
+    x = arith.where(ew.isnan(input), nan or 0.0, input)
+    x = arith.where(arith.eq(x, math.inf), float(limits.max) if posinf is None else posinf, x)
+    return arith.where(arith.eq(x, -math.inf), float(limits.min) if neginf is None else neginf, x)
+
+
+# --- two operands ----------------------------------------------------------------------------------------------------
+
+def _binary(names: str, formula: Callable[[Any, Any], Value], inplace: bool = True, method: bool = True) -> None:
+    first, *others = names.split()
+
+    def body(input: Operand, other: Operand) -> Value:
+        return formula(input, other)
+    body.__name__ = first
+    define(first, *others, inplace=inplace, method=method)(body)
+
+
+def _int_binary(name: str, formula: Callable[..., Value]) -> Callable[..., Value]:
+    def apply(a: Operand, b: Operand) -> Value:
+        d = arith.result_dtype(arith.builder_of((a, b)), (a, b))
+        if d.category >= dtypes.FLOAT:
+            raise NotImplementedError(f'"{name}_cpu" not implemented for \'{type_name(d)}\'')
+        return formula(a, b)
+    return apply
+
+
+def _truth(x: Operand) -> Any:
+    if isinstance(x, Value):
+        return x if x.dtype is dtypes.bool_ else ew.logical_not(ew.logical_not(x))
+    return bool(x)
+
+
+def _logical_binary(op_: Any) -> Callable[..., Value]:
+    def apply(a: Operand, b: Operand) -> Value:
+        x, y = arith.promote(_truth(a), _truth(b))
+        return op_(x, y)
+    return apply
+
+
+def _extreme(op_: Any) -> Callable[..., Value]:
+    """fmax and fmin: NaN is ignored where the other operand is a number."""
+    def apply(a: Operand, b: Operand) -> Value:
+        x, y = arith.promote(a, b)
+        if x.dtype.category < dtypes.FLOAT:
+            return op_(x, y)
+        return arith.where(ew.isnan(x), y, arith.where(ew.isnan(y), x, op_(x, y)))
+    return apply
+
+
+for _names, _formula in {"eq": arith.eq, "ne not_equal": arith.ne, "lt less": arith.lt, "le less_equal": arith.le,
+                         "gt greater": arith.gt, "ge greater_equal": arith.ge}.items():
+    _binary(_names, _formula)
+for _names, _formula in {
+        "maximum": arith.maximum, "minimum": arith.minimum, "fmax": _extreme(arith.maximum),
+        "fmin": _extreme(arith.minimum)}.items():
+    _binary(_names, _formula, inplace=False)
+for _names, _formula in {
+        "atan2 arctan2": arith.atan2, "fmod": arith.fmod, "remainder": arith.remainder,
+        "floor_divide": arith.floor_divide, "logical_and": _logical_binary(ew.bitwise_and),
+        "logical_or": _logical_binary(ew.bitwise_or), "logical_xor": _logical_binary(ew.bitwise_xor),
+        "bitwise_and": _int_binary("bitwise_and", arith.bitwise_and),
+        "bitwise_or": _int_binary("bitwise_or", arith.bitwise_or),
+        "bitwise_xor": _int_binary("bitwise_xor", arith.bitwise_xor),
+        "bitwise_left_shift": _shift(ew.left_shift), "bitwise_right_shift": _shift(ew.right_shift)}.items():
+    _binary(_names, _formula)
+
+
+def _copysign(a: Operand, b: Operand) -> Value:
+    return ew.copysign(*arith.promote(a, b, float_result=True))
+
+
+def _heaviside(a: Operand, b: Operand) -> Value:
+    x, y = arith.promote(a, b)
+    zero = ew.zeros_like(x)
+    return arith.where(ew.isnan(x) if x.dtype.is_floating_point else _false(x), x,
+                       arith.where(arith.eq(x, 0), y, ew.cast_to(x > zero, x.dtype)))
+
+
+def _xlogy(a: Operand, b: Operand) -> Value:
+    x, y = arith.promote(a, b, float_result=True)
+    zero = arith.eq(x, 0)
+    product = arith.where(zero, 0.0, x * ew.log(arith.where(zero, 1.0, y)))
+    return arith.where(ew.isnan(y), y, product)
+
+
+def _hypot(a: Operand, b: Operand) -> Value:
+    x, y = arith.promote(a, b, float_result=True)
+    big, small = ew.maximum(ew.abs_(x), ew.abs_(y)), ew.minimum(ew.abs_(x), ew.abs_(y))
+    zero = arith.eq(big, 0)
+    ratio = small / arith.where(zero, 1.0, big)
+    size = big * ew.sqrt(ratio * ratio + 1)
+    return arith.where(ew.isinf(big), big, ew.sqrt(x * x + y * y) if x.requires_grad or y.requires_grad else size)
+
+
+def _log_add(a: Operand, b: Operand, base: float) -> Value:
+    x, y = arith.promote(a, b, float_result=True)
+    high = ew.maximum(x, y)
+    low = ew.minimum(x, y)
+    same = ew.isinf(high) & arith.eq(x, y)
+    gap = arith.where(same, 0.0, low - high) * base
+    return arith.where(same, x, high + ew.log1p(ew.exp(gap)) / base)
+
+
+def _ldexp(a: Operand, b: Operand) -> Value:
+    return arith.mul(a, arith.pow_(2.0, b))
+
+
+def _float_power(a: Operand, b: Operand) -> Value:
+    return arith.pow_(*[ew.cast_to(v, dtypes.float64) for v in arith.promote(a, b)])
+
+
+def _gcd_binary(name: str, function: str) -> None:
+    def apply(a: Operand, b: Operand) -> Value:
+        return op(function)(*arith.promote(a, b))
+    _binary(name, apply)
+
+
+_binary("copysign", _copysign)
+_binary("heaviside", _heaviside)
+_binary("xlogy", _xlogy)
+_binary("hypot", _hypot)
+_binary("logaddexp", lambda a, b: _log_add(a, b, 1.0), inplace=False)
+_binary("logaddexp2", lambda a, b: _log_add(a, b, math.log(2)), inplace=False)
+_binary("ldexp", _ldexp)
+
+
+@define(inplace=True)
+def float_power(input: Operand, exponent: Operand) -> Value:
+    return _float_power(input, exponent)
+
+
+@define(method=False)
+def rsub(input: Operand, other: Operand, *, alpha: Operand = 1) -> Value:
+    return arith.sub(other, input if _is_one(alpha) else _scaled(input, alpha))
+
+
+# --- three operands --------------------------------------------------------------------------------------------------
+
+def _clamp(input: Value, low: Any, high: Any, name: str = "clamp") -> Value:
+    if low is None and high is None:
+        raise RuntimeError(f"torch.{name}: At least one of 'min' or 'max' must not be None")
+    given = [x for x in (low, high) if x is not None]
+    if input.dtype.is_complex:
+        raise RuntimeError("clamp is not supported for complex types")
+    d = arith.result_dtype(input.builder, [input, *given])
+    operands = [arith.as_value(input.builder, x, d) for x in [input, *given]]
+    x, *bounds = arith.broadcast(operands)
+    places = dict(zip([n for n, v in (("low", low), ("high", high)) if v is not None], bounds))
+    hidden = ew.cast_to(x, d)
+    y = hidden
+    if "low" in places:
+        y = _bounded(y, places["low"], ew.maximum, ew.lt)
+    if "high" in places:
+        y = _bounded(y, places["high"], ew.minimum, ew.gt)
+    return y
+
+
+def _bounded(x: Value, bound: Value, extreme: Any, beyond: Any) -> Value:
+    """The gradient at the bound itself goes to x, so this is a choice, not `maximum`; NaN in either stays."""
+    if not (x.requires_grad or bound.requires_grad):
+        return extreme(x, bound)
+    outside = beyond(x, bound)
+    if x.dtype.is_floating_point:
+        outside = ew.bitwise_or(outside, ew.isnan(bound))
+    return ew.where(outside, bound, x)
+
+
+@define("clamp", "clip", inplace=True)
+def clamp(input: Value, min: Operand | None = None, max: Operand | None = None) -> Value:
+    return _clamp(input, min, max)
+
+
+@define(inplace=True)
+def clamp_min(input: Value, min: Operand) -> Value:
+    return _clamp(input, min, None)
+
+
+@define(inplace=True)
+def clamp_max(input: Value, max: Operand) -> Value:
+    return _clamp(input, None, max)
+
+
+@define(inplace=True)
+def lerp(input: Value, end: Value, weight: Operand) -> Value:
+    if end.dtype is not input.dtype:
+        raise RuntimeError(f"expected dtype {input.dtype.name} for `end` but got dtype {end.dtype.name}")
+    if isinstance(weight, Value) and not arith.is_scalar(weight) and weight.dtype is not input.dtype:
+        raise RuntimeError(f"expected dtype {input.dtype.name} for `weight` but got dtype {weight.dtype.name}")
+    w = weight if isinstance(weight, Value) else arith.as_value(input.builder, weight, input.dtype)
+    near = input + w * (end - input)
+    far = end - (end - input) * (1 - w)
+    return arith.where(ew.abs_(w) < 0.5, near, far)
+
+
+@define(inplace=True)
+def addcmul(input: Value, tensor1: Operand, tensor2: Operand, *, value: Operand = 1) -> Value:
+    product = arith.mul(tensor1, tensor2)
+    return input + (product if _is_one(value) else product * value)
+
+
+@define(inplace=True)
+def addcdiv(input: Value, tensor1: Operand, tensor2: Operand, *, value: Operand = 1) -> Value:
+    if all(isinstance(t, Value) and t.dtype.category < dtypes.FLOAT for t in (tensor1, tensor2)):
+        raise RuntimeError("Integer division with addcdiv is no longer supported, and in a future  release addcdiv will "
+                           "perform a true division of tensor1 and tensor2. The historic addcdiv behavior can be "
+                           "implemented as (input + value * torch.trunc(tensor1 / tensor2)).to(input.dtype) for integer "
+                           "inputs and as (input + value * tensor1 / tensor2) for float inputs. The future addcdiv behavior "
+                           "is just the latter implementation: (input + value * tensor1 / tensor2), for all dtypes.")
+    return input + (tensor1 if _is_one(value) else arith.mul(tensor1, value)) / tensor2
+
+
+@define("where", method=False)
+def where_(condition: Value, input: Operand | None = None, other: Operand | None = None) -> Value:
+    if condition.dtype is dtypes.uint8:
+        condition = ew.cast_to(condition, dtypes.bool_)
+    if condition.dtype is not dtypes.bool_:
+        raise RuntimeError(f"where expected condition to be a boolean tensor, but got a tensor with dtype "
+                           f"{type_name(condition.dtype)}")
+    return arith.where(condition, input, other)  # type: ignore[arg-type]
+
+
+def _where(condition: Any, input: Any = None, other: Any = None, *, out: Any = None) -> Any:
+    if input is None and other is None:
+        return FUNCTIONS["nonzero"](condition, as_tuple=True)
+    if isinstance(input, np.ndarray) or isinstance(other, np.ndarray):
+        raise TypeError("where(): argument must be Tensor or Number, not numpy.ndarray")
+    return where_(condition, input, other) if out is None else _where_out(condition, input, other, out=out)
+
+
+_where_out, FUNCTIONS["where"] = FUNCTIONS["where"], _where
+Tensor.where = lambda self, condition, other: where_(condition, self, other)
+
+
+def _close(a: Value, b: Value, rtol: float, atol: float, equal_nan: bool) -> Value:
+    x, y = arith.promote(a, b)
+    same = ew.eq(x, y)
+    if equal_nan and x.dtype.category >= dtypes.FLOAT:
+        same = ew.bitwise_or(same, ew.bitwise_and(ew.isnan(x), ew.isnan(y)))
+    if rtol == 0 and atol == 0:
+        return same
+    d = x.dtype if x.dtype.category >= dtypes.FLOAT else x.builder.default_float
+    x, y = ew.cast_to(x, d), ew.cast_to(y, d)
+    gap = ew.abs_(x - y)
+    near = ew.bitwise_and(ew.isfinite(gap), arith.le(gap, atol + ew.abs_(rtol * y)))
+    return ew.bitwise_or(same, near)
+
+
+def _same_dtype(input: Value, other: Value) -> None:
+    if input.dtype is not other.dtype:
+        raise RuntimeError(f"{type_name(input.dtype)} did not match {type_name(other.dtype)}")
+
+
+@define(out=False)
+def isclose(input: Value, other: Value, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Value:
+    _same_dtype(input, other)
+    if rtol < 0 or atol < 0:
+        name, x = ("rtol", rtol) if rtol < 0 else ("atol", atol)
+        raise RuntimeError(f"{name} must be greater than or equal to zero, but got {x:g}")
+    return _close(input, other, rtol, atol, equal_nan)
+
+
+@expose("allclose")
+def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
+    return bool(isclose(input, other, rtol, atol, equal_nan).all())
+
+
+@expose("equal")
+def equal(input: Tensor, other: Tensor) -> bool:
+    """Same shape and same elements."""
+    if input.shape != other.shape:
+        return False
+    return bool(FUNCTIONS["eq"](input, other).all())
+
+
+def _special(names: str, composite_name: str) -> None:
+    """A function whose meaning stands in a primitive or composite of that name."""
+    _float_unary(names, lambda v: op(composite_name)(v))
+
+
+for _names, _prim in {"lgamma": "lgamma", "digamma": "digamma", "erfinv": "erfinv", "i0": "i0"}.items():
+    if _prim in REGISTRY:
+        _special(_names, _prim)
+for _prim in ("gcd", "lcm"):
+    if _prim in REGISTRY:
+        _gcd_binary(_prim, _prim)

@@ -1,0 +1,732 @@
+"""Reading and writing at places: `x[...]`, masks, gather and scatter and their family."""
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from jtorch import dtypes
+from jtorch._tensor import Tensor, from_array
+from jtorch.capture.dispatch import NUMBERS, evaluate
+from jtorch.capture.record import current
+from jtorch.ir import arith
+from jtorch.ir.arith import Operand
+from jtorch.ir.graph import Value
+from jtorch.ir.prims import elementwise as ew
+from jtorch.ir.prims import indexing, movement
+from jtorch.ir.prims.create import constant
+from jtorch.ops.arguments import shape_of, wrap_dim
+from jtorch.ops.attach import FUNCTIONS, define, expose
+from jtorch.ops.conversion import copy_, fill_
+from jtorch.ops.creation import array_from
+from jtorch.ops.shape import _placed, _reshape, alias
+from jtorch.views import assign, make_view, type_name
+
+# --- what stands in the brackets -------------------------------------------------------------------------------------
+
+_TOO_MANY = "too many indices for tensor of dimension {}"
+
+
+def _as_index(item: Any) -> Any:
+    """A list, array or range in the brackets as a tensor."""
+    if isinstance(item, (list, range, np.ndarray)):
+        if isinstance(item, list) and not item:
+            return from_array(np.empty(0, np.int64))
+        array = array_from(list(item) if isinstance(item, range) else item, None)
+        if array.size == 0 and array.dtype.kind == "f":
+            array = array.astype(np.int64)
+        return from_array(array)
+    return item
+
+
+def _consumed(item: Any) -> int:
+    """How many dimensions of the tensor an item stands for."""
+    if item is None or item is True or item is False:
+        return 0
+    if isinstance(item, Tensor) and item.dtype in (dtypes.bool_, dtypes.uint8):
+        return item.ndim
+    return 1
+
+
+def parse(t: Tensor, index: Any) -> tuple[Tensor, list[tuple[int, Tensor]]]:
+    """The part of `t` that integers, slices, None and Ellipsis select, as a view, and the tensors among the items with
+    the dimensions of that view at which they stand."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    if isinstance(index, list) and index and any(isinstance(i, (slice, list, Tensor)) or i is None or i is Ellipsis
+                                                 for i in index) and not all(isinstance(i, (list, int)) for i in index):
+        items = list(index)
+    items = [_as_index(i) for i in items]
+    shape = t._type.shape
+    used = sum([_consumed(i) for i in items if i is not Ellipsis])
+    if used > len(shape):
+        raise IndexError(_TOO_MANY.format(len(shape)))
+    starts, stops, steps = [0] * len(shape), list(shape), [1] * len(shape)
+    kept: list[int | None] = []  # the view's dimensions: one of the tensor's, or None for a new one
+    tensors: list[tuple[int, Tensor]] = []
+    d = 0
+    sliced = False
+    for item in items:
+        if item is None:
+            kept.append(None)
+        elif item is Ellipsis:
+            for _ in range(len(shape) - used):
+                kept.append(d)
+                d += 1
+            used = len(shape)
+        elif isinstance(item, slice):
+            start, stop, step = _slice_bounds(item, shape[d])
+            if (start, stop, step) != (0, shape[d], 1):
+                starts[d], stops[d], steps[d], sliced = start, max(start, stop), step, True
+            kept.append(d)
+            d += 1
+        elif item is True or item is False:
+            tensors.append((len(kept), from_array(np.array([0] if item else [], np.int64))))
+            kept.append(None)
+        elif isinstance(item, Tensor):
+            found = _scalar_index(item)
+            if found is not None:
+                starts[d] = _check_int(found, d, shape)
+                stops[d], sliced = starts[d] + 1, True
+                d += 1
+                continue
+            tensors.append((len(kept), item))
+            for _ in range(_consumed(item)):
+                kept.append(d)
+                d += 1
+            if not _consumed(item):
+                kept.append(None)
+        else:
+            starts[d] = _check_int(_int_of(item, len(shape)), d, shape)
+            stops[d], sliced = starts[d] + 1, True
+            d += 1
+    kept.extend(range(d, len(shape)))
+    return _viewed(t, starts, stops, steps, kept, sliced), tensors
+
+
+def _int_of(item: Any, ndim: int) -> int:
+    try:
+        return operator.index(item)
+    except TypeError:
+        raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
+                         f"(got {type(item).__name__})") from None
+
+
+def _scalar_index(item: Tensor) -> int | None:
+    """A 0-d integer tensor is an integer where its value may be looked at."""
+    if item.ndim or item.dtype in (dtypes.bool_, dtypes.uint8) or item.dtype.category != dtypes.INT:
+        return None
+    return None if current.recorder.tracing is not None else int(item.item())
+
+
+def _check_int(i: int, d: int, shape: tuple[int, ...]) -> int:
+    if not shape:
+        raise IndexError("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to "
+                         "convert a 0-dim tensor to a number")
+    n = shape[d]
+    if not -n <= i < n:
+        raise IndexError(f"index {i} is out of bounds for dimension {d} with size {n}")
+    return i % n
+
+
+def _slice_bounds(s: slice, n: int) -> tuple[int, int, int]:
+    step = 1 if s.step is None else operator.index(s.step)
+    if step <= 0:
+        raise ValueError("step must be greater than zero")
+    try:
+        return s.indices(n)
+    except TypeError:
+        start, stop = (None if x is None else operator.index(x) for x in (s.start, s.stop))
+        return slice(start, stop, step).indices(n)
+
+
+def _viewed(t: Tensor, starts: list[int], stops: list[int], steps: list[int], kept: list[int | None],
+            sliced: bool) -> Tensor:
+    part = make_view(t, movement.slice_, (tuple(starts), tuple(stops), tuple(steps))) if sliced else t
+    if kept == list(range(t.ndim)):
+        return part if sliced else alias(t)
+    shape, strides = part._type.shape, part.stride()
+    new_shape = tuple([1 if d is None else shape[d] for d in kept])
+    result = _reshape(part, new_shape)
+    new_strides: list[int] = []
+    for d in reversed(kept):  # a new dimension's stride is the extent of what follows it, as unsqueeze says
+        new_strides.insert(0, strides[d] if d is not None else
+                           (new_strides[0] * new_shape[-len(new_strides)] if new_strides else 1))
+    return _placed(result, tuple(new_strides), part.storage_offset())
+
+
+# --- advanced indices ------------------------------------------------------------------------------------------------
+
+def _check_index_dtype(x: Tensor) -> None:
+    if x.dtype not in (dtypes.int64, dtypes.int32, dtypes.bool_, dtypes.uint8):
+        raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+
+
+def expanded(part: Tensor, tensors: list[tuple[int, Tensor]]) -> list[Tensor | None]:
+    """One entry per dimension of `part`: the integer tensor that picks there; masks become their found positions."""
+    entries: list[Tensor | None] = [None] * part.ndim
+    for d, x in tensors:
+        _check_index_dtype(x)
+        if x.dtype in (dtypes.bool_, dtypes.uint8):
+            for i, n in enumerate(x.shape):
+                if part.shape[d + i] != n:
+                    raise IndexError(f"The shape of the mask {list(x.shape)} at index {i} does not match the shape of the "
+                                     f"indexed tensor {list(part.shape)} at index {d + i}")
+            array = x._array()
+            found = np.nonzero(array) if array.ndim else (np.zeros(int(bool(array)), np.int64),)
+            for i, places in enumerate(found):
+                entries[d + i] = from_array(places.astype(np.int64))
+        else:
+            check_bounds(x, part.shape[d], d)
+            entries[d] = x
+    return entries
+
+
+def check_bounds(x: Tensor, size: int, d: int) -> None:
+    """IndexError now where the indices are at hand; otherwise the kernel finds it."""
+    cell = x._storage.cell
+    if cell.buffer is None or current.recorder.tracing is not None or not x._type.numel:
+        return
+    array = x._array()
+    low, high = int(array.min()), int(array.max())
+    if low < -size or high >= size:
+        raise IndexError(f"index {high if high >= size else low} is out of bounds for dimension {d} with size {size}")
+
+
+def _broadcast_indices(indices: list[Value]) -> list[Value]:
+    try:
+        return list(arith.broadcast([ew.cast_to(i, dtypes.int64) for i in indices]))
+    except RuntimeError:
+        shapes = ", ".join(str(list(i.shape)) for i in indices)
+        raise IndexError("shape mismatch: indexing tensors could not be broadcast together with shapes "
+                         f"{shapes}") from None
+
+
+def _flat_index(x: Value, entries: tuple[Value | None, ...]) -> tuple[Value, Value, int, tuple[int, ...]]:
+    """(x with its indexed dimensions adjacent and merged into one, the index into that, where it is, the permutation)."""
+    dims = [d for d, e in enumerate(entries) if e is not None]
+    indices = _broadcast_indices([e for e in entries if e is not None])
+    adjacent = dims == list(range(dims[0], dims[-1] + 1))
+    order = tuple(range(x.ndim)) if adjacent else (*dims, *[d for d in range(x.ndim) if d not in dims])
+    axis = dims[0] if adjacent else 0
+    x = movement.permute_to(x, order)
+    if len(dims) == 1:
+        return x, indices[0], axis, order
+    sizes = x.shape[axis:axis + len(dims)]
+    total = 1
+    for n in sizes:
+        total *= n
+    flat, inside = None, None
+    for i, n in zip(indices, sizes):
+        here = ew.bitwise_and(arith.ge(i, -n), arith.lt(i, n))
+        inside = here if inside is None else ew.bitwise_and(inside, here)
+        place = arith.where(i < 0, i + n, i)
+        flat = place if flat is None else flat * n + place
+    flat = arith.where(inside, flat, total)
+    merged = movement.reshape_to(x, (*x.shape[:axis], total, *x.shape[axis + len(dims):]))
+    return merged, flat, axis, order
+
+
+def _index_value(input: Value, entries: tuple[Value | None, ...]) -> Value:
+    merged, flat, axis, _ = _flat_index(input, entries)
+    return indexing.take(merged, flat, axis=axis)
+
+
+_index = define(method=False, function=False)(_index_value)
+
+
+def _index_put_value(input: Value, entries: tuple[Value | None, ...], values: Operand, accumulate: bool) -> Value:
+    merged, flat, axis, order = _flat_index(input, entries)
+    shape = (*merged.shape[:axis], *flat.shape, *merged.shape[axis + 1:])
+    src = arith.as_value(input.builder, values, input.dtype)
+    while src.ndim > len(shape) and src.shape[0] == 1:
+        src = movement.reshape_to(src, src.shape[1:])
+    if src.ndim > len(shape) or any(n not in (1, m) for n, m in zip(reversed(src.shape), reversed(shape))):
+        raise RuntimeError(f"shape mismatch: value tensor of shape {list(src.shape)} cannot be broadcast to indexing result "
+                           f"of shape {list(shape)}")
+    written = (indexing.put_add if accumulate else indexing.put)(merged, flat, movement.expand_to(src, shape), axis=axis)
+    moved = movement.reshape_to(written, tuple([input.shape[p] for p in order]))
+    return movement.permute_to(moved, movement.inverse_permutation(order))
+
+
+_put_at = define(method=False, function=False)(_index_put_value)
+
+
+def _masked_value(input: Value, mask: Value, values: Operand) -> Value:
+    src = arith.as_value(input.builder, values, input.dtype)
+    wide = movement.expand_to(mask, input.shape)
+    return ew.where(wide, movement.expand_to(src, input.shape), input)
+
+
+_masked = define(method=False, function=False)(_masked_value)
+
+
+def _one_mask(part: Tensor, tensors: list[tuple[int, Tensor]]) -> tuple[int, Tensor] | None:
+    return tensors[0] if len(tensors) == 1 and tensors[0][1].dtype in (dtypes.bool_, dtypes.uint8) else None
+
+
+def getitem(self: Tensor, index: Any) -> Tensor:
+    part, tensors = parse(self, index)
+    if not tensors:
+        return part
+    return _index(part, tuple(expanded(part, tensors)))
+
+
+def setitem(self: Tensor, index: Any, value: Any) -> None:
+    part, tensors = parse(self, index)
+    if not isinstance(value, (Tensor, *NUMBERS)):
+        if isinstance(value, np.generic):
+            value = value.item()
+        elif isinstance(value, np.ndarray) or hasattr(value, "__array__") or isinstance(value, (list, tuple)):
+            if isinstance(value, (list, tuple)):
+                raise TypeError(f"can't assign a {type(value).__name__} to a torch.{type_name(self.dtype)}Tensor")
+            value = from_array(np.array(value, self.dtype.numpy))
+        else:
+            raise TypeError(f"can't assign a {type(value).__name__} to a torch.{type_name(self.dtype)}Tensor")
+    if not tensors:
+        if isinstance(value, Tensor):
+            shape = value.shape
+            while len(shape) > part.ndim and shape[0] == 1:
+                shape = shape[1:]
+            copy_(part, value if len(shape) == value.ndim else value.reshape(shape))
+        else:
+            fill_(part, value)
+        return
+    one = _one_mask(part, tensors)
+    if one is not None and _fits_masked(part, one, value):
+        d, mask = one
+        _check_mask(part, d, mask)
+        if mask.dtype is dtypes.uint8:
+            mask = mask.bool()
+        mask = mask.reshape((1,) * d + tuple(mask.shape) + (1,) * (part.ndim - d - mask.ndim))
+        assign(part, evaluate(_masked.function, (part, mask, value)))
+        return
+    entries = tuple(expanded(part, tensors))
+    assign(part, evaluate(_put_at.function, (part, entries, value, False)))
+
+
+def _check_mask(part: Tensor, d: int, mask: Tensor) -> None:
+    for i, n in enumerate(mask.shape):
+        if part.shape[d + i] != n:
+            raise IndexError(f"The shape of the mask {list(mask.shape)} at index {i} does not match the shape of the "
+                             f"indexed tensor {list(part.shape)} at index {d + i}")
+
+
+def _fits_masked(part: Tensor, one: tuple[int, Tensor], value: Any) -> bool:
+    """Can `part[mask] = value` be a choice between two tensors? Yes where the value does not depend on the place."""
+    d, mask = one
+    if mask.ndim == 0:
+        return False
+    if not isinstance(value, Tensor):
+        return True
+    rest = part.shape[d + mask.ndim:]
+    if value.ndim > len(rest):
+        return False
+    return all(n in (1, m) for n, m in zip(reversed(value.shape), reversed(rest)))
+
+
+Tensor.__getitem__, Tensor.__setitem__ = getitem, setitem
+
+
+def _delitem(self: Tensor, index: Any) -> None:
+    raise TypeError("Tensor does not support deleting items")
+
+
+Tensor.__delitem__ = _delitem
+
+
+# --- index_put, masks ------------------------------------------------------------------------------------------------
+
+def _entries(input: Tensor, indices: Any) -> tuple[Tensor | None, ...]:
+    items = [i if i is None else _as_index(i) for i in indices]
+    placed, d = [], 0
+    for x in items:
+        if x is not None:
+            placed.append((d, x))
+        d += 1 if x is None else max(_consumed(x), 1)
+    if d > input.ndim:
+        raise IndexError(_TOO_MANY.format(input.ndim))
+    return tuple(expanded(input, placed))
+
+
+@expose("index_put")
+def index_put(input: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
+    return _put_at(input, _entries(input, indices), _valued(input, values), accumulate)
+
+
+@expose("index_put_")
+def index_put_(input: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
+    return assign(input, evaluate(_put_at.function, (input, _entries(input, indices), _valued(input, values), accumulate)))
+
+
+def _valued(input: Tensor, values: Any) -> Any:
+    if isinstance(values, Tensor) and values.dtype is not input.dtype:
+        raise RuntimeError(f"Index put requires the source and destination dtypes match, got {type_name(input.dtype)} for "
+                           f"the destination and {type_name(values.dtype)} for the source.")
+    return values
+
+
+def _check_mask_dtype(mask: Value, name: str) -> Value:
+    if mask.dtype is dtypes.uint8:
+        return ew.cast_to(mask, dtypes.bool_)
+    if mask.dtype is not dtypes.bool_:
+        raise RuntimeError(f"{name} only supports boolean masks, but got mask with dtype {type_name(mask.dtype)}"
+                           if name == "masked_fill_" else f"{name}: expected BoolTensor for mask")
+    return mask
+
+
+@define(inplace=True, out=False)
+def masked_fill(input: Value, mask: Value, value: Operand) -> Value:
+    mask = _check_mask_dtype(mask, "masked_fill_")
+    if isinstance(value, Value) and value.ndim:
+        raise RuntimeError("masked_fill_ only supports a 0-dimensional value tensor, but got tensor with "
+                           f"{value.ndim} dimension(s).")
+    d = input.dtype
+    kind = arith.result_dtype(input.builder, [value]) if isinstance(value, Value) else dtypes.of_scalar(value)
+    if kind.category > d.category:
+        raise RuntimeError(f"value cannot be converted to type {_C_TYPES.get(d.name, d.name)} without overflow")
+    shape = arith.broadcast_shapes(input.shape, mask.shape)
+    v = movement.expand_to(arith.as_value(input.builder, value, d), shape)
+    return ew.where(movement.expand_to(mask, shape), v, movement.expand_to(input, shape))
+
+
+_C_TYPES = {"int64": "int64_t", "int32": "int32_t", "int16": "int16_t", "int8": "int8_t", "uint8": "uint8_t",
+            "float32": "float", "float64": "double"}
+
+
+@expose("masked_select")
+def masked_select(input: Tensor, mask: Tensor, *, out: Any = None) -> Tensor:
+    if mask.dtype not in (dtypes.bool_, dtypes.uint8):
+        raise RuntimeError("masked_select: expected BoolTensor or ByteTensor for mask")
+    shape = arith.broadcast_shapes(input._type.shape, mask._type.shape)
+    result = getitem(input.expand(shape) if input.shape != shape else input, mask.expand(shape)) if shape else (
+        input.reshape(1)[mask.reshape(1)])
+    return result if out is None else out.resize_(result.shape).copy_(result)
+
+
+def _masked_scatter_value(input: Value, mask: Value, source: Value) -> Value:
+    from jtorch.ir.prims.library import cumsum
+    if source.dtype is not input.dtype:
+        raise RuntimeError("masked_scatter: expected self and source to have same dtypes but got "
+                           f"{type_name(input.dtype)} and {type_name(source.dtype)}")
+    shape = arith.broadcast_shapes(input.shape, mask.shape)
+    n = 1
+    for s in shape:
+        n *= s
+    wide = movement.reshape_to(movement.expand_to(_check_mask_dtype(mask, "masked_scatter_"), shape), (n,))
+    if n == 0:
+        return movement.expand_to(input, shape)
+    number = cumsum(ew.cast_to(wide, dtypes.int64), axis=0) - 1
+    flat = movement.reshape_to(source, (source.type.numel,))
+    picked = indexing.take(flat, arith.where(wide, number, 0), axis=0) if source.type.numel else None
+    x = movement.reshape_to(movement.expand_to(input, shape), (n,))
+    return movement.reshape_to(ew.where(wide, picked, x) if picked is not None else x, shape)
+
+
+_masked_scatter_value.__name__ = "masked_scatter"
+define(inplace=True, out=False)(_masked_scatter_value)
+
+
+@expose("nonzero")
+def nonzero(input: Tensor, *, as_tuple: bool = False, out: Any = None) -> Any:
+    """Where the elements are not zero. The shape depends on the data, so this is computed at once."""
+    array = input.detach()._array()
+    if as_tuple:
+        found = np.nonzero(array.reshape(1) if array.ndim == 0 else array)
+        return tuple([from_array(i.astype(np.int64)) for i in found])
+    places = np.argwhere(array).astype(np.int64) if array.ndim else np.empty((int(bool(array)), 0), np.int64)
+    result = from_array(np.ascontiguousarray(places))
+    return result if out is None else out.resize_(result.shape).copy_(result)
+
+
+@expose("argwhere")
+def argwhere(input: Tensor) -> Tensor:
+    return nonzero(input)
+
+
+# --- along one dimension ---------------------------------------------------------------------------------------------
+
+def _long(index: Value, name: str) -> Value:
+    if index.dtype not in (dtypes.int64, dtypes.int32):
+        raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index")
+    return ew.cast_to(index, dtypes.int64)
+
+
+def _at_least_1(v: Value) -> Value:
+    return v if v.ndim else movement.reshape_to(v, (1,))
+
+
+def _now(name: str, index: Any, size: int) -> None:
+    """The check of `index_select` and its kin: negative indices are refused too."""
+    if not isinstance(index, Tensor) or index._storage.cell.buffer is None or current.recorder.tracing is not None:
+        return
+    if index._type.numel:
+        array = index._array()
+        if int(array.min()) < 0 or int(array.max()) >= size:
+            raise IndexError("index out of range in self")
+
+
+def _index_select_value(input: Value, dim: int, index: Value) -> Value:
+    axis = wrap_dim(dim, input.ndim)
+    if index.ndim > 1:
+        raise IndexError("index_select(): Index is supposed to be a vector")
+    if index.dtype not in (dtypes.int64, dtypes.int32):
+        raise RuntimeError("index_select(): Expected dtype int32 or int64 for index")
+    picked = indexing.take(_at_least_1(input), _at_least_1(_long(index, "index_select")), axis=axis)
+    return picked if input.ndim else movement.reshape_to(picked, ())
+
+
+_index_select_value.__name__ = "index_select"
+_index_select = define()(_index_select_value)
+
+
+@define()
+def gather(input: Value, dim: int, index: Value, *, sparse_grad: bool = False) -> Value:
+    axis = wrap_dim(dim, input.ndim)
+    if index.dtype not in (dtypes.int64, dtypes.int32):
+        raise RuntimeError("gather(): Expected dtype int32/int64 for index")
+    if index.type.numel == 0 and (index.ndim != input.ndim):
+        return constant(input.builder, 0, input.dtype, index.shape)
+    if max(input.ndim, 1) != max(index.ndim, 1):
+        raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
+    x, i = _at_least_1(input), _at_least_1(_long(index, "gather"))
+    return movement.reshape_to(indexing.gather(x, i, axis=axis), index.shape)
+
+
+@define("take_along_dim")
+def take_along_dim(input: Value, indices: Value, dim: int | None = None) -> Value:
+    if indices.dtype is not dtypes.int64:
+        raise RuntimeError("torch.take_along_dim(): dtype of indices should be Long but got "
+                           f"{type_name(indices.dtype)}")
+    if dim is None:
+        flat, index = (movement.reshape_to(v, (v.type.numel,)) for v in (input, indices))
+        return indexing.gather(flat, index, axis=0)
+    if input.ndim != indices.ndim:
+        raise RuntimeError("torch.take_along_dim(): input and indices should have the same number of dimensions, but got "
+                           f"{input.ndim} dimensions for input, and {indices.ndim} dimensions for indices")
+    axis = wrap_dim(dim, input.ndim)
+    rest = arith.broadcast_shapes(*[tuple([1 if a == axis else n for a, n in enumerate(v.shape)]) for v in (input, indices)])
+    x, i = (movement.expand_to(v, tuple([v.shape[axis] if a == axis else n for a, n in enumerate(rest)]))
+            for v in (input, indices))
+    return indexing.gather(x, i, axis=axis)
+
+
+def _wrapped(index: Value, n: int) -> Value:
+    return arith.where(index < 0, index + n, index)
+
+
+@define()
+def take(input: Value, index: Value) -> Value:
+    if index.dtype is not dtypes.int64:
+        raise RuntimeError(f"take(): Expected a long tensor for index, but got {type_name(index.dtype)}")
+    return indexing.take(movement.reshape_to(input, (input.type.numel,)), index, axis=0)
+
+
+@define(inplace=True, out=False)
+def put(input: Value, index: Value, source: Value, accumulate: bool = False) -> Value:
+    if index.dtype is not dtypes.int64:
+        raise RuntimeError(f"put_(): Expected a long tensor for index, but got {type_name(index.dtype)}")
+    if source.dtype is not input.dtype:
+        raise RuntimeError("put_(): self and source expected to have the same dtype, but got self.dtype = "
+                           f"{type_name(input.dtype)} and source.dtype = {type_name(source.dtype)}")
+    flat, i, src = (movement.reshape_to(v, (v.type.numel,)) for v in (input, index, source))
+    return movement.reshape_to((indexing.put_add if accumulate else indexing.put)(flat, i, src, axis=0), input.shape)
+
+
+def _source(input: Value, index: Value, source: Value, axis: int, name: str) -> tuple[Value, Value, Value]:
+    if index.ndim > 1:
+        raise IndexError(f"{name}(): Index is supposed to be a vector, but got dim: {index.ndim} with type: "
+                         f"{type_name(index.dtype)} and size: {list(index.shape)}")
+    if source.dtype is not input.dtype:
+        raise RuntimeError(f"{name}(): self and source expected to have the same dtype, but got (self) "
+                           f"{type_name(input.dtype)} and (source) {type_name(source.dtype)}")
+    x, i, s = _at_least_1(input), _at_least_1(_long(index, name)), _at_least_1(source)
+    if s.ndim < x.ndim:
+        s = movement.reshape_to(s, (*s.shape, *(1,) * (x.ndim - s.ndim)))
+    if s.shape[axis] != i.shape[0]:
+        raise IndexError(f"{name}(): Number of indices ({i.shape[0]}) should be equal to source.size(dim): "
+                         f"({s.shape[axis]}), for dim: {axis}")
+    return x, i, s
+
+
+@define(inplace=True)
+def index_add(input: Value, dim: int, index: Value, source: Value, *, alpha: Operand = 1) -> Value:
+    axis = wrap_dim(dim, input.ndim)
+    x, i, s = _source(input, index, source, axis, "index_add")
+    if isinstance(alpha, Value) or alpha != 1:
+        s = ew.cast_to(s * alpha, x.dtype)
+    return movement.reshape_to(indexing.put_add(x, i, s, axis=axis), input.shape)
+
+
+@define(inplace=True)
+def index_copy(input: Value, dim: int, index: Value, source: Value) -> Value:
+    axis = wrap_dim(dim, input.ndim)
+    x, i, s = _source(input, index, source, axis, "index_copy_")
+    return movement.reshape_to(indexing.put(x, i, s, axis=axis), input.shape)
+
+
+@define(inplace=True, out=False)
+def index_fill(input: Value, dim: int, index: Value, value: Operand) -> Value:
+    axis = wrap_dim(dim, input.ndim)
+    if isinstance(value, Value) and value.ndim:
+        raise RuntimeError(f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} "
+                           "dimension(s).")
+    if index.dtype is not dtypes.int64:
+        raise IndexError("index_fill_(): Expected dtype int64 for index.")
+    x, i = _at_least_1(input), _at_least_1(index)
+    src = movement.expand_to(arith.as_value(x.builder, value, x.dtype), (*x.shape[:axis], i.shape[0], *x.shape[axis + 1:]))
+    return movement.reshape_to(indexing.put(x, i, src, axis=axis), input.shape)
+
+
+# --- scatter ---------------------------------------------------------------------------------------------------------
+
+def _scattered(input: Value, dim: int, index: Value, src: Operand, mode: str, name: str) -> Value:
+    axis = wrap_dim(dim, input.ndim)
+    if index.type.numel == 0:
+        return input
+    if index.dtype is not dtypes.int64 and index.dtype is not dtypes.int32:
+        raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index")
+    x, i = _at_least_1(input), _at_least_1(ew.cast_to(index, dtypes.int64))
+    if isinstance(src, Value) and not (arith.is_scalar(src) or (src.ndim == 0 and index.ndim > 1)):
+        if src.dtype is not input.dtype:
+            raise RuntimeError(f"{name}(): Expected self.dtype to be equal to src.dtype")
+        s = _at_least_1(src)
+        if s.ndim != x.ndim or i.ndim != x.ndim:
+            raise RuntimeError("Index tensor must have the same number of dimensions as "
+                               f"{'self' if i.ndim != x.ndim else 'src'} tensor")
+        for a, n in enumerate(i.shape):
+            if n > s.shape[a] or (a != axis and n > x.shape[a]):
+                raise RuntimeError(f"Expected index {list(i.shape)} to be no larger than self {list(x.shape)} apart from "
+                                   f"dimension {axis} and to be no larger size than src {list(s.shape)}")
+        if s.shape != i.shape:
+            s = movement.slice_(s, starts=(0,) * s.ndim, stops=i.shape, steps=(1,) * s.ndim)
+    else:
+        if i.ndim != x.ndim:
+            raise RuntimeError("Index tensor must have the same number of dimensions as self tensor")
+        s = movement.expand_to(arith.as_value(x.builder, src, x.dtype), i.shape)
+    return movement.reshape_to(indexing.scatter(x, i, s, axis=axis, mode=mode), input.shape)
+
+
+_REDUCE = {"add": "add", "multiply": "prod"}
+
+
+@define(inplace=True)
+def scatter(input: Value, dim: int, index: Value, src: Operand | None = None, *, reduce: str | None = None,
+            value: Operand | None = None) -> Value:
+    if reduce is not None and reduce not in _REDUCE:
+        raise RuntimeError("reduce argument must be either add or multiply.")
+    return _scattered(input, dim, index, src if value is None else value, _REDUCE[reduce] if reduce else "set",  # type: ignore
+                      "scatter")
+
+
+@define(inplace=True)
+def scatter_add(input: Value, dim: int, index: Value, src: Value) -> Value:
+    return _scattered(input, dim, index, src, "add", "scatter")
+
+
+def _excluded(x: Value, dim: int, index: Value, fill: float) -> Value:
+    """x with the places that are written replaced by the neutral element."""
+    return _scattered(x, dim, index, fill, "set", "scatter_reduce")
+
+
+def _neutral(mode: str, d: dtypes.dtype) -> float:
+    if mode in ("sum", "mean"):
+        return 0
+    if mode == "prod":
+        return 1
+    if d.is_floating_point:
+        return float("-inf") if mode == "amax" else float("inf")
+    if d is dtypes.bool_:
+        return mode == "amin"
+    info = np.iinfo(d.numpy)
+    return int(info.min if mode == "amax" else info.max)
+
+
+_MODES = {"sum": "add", "mean": "add", "prod": "prod", "amax": "amax", "amin": "amin"}
+
+
+@define(inplace=True)
+def scatter_reduce(input: Value, dim: int, index: Value, src: Value, reduce: str, *, include_self: bool = True) -> Value:
+    if reduce not in _MODES:
+        raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}")
+    x = input if include_self else _excluded(input, dim, index, _neutral(reduce, input.dtype))
+    y = _scattered(x, dim, index, src, _MODES[reduce], "scatter")
+    if reduce != "mean" or index.type.numel == 0:
+        return y
+    ones = constant(x.builder, 1, x.dtype, index.shape)
+    base = constant(x.builder, 1, x.dtype, x.shape)
+    if not include_self:
+        base = _excluded(base, dim, index, 0)
+    count = _scattered(base, dim, index, ones, "add", "scatter")
+    count = arith.where(count < 1, 1, count)
+    return arith.floor_divide(y, count) if y.dtype.category <= dtypes.INT else y / count
+
+
+@define()
+def index_reduce(input: Value, dim: int, index: Value, source: Value, reduce: str, *, include_self: bool = True) -> Value:
+    axis = wrap_dim(dim, input.ndim)
+    x, i, s = _source(input, index, source, axis, "index_reduce")
+    wide = movement.expand_to(movement.reshape_to(i, tuple([i.shape[0] if a == axis else 1
+                                                            for a in range(x.ndim)])), s.shape)
+    body = scatter_reduce.function.body
+    return movement.reshape_to(body(x, axis, wide, s, {"mean": "mean", "prod": "prod", "amax": "amax",
+                                                       "amin": "amin"}[reduce], include_self=include_self), input.shape)
+
+
+@expose("fill_diagonal_", function=False)
+def fill_diagonal_(self: Tensor, fill_value: float, wrap: bool = False) -> Tensor:
+    if self.ndim < 2:
+        raise RuntimeError("dimensions must larger than 1")
+    if self.ndim > 2 and len(set(self.shape)) != 1:
+        raise RuntimeError("all dimensions of input must be of equal length")
+    if self.ndim == 2:
+        rows, columns = self.shape
+        fill_(self.diagonal(), fill_value)
+        if wrap:
+            for start in range(columns + 1, rows, columns + 1):
+                fill_(self[start:].diagonal(), fill_value)
+        return self
+    step = sum(self.stride())
+    fill_(self.as_strided((self.shape[0],), (step,)), fill_value)
+    return self
+
+
+# --- repeats ---------------------------------------------------------------------------------------------------------
+
+@expose("repeat_interleave")
+def repeat_interleave(input: Tensor, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None
+                      ) -> Tensor:
+    """Each element `repeats` times, one after another."""
+    if repeats is None:
+        counts = input._array()
+        return from_array(np.repeat(np.arange(len(counts)), counts).astype(np.int64))
+    if dim is None:
+        input, dim = input.reshape(-1), 0
+    d = wrap_dim(dim, input.ndim)
+    if input.ndim == 0:
+        input = input.reshape(1)
+    if isinstance(repeats, Tensor) and repeats.numel() == 1:
+        repeats = repeats.item()
+    if isinstance(repeats, int):
+        if repeats < 0:
+            raise RuntimeError("Repeats must be non-negative")
+        shape = input.shape
+        wide = input.unsqueeze(d + 1).expand(*shape[:d + 1], repeats, *shape[d + 1:])
+        return wide.reshape(*shape[:d], shape[d] * repeats, *shape[d + 1:])
+    counts = repeats._array() if isinstance(repeats, Tensor) else np.asarray(repeats)
+    if counts.ndim > 1:
+        raise RuntimeError("repeats must be 0-dim or 1-dim tensor")
+    if len(counts) != input.shape[d]:
+        raise RuntimeError("repeats must have the same size as input along dim, but got repeats.size(0) = "
+                           f"{len(counts)} and input.size({d}) = {input.shape[d]}")
+    places = from_array(np.repeat(np.arange(input.shape[d]), counts).astype(np.int64))
+    return FUNCTIONS["index_select"](input, d, places)
+
+
+@expose("unravel_index", method=False)
+def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
+    found = np.unravel_index(indices._array(), shape_of((shape,)))
+    return tuple([from_array(np.asarray(i, np.int64)) for i in found])
+
+
+__all__ = ["getitem", "setitem"]

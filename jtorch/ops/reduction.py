@@ -1,0 +1,410 @@
+"""Reductions and scans along dimensions."""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from jtorch import dtypes
+from jtorch.ir import arith
+from jtorch.ir.arith import Operand
+from jtorch.ir.composites import softmax as softmax_ops
+from jtorch.ir.composites import statistics
+from jtorch.ir.graph import Value
+from jtorch.ir.prims import elementwise as ew
+from jtorch.ir.prims import indexing, library, reduce
+from jtorch.ir.prims.create import constant
+from jtorch.ir.prims.movement import reshape_to
+from jtorch.ops.arguments import named, reduction_axes, wrap_dim
+from jtorch.ops.attach import FUNCTIONS, define
+from jtorch.views import type_name
+
+
+def finished(v: Value, like: Value, axes: tuple[int, ...], keepdim: bool) -> Value:
+    """The result with size-1 dimensions in place of the reduced ones if wanted."""
+    return reshape_to(v, tuple([1 if i in axes else n for i, n in enumerate(like.shape)])) if keepdim else v
+
+
+def along(op: Any, v: Value, dim: Any, keepdim: bool, **attrs: Any) -> Value:
+    axes = reduction_axes(dim, v.ndim)
+    return finished(op(v, axes=axes, **attrs) if axes or attrs else v, v, axes, keepdim)
+
+
+def _summed_dtype(v: Value, dtype: Any) -> Value:
+    if dtype is not None:
+        return ew.cast_to(v, dtype)
+    return ew.cast_to(v, dtypes.int64) if v.dtype.category <= dtypes.INT else v
+
+
+def _wide(v: Value) -> Value:
+    return ew.cast_to(v, dtypes.float32) if v.dtype.itemsize == 2 and v.dtype.is_floating_point else v
+
+
+@define()
+def sum(input: Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Value:
+    return along(reduce.sum_, _summed_dtype(input, dtype), dim, keepdim)
+
+
+@define()
+def nansum(input: Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Value:
+    x = input
+    if x.dtype.category >= dtypes.FLOAT:
+        x = arith.where(ew.isnan(x), 0.0, x)
+    return along(reduce.sum_, _summed_dtype(x, dtype), dim, keepdim)
+
+
+def _float_input(name: str, input: Value, dtype: Any) -> Value:
+    if dtype is None and input.dtype.category < dtypes.FLOAT:
+        raise RuntimeError(f"{name}(): could not infer output dtype. Input dtype must be either a floating point or complex "
+                           f"dtype. Got: {type_name(input.dtype)}")
+    if dtype is not None and dtype.category < dtypes.FLOAT:
+        raise RuntimeError(f"{name}(): could not infer output dtype. Optional dtype must be either a floating point or "
+                           f"complex dtype. Got: {type_name(dtype)}")
+    return input if dtype is None else ew.cast_to(input, dtype)
+
+
+@define()
+def mean(input: Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Value:
+    return along(statistics.mean, _float_input("mean", input, dtype), dim, keepdim)
+
+
+@define()
+def nanmean(input: Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Value:
+    x = _float_input("nanmean", input, dtype)
+    missing = ew.isnan(x)
+    total = along(reduce.sum_, arith.where(missing, 0.0, x), dim, keepdim)
+    count = along(reduce.sum_, ew.cast_to(ew.logical_not(missing), x.dtype), dim, keepdim)
+    return total / count
+
+
+@define()
+def prod(input: Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Value:
+    if isinstance(dim, tuple):
+        raise TypeError(f"prod(): argument 'dim' must be int, not {type(dim).__name__}")
+    return along(reduce.prod, _summed_dtype(input, dtype), dim, keepdim)
+
+
+# --- extrema ---------------------------------------------------------------------------------------------------------
+
+def _not_empty(name: str, v: Value) -> None:
+    if v.type.numel == 0:
+        raise RuntimeError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction "
+                           "dim with the 'dim' argument.")
+
+
+def _picked(name: str, arg: Any, extreme: Any, v: Value, dim: int, keepdim: bool) -> tuple[Value, Value]:
+    """Values and places of the extrema along a dimension; the gradient goes to the picked element."""
+    axis = wrap_dim(dim, v.ndim)
+    if v.dtype.is_complex:
+        raise RuntimeError(f"{name}(): does not support complex input")
+    if v.ndim == 0:
+        return v, constant(v.builder, 0, dtypes.int64)
+    if v.shape[axis] == 0:
+        raise IndexError(f"{name}(): Expected reduction dim {axis} to have non-zero size.")
+    places = finished(arg(v, axis=axis), v, (axis,), True)
+    if v.requires_grad:
+        values = indexing.gather(v, places, axis=axis)
+    else:
+        values = finished(extreme(v, axes=(axis,)), v, (axis,), True)
+    if not keepdim:
+        shape = v.shape[:axis] + v.shape[axis + 1:]
+        values, places = reshape_to(values, shape), reshape_to(places, shape)
+    return values, places
+
+
+def _extremum(name: str, arg: Any, extreme: Any, binary: Any, input: Value, dim: Any, keepdim: bool, other: Any) -> Any:
+    if isinstance(dim, Value):
+        other, dim = dim, None
+    if other is not None:
+        return binary(input, other)
+    if dim is None:
+        _not_empty(name, input)
+        return extreme(input, axes=tuple(range(input.ndim))) if input.ndim else input
+    return named(name, "values indices")(*_picked(name, arg, extreme, input, dim, keepdim))
+
+
+@define()
+def max(input: Value, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
+    return _extremum("max", reduce.argmax, reduce.max_, arith.maximum, input, dim, keepdim, other)
+
+
+@define()
+def min(input: Value, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
+    return _extremum("min", reduce.argmin, reduce.min_, arith.minimum, input, dim, keepdim, other)
+
+
+def _all_extreme(name: str, op: Any, input: Value, dim: Any, keepdim: bool) -> Value:
+    axes = reduction_axes(dim, input.ndim)
+    if input.type.numel == 0 and (dim is None or dim == ()):
+        _not_empty(name, input)
+    for a in axes:
+        if input.shape[a] == 0:
+            raise IndexError(f"{name}(): Expected reduction dim {a} to have non-zero size.")
+    return finished(op(input, axes=axes) if axes else input, input, axes, keepdim)
+
+
+@define()
+def amax(input: Value, dim: Any = (), keepdim: bool = False) -> Value:
+    return _all_extreme("amax", reduce.max_, input, dim, keepdim)
+
+
+@define()
+def amin(input: Value, dim: Any = (), keepdim: bool = False) -> Value:
+    return _all_extreme("amin", reduce.min_, input, dim, keepdim)
+
+
+@define()
+def aminmax(input: Value, *, dim: Any = None, keepdim: bool = False) -> Any:
+    both = [_all_extreme("aminmax", op, input, dim, keepdim) for op in (reduce.min_, reduce.max_)]
+    return named("aminmax", "min max")(*both)
+
+
+def _arg(name: str, op: Any, input: Value, dim: int | None, keepdim: bool) -> Value:
+    if input.dtype.is_complex:
+        raise RuntimeError(f"{name}(): does not support complex input")
+    if dim is None:
+        if input.type.numel == 0:
+            raise IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the "
+                             "reduction dim with the 'dim' argument.")
+        flat = op(reshape_to(input, (input.type.numel,)), axis=0)
+        return reshape_to(flat, (1,) * input.ndim) if keepdim else flat
+    axis = wrap_dim(dim, input.ndim)
+    if input.ndim == 0:
+        return constant(input.builder, 0, dtypes.int64)
+    if input.shape[axis] == 0:
+        raise IndexError(f"{name}(): Expected reduction dim {axis} to have non-zero size.")
+    return finished(op(input, axis=axis), input, (axis,), keepdim)
+
+
+@define()
+def argmax(input: Value, dim: int | None = None, keepdim: bool = False) -> Value:
+    return _arg("argmax", reduce.argmax, input, dim, keepdim)
+
+
+@define()
+def argmin(input: Value, dim: int | None = None, keepdim: bool = False) -> Value:
+    return _arg("argmin", reduce.argmin, input, dim, keepdim)
+
+
+# --- truth -----------------------------------------------------------------------------------------------------------
+
+def _truths(op: Any, input: Value, dim: Any, keepdim: bool) -> Value:
+    x = input if input.dtype is dtypes.bool_ else ew.logical_not(ew.logical_not(input))
+    if isinstance(dim, tuple) and not dim:
+        v = x
+    else:
+        v = along(op, x, dim, keepdim)
+    return ew.cast_to(v, dtypes.uint8) if input.dtype is dtypes.uint8 else v
+
+
+@define()
+def any(input: Value, dim: Any = None, keepdim: bool = False) -> Value:
+    return _truths(reduce.any_, input, dim, keepdim)
+
+
+@define()
+def all(input: Value, dim: Any = None, keepdim: bool = False) -> Value:
+    return _truths(reduce.all_, input, dim, keepdim)
+
+
+@define()
+def count_nonzero(input: Value, dim: Any = None) -> Value:
+    x = input if input.dtype is dtypes.bool_ else ew.logical_not(ew.logical_not(input))
+    return along(reduce.sum_, ew.cast_to(x, dtypes.int64), dim, False)
+
+
+# --- spread ----------------------------------------------------------------------------------------------------------
+
+def _spread(name: str, op: Any, input: Value, dim: Any, unbiased: Any, keepdim: bool, correction: Any) -> Any:
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    if correction is None:
+        correction = 1 if unbiased is None else int(unbiased)
+    if input.dtype.category < dtypes.FLOAT:
+        raise RuntimeError(f"{name}only supports floating point and complex dtypes" if name.endswith(" ") else
+                           f"{name}: Expected a floating point or complex tensor")
+    axes = reduction_axes(dim, input.ndim)
+    found = op(input, axes=axes, correction=correction)
+    if isinstance(found, tuple):
+        return tuple([finished(v, input, axes, keepdim) for v in found])
+    return finished(found, input, axes, keepdim)
+
+
+@define()
+def var(input: Value, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Value:
+    return _spread("std and var ", statistics.var, input, dim, unbiased, keepdim, correction)
+
+
+@define()
+def std(input: Value, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Value:
+    return _spread("std and var ", statistics.std, input, dim, unbiased, keepdim, correction)
+
+
+@define(method=False, out=False)
+def var_mean(input: Value, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Any:
+    return _spread("var_mean ", statistics.var_mean, input, dim, unbiased, keepdim, correction)
+
+
+@define(method=False, out=False)
+def std_mean(input: Value, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Any:
+    spread = _spread("std_mean ", statistics.std, input, dim, unbiased, keepdim, correction)
+    if isinstance(dim, bool):
+        dim = None
+    return spread, along(statistics.mean, input, dim, keepdim)
+
+
+# --- norms -----------------------------------------------------------------------------------------------------------
+
+def vector_norm(x: Value, p: float, dim: Any, keepdim: bool) -> Value:
+    axes = reduction_axes(dim, x.ndim)
+    if not axes:
+        return arith.ne(x, 0) * 1.0 if p == 0 else ew.abs_(x)
+    return finished(statistics.vector_norm(x, axes=axes, p=float(p)), x, axes, keepdim)
+
+
+@define()
+def norm(input: Value, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Value:
+    x = input if dtype is None else ew.cast_to(input, dtype)
+    if x.dtype.category < dtypes.FLOAT:
+        raise RuntimeError("linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
+                           f"{type_name(x.dtype)}")
+    if x.dtype.is_complex:
+        x = ew.abs_(x)
+    if p is None or p == "fro":
+        p = 2.0
+    elif p == "inf":
+        p = math.inf
+    elif isinstance(p, str):
+        raise RuntimeError(f"only valid values are 'fro', 'nuc' and 'inf' for the order of a norm, got {p}")
+    if isinstance(p, Value):
+        raise TypeError("norm(): argument 'p' must be Number, not Tensor")
+    return vector_norm(x, p, dim, keepdim)
+
+
+@define()
+def dist(input: Value, other: Value, p: float = 2) -> Value:
+    difference = arith.sub(input, other)
+    return vector_norm(reshape_to(difference, (difference.type.numel,)), p, None, False)
+
+
+@define()
+def logsumexp(input: Value, dim: Any, keepdim: bool = False) -> Value:
+    x = input if input.dtype.category >= dtypes.FLOAT else ew.cast_to(input, input.builder.default_float)
+    axes = reduction_axes(dim, x.ndim)
+    if not axes:
+        return x
+    return finished(softmax_ops.logsumexp(x, axes=axes), x, axes, keepdim)
+
+
+# --- scans -----------------------------------------------------------------------------------------------------------
+
+def _scanned(op: Any, input: Value, dim: int, dtype: Any) -> Value:
+    axis = wrap_dim(dim, input.ndim)
+    x = _summed_dtype(input, dtype)
+    return op(x, axis=axis) if x.ndim else x
+
+
+@define(inplace=True)
+def cumsum(input: Value, dim: int, *, dtype: Any = None) -> Value:
+    return _scanned(library.cumsum, input, dim, dtype)
+
+
+@define(inplace=True)
+def cumprod(input: Value, dim: int, *, dtype: Any = None) -> Value:
+    return _scanned(library.cumprod, input, dim, dtype)
+
+
+@define()
+def logcumsumexp(input: Value, dim: int) -> Value:
+    axis = wrap_dim(dim, input.ndim)
+    return library.logcumsumexp(input, axis=axis) if input.ndim else input
+
+
+def _running(name: str, op: Any, input: Value, dim: int) -> Any:
+    axis = wrap_dim(dim, input.ndim)
+    if not input.ndim:
+        return named(name, "values indices")(input, constant(input.builder, 0, dtypes.int64))
+    return named(name, "values indices")(*op(input, axis=axis))
+
+
+@define()
+def cummax(input: Value, dim: int) -> Any:
+    return _running("cummax", library.cummax, input, dim)
+
+
+@define()
+def cummin(input: Value, dim: int) -> Any:
+    return _running("cummin", library.cummin, input, dim)
+
+
+@define()
+def diff(input: Value, n: int = 1, dim: int = -1, prepend: Value | None = None, append: Value | None = None) -> Value:
+    from jtorch.ops.shape import joined
+    if n < 0:
+        raise RuntimeError(f"order must be non-negative but got {n}")
+    if input.ndim == 0:
+        raise RuntimeError("diff expects input to be at least one-dimensional")
+    axis = wrap_dim(dim, input.ndim)
+    from jtorch.ir.prims.movement import slice_axis
+    x = joined([v for v in (prepend, input, append) if v is not None], axis)
+    for _ in range(n):
+        size = x.shape[axis]
+        if size == 0:
+            break
+        high, low = slice_axis(x, axis, 1, size), slice_axis(x, axis, 0, size - 1)
+        x = ew.bitwise_xor(high, low) if x.dtype is dtypes.bool_ else high - low
+    return x
+
+
+@define()
+def trace(input: Value) -> Value:
+    if input.ndim != 2:
+        raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input.ndim}")
+    from jtorch.ops.creation import band
+    rows, columns = band(input.builder, *input.shape, 0)
+    x = _summed_dtype(input, None)
+    kept = arith.where(ew.eq(rows, columns), x, constant(x.builder, 0, x.dtype))
+    return reduce.sum_(kept, axes=(0, 1))
+
+
+@define(method=False)
+def trapezoid(y: Value, x: Value | None = None, *, dx: Operand = 1, dim: int = -1) -> Value:
+    from jtorch.ir.prims.movement import slice_axis
+    axis = wrap_dim(dim, y.ndim)
+    size = y.shape[axis]
+    pairs = slice_axis(y, axis, 1, size) + slice_axis(y, axis, 0, size - 1 if size else 0)
+    width: Any = dx
+    if x is not None:
+        if x.ndim == 1 and y.ndim > 1:
+            x = reshape_to(x, tuple([x.shape[0] if a == axis else 1 for a in range(y.ndim)]))
+            at = axis
+        else:
+            at = axis - y.ndim + x.ndim
+        width = slice_axis(x, at, 1, x.shape[at]) - slice_axis(x, at, 0, x.shape[at] - 1)
+    area = arith.mul(pairs, width)
+    return arith.div(reduce.sum_(area, axes=(axis,)), 2.0)
+
+
+FUNCTIONS["trapz"] = FUNCTIONS["trapezoid"]
+
+
+def _softmax_dtype(input: Value, dtype: Any) -> Value:
+    x = input if dtype is None else ew.cast_to(input, dtype)
+    if x.dtype.category < dtypes.FLOAT:
+        raise NotImplementedError(f'"softmax_lastdim_kernel_impl" not implemented for \'{type_name(x.dtype)}\'')
+    return x
+
+
+@define()
+def softmax(input: Value, dim: int, dtype: Any = None) -> Value:
+    x = _softmax_dtype(input, dtype)
+    axis = wrap_dim(dim, x.ndim)
+    return softmax_ops.softmax(x, axis=axis) if x.ndim else ew.zeros_like(x) + 1
+
+
+@define()
+def log_softmax(input: Value, dim: int, dtype: Any = None) -> Value:
+    x = _softmax_dtype(input, dtype)
+    axis = wrap_dim(dim, x.ndim)
+    return softmax_ops.log_softmax(x, axis=axis) if x.ndim else ew.zeros_like(x)
+
+

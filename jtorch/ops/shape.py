@@ -1,0 +1,995 @@
+"""Views (tensors over the same storage) and the rearrangements that copy."""
+from __future__ import annotations
+
+import math
+import operator
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from jtorch import dtypes
+from jtorch._tensor import Tensor, contiguous_strides
+from jtorch.capture.dispatch import evaluate, wrap_result
+from jtorch.ir import arith
+from jtorch.ir.graph import Value
+from jtorch.ir.prims import create, movement
+from jtorch.ir.prims.elementwise import cast_to
+from jtorch.ops.arguments import shape_of, wrap_dim, wrap_dims
+from jtorch.ops.attach import FUNCTIONS, define, expose, write_out
+from jtorch.views import assign, make_view, reshaped_strides
+
+# --- shapes ----------------------------------------------------------------------------------------------------------
+
+
+def inferred_shape(shape: tuple[int, ...], numel: int) -> tuple[int, ...]:
+    """The shape with its -1 filled in; RuntimeError with PyTorch's text where it does not fit."""
+    known, unknown = 1, None
+    for i, n in enumerate(shape):
+        if n == -1:
+            if unknown is not None:
+                raise RuntimeError("only one dimension can be inferred")
+            unknown = i
+        elif n < 0:
+            raise RuntimeError(f"invalid shape dimension {n} at index {i} of shape {list(shape)}")
+        else:
+            known *= n
+    if unknown is None:
+        if known != numel:
+            raise RuntimeError(f"shape '{list(shape)}' is invalid for input of size {numel}")
+        return shape
+    if known == 0 and numel == 0:
+        raise RuntimeError(f"cannot reshape tensor of 0 elements into shape {list(shape)} because the unspecified "
+                           "dimension size -1 can be any value and is ambiguous")
+    if known == 0 or numel % known:
+        raise RuntimeError(f"shape '{list(shape)}' is invalid for input of size {numel}")
+    return (*shape[:unknown], numel // known, *shape[unknown + 1:])
+
+
+def alias(t: Tensor) -> Tensor:
+    """Another tensor over all of the same memory."""
+    return make_view(t, movement.reshape, (t._type.shape,))
+
+
+def _reshape(t: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return make_view(t, movement.reshape, (shape,))
+
+
+@expose("reshape")
+def reshape(input: Tensor, *shape: Any) -> Tensor:
+    new = inferred_shape(shape_of(shape), input._type.numel)
+    return input if new == input._type.shape else _reshape(input, new)
+
+
+def _reshape_keyword(input: Tensor, *args: Any, shape: Any = None) -> Tensor:
+    return reshape(input, *(args if shape is None else (shape,)))
+
+
+FUNCTIONS["reshape"] = Tensor.reshape = _reshape_keyword
+
+
+@expose("view", function=False)
+def view(self: Tensor, *shape: Any, size: Any = None, dtype: Any = None) -> Tensor:
+    if size is not None:
+        shape = (size,)
+    if dtype is not None or (len(shape) == 1 and isinstance(shape[0], dtypes.dtype)):
+        return _view_dtype(self, dtype or shape[0])
+    new = inferred_shape(shape_of(shape), self._type.numel)
+    if self._geometry is not None and reshaped_strides(self._type.shape, self._geometry[0], new) is None:
+        raise RuntimeError("view size is not compatible with input tensor's size and stride (at least one dimension spans "
+                           "across two contiguous subspaces). Use .reshape(...) instead.")
+    return _reshape(self, new)
+
+
+def _view_dtype(t: Tensor, d: dtypes.dtype) -> Tensor:
+    """The same bytes as another dtype: a copy, since storages are typed."""
+    if d is t.dtype:
+        return alias(t)
+    array = t.detach()._array()
+    old, new = t.dtype.itemsize, d.itemsize
+    if new != old:
+        if not t.ndim:
+            raise RuntimeError(f"self.dim() cannot be 0 to view {t.dtype} as {d} (different element sizes)")
+        if new > old and (t.shape[-1] * old) % new:
+            raise RuntimeError(f"self.size(-1) must be divisible by {new // old} to view {t.dtype} as {d} (different "
+                               f"element sizes), but got {t.shape[-1]}")
+    import numpy as np
+
+    from jtorch._tensor import from_array
+    return from_array(np.ascontiguousarray(array).view(d.numpy).reshape(
+        t.shape if new == old else (*t.shape[:-1], t.shape[-1] * old // new)).copy())
+
+
+@expose("view_as", function=False)
+def view_as(self: Tensor, other: Tensor) -> Tensor:
+    return view(self, other.shape)
+
+
+@expose("reshape_as", function=False)
+def reshape_as(self: Tensor, other: Tensor) -> Tensor:
+    return reshape(self, other.shape)
+
+
+@expose("size", function=False)
+def size(self: Tensor, dim: int | None = None) -> Any:
+    return self.shape if dim is None else self._type.shape[wrap_dim(dim, self.ndim)]
+
+
+@expose("dim", "ndimension", function=False)
+def dim(self: Tensor) -> int:
+    return len(self._type.shape)
+
+
+@expose("ravel")
+def ravel(input: Tensor) -> Tensor:
+    return reshape(input, -1)
+
+
+@expose("flatten")
+def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    n = input.ndim
+    start, end = wrap_dim(start_dim, n), wrap_dim(end_dim, n)
+    if start > end:
+        raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
+    if n == 0:
+        return reshape(input, 1)
+    if start == end:
+        return input
+    shape = input._type.shape
+    return reshape(input, (*shape[:start], math.prod(shape[start:end + 1]), *shape[end + 1:]))
+
+
+@expose("unflatten")
+def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
+    d = wrap_dim(dim, input.ndim)
+    sizes = tuple(sizes)
+    if not sizes:
+        raise RuntimeError("unflatten: sizes must be non-empty")
+    n = input.shape[d]
+    try:
+        sizes = inferred_shape(sizes, n)
+    except RuntimeError:
+        raise RuntimeError(f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {d} ({n}) in the "
+                           "input tensor") from None
+    return view(input, (*input.shape[:d], *sizes, *input.shape[d + 1:]))
+
+
+# --- permutations ----------------------------------------------------------------------------------------------------
+
+@expose("permute")
+def permute(input: Tensor, *dims: Any) -> Tensor:
+    given = shape_of(dims)
+    n = input.ndim
+    if len(given) != n:
+        raise RuntimeError(f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the "
+                           f"desired ordering of dimensions i.e. input.dim() = {n} is not equal to len(dims) = {len(given)}")
+    order = tuple([wrap_dim(d, n) for d in given])
+    if len(set(order)) != n:
+        raise RuntimeError("permute(): duplicate dims are not allowed.")
+    return make_view(input, movement.permute, (order,))
+
+
+def _permute_keyword(input: Tensor, *args: Any, dims: Any = None) -> Tensor:
+    return permute(input, *(args if dims is None else (dims,)))
+
+
+FUNCTIONS["permute"] = Tensor.permute = _permute_keyword
+
+
+@expose("transpose", "swapaxes", "swapdims")
+def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
+    n = input.ndim
+    a, b = wrap_dim(dim0, n), wrap_dim(dim1, n)
+    if a == b or n == 0:
+        return alias(input)
+    order = list(range(n))
+    order[a], order[b] = b, a
+    return make_view(input, movement.permute, (tuple(order),))
+
+
+def _swap_keyword(input: Tensor, axis0: int, axis1: int) -> Tensor:
+    return transpose(input, axis0, axis1)
+
+
+FUNCTIONS["swapaxes"] = Tensor.swapaxes = _swap_keyword
+
+
+@expose("t")
+def t(input: Tensor) -> Tensor:
+    if input.ndim > 2:
+        raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {input.ndim}D")
+    return transpose(input, 0, 1) if input.ndim == 2 else alias(input)
+
+
+@expose("movedim", "moveaxis")
+def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
+    n = input.ndim
+    src, dst = (x if isinstance(x, (tuple, list)) else (x,) for x in (source, destination))
+    if len(src) != len(dst):
+        raise RuntimeError(f"movedim: Invalid source or destination dims: source ({list(src)} dims) should contain the same "
+                           f"number of dims as destination ({list(dst)} dims)")
+    src, dst = tuple(wrap_dim(d, n) for d in src), tuple(wrap_dim(d, n) for d in dst)
+    for name, dims in (("source", src), ("destination", dst)):
+        if len(set(dims)) != len(dims):
+            raise RuntimeError(f"movedim: repeated dim in `{name}` ({list(dims)})")
+    order = [-1] * n
+    for s, d in zip(src, dst):
+        order[d] = s
+    rest = iter([i for i in range(n) if i not in src])
+    return permute(input, [next(rest) if o < 0 else o for o in order]) if n else alias(input)
+
+
+def _adjoint(x: Tensor) -> Tensor:
+    y = transpose(x, -2, -1)
+    return y.conj() if x.dtype.is_complex else y
+
+
+def _get_T(self: Tensor) -> Tensor:
+    if self.ndim not in (0, 2):
+        warnings.warn("The use of `x.T` on tensors of dimension other than 2 to reverse their shape is deprecated and it "
+                      "will throw an error in a future release. Consider `x.mT` to transpose batches of matrices or "
+                      "`x.permute(*torch.arange(x.ndim - 1, -1, -1))` to reverse the dimensions of a tensor.",
+                      UserWarning, stacklevel=2)
+    return permute(self, tuple(range(self.ndim - 1, -1, -1)))
+
+
+def _get_mT(self: Tensor) -> Tensor:
+    if self.ndim < 2:
+        raise RuntimeError(f"tensor.mT is only supported on matrices or batches of matrices. Got {self.ndim}-D tensor.")
+    return transpose(self, -2, -1)
+
+
+def _get_H(self: Tensor) -> Tensor:
+    if self.ndim not in (0, 2):
+        raise RuntimeError(f"tensor.H is only supported on matrices (2-D tensors). Got {self.ndim}-D tensor.")
+    return _adjoint(self) if self.ndim else alias(self)
+
+
+def _get_mH(self: Tensor) -> Tensor:
+    if self.ndim < 2:
+        raise RuntimeError(f"tensor.mH is only supported on matrices or batches of matrices. Got {self.ndim}-D tensor.")
+    return _adjoint(self)
+
+
+Tensor.T, Tensor.mT, Tensor.H, Tensor.mH = map(property, (_get_T, _get_mT, _get_H, _get_mH))
+
+
+@expose("adjoint")
+def adjoint(input: Tensor) -> Tensor:
+    if input.ndim < 2:
+        raise RuntimeError(f"tensor.adjoint() is only supported on matrices or batches of matrices. Got {input.ndim}-D tensor.")
+    return _adjoint(input)
+
+
+# --- sizes of 1 ------------------------------------------------------------------------------------------------------
+
+@expose("squeeze")
+def squeeze(input: Tensor, dim: Any = None) -> Tensor:
+    shape, n = input._type.shape, input.ndim
+    dims = range(n) if dim is None else [d for d in wrap_dims(dim, n)]
+    gone = [d for d in dims if n and shape[d] == 1]
+    keep = [d for d in range(n) if d not in gone]
+    if not gone:
+        return alias(input)
+    strides, offset = input.stride(), input.storage_offset()
+    result = _reshape(input, tuple(shape[d] for d in keep))
+    return _placed(result, tuple(strides[d] for d in keep), offset)
+
+
+def _placed(v: Tensor, strides: tuple[int, ...], offset: int) -> Tensor:
+    """Note the strides that PyTorch reports where a size is 1 (or 0) and any stride would do."""
+    v._geometry = None if offset == 0 and strides == contiguous_strides(v._type.shape) else (strides, offset)
+    return v
+
+
+@expose("unsqueeze")
+def unsqueeze(input: Tensor, dim: int) -> Tensor:
+    n = input.ndim + 1
+    d = wrap_dim(dim, n)
+    shape, strides = input._type.shape, input.stride()
+    step = shape[d] * strides[d] if d < n - 1 else 1
+    result = _reshape(input, (*shape[:d], 1, *shape[d:]))
+    return _placed(result, (*strides[:d], step, *strides[d:]), input.storage_offset())
+
+
+@expose("expand", function=False)
+def expand(self: Tensor, *sizes: Any, size: Any = None, implicit: bool = False) -> Tensor:
+    new = shape_of(sizes if size is None else (size,))
+    shape = self._type.shape
+    lead = len(new) - len(shape)
+    if lead < 0:
+        raise RuntimeError(f"expand({{{tensor_words(self)}}}, size={list(new)}): the number of sizes provided "
+                           f"({len(new)}) must be greater or equal to the number of dimensions in the tensor ({len(shape)})")
+    full = []
+    for i, n in enumerate(new):
+        old = shape[i - lead] if i >= lead else 1
+        if n == -1:
+            if i < lead:
+                raise RuntimeError(f"The expanded size of the tensor ({n}) isn't allowed in a leading, non-existing "
+                                   f"dimension {i}")
+            n = old
+        elif n < 0:
+            raise RuntimeError(f"Trying to create tensor with negative dimension {n}: {list(new)}")
+        if old != n and old != 1:
+            raise RuntimeError(f"The expanded size of the tensor ({n}) must match the existing size ({old}) at "
+                               f"non-singleton dimension {i}.  Target sizes: {list(new)}.  Tensor sizes: {list(shape)}")
+        full.append(n)
+    if tuple(full) == shape:
+        return alias(self)
+    return make_view(self, movement.expand, (tuple(full),))
+
+
+def tensor_words(x: Tensor) -> str:
+    kinds = {"float32": "Float", "float64": "Double", "int64": "Long", "int32": "Int", "bool": "Bool"}
+    return f"torch.{kinds.get(x.dtype.name, x.dtype.name)}Tensor{list(x.shape)}"
+
+
+@expose("broadcast_to")
+def broadcast_to(input: Tensor, size: Any) -> Tensor:
+    return expand(input, size)
+
+
+@expose("expand_as", function=False)
+def expand_as(self: Tensor, other: Tensor) -> Tensor:
+    return expand(self, other.shape)
+
+
+@expose("broadcast_tensors", method=False)
+def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
+    if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
+        tensors = tuple(tensors[0])
+    shape = arith.broadcast_shapes(*[x._type.shape for x in tensors])
+    return tuple([expand(x, shape) for x in tensors])
+
+
+@expose("broadcast_shapes", method=False)
+def broadcast_shapes(*shapes: Any) -> Any:
+    from jtorch._tensor import Size
+    full = [(s,) if isinstance(s, int) else tuple(s) for s in shapes]
+    try:
+        return Size(arith.broadcast_shapes(*full) if full else ())
+    except RuntimeError:
+        raise RuntimeError("Shape mismatch: objects cannot be broadcast to a single shape") from None
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+def slice_dim(x: Tensor, d: int, start: int, stop: int, step: int = 1) -> Tensor:
+    """x[..., start:stop:step, ...] with 0 <= start <= stop <= size."""
+    shape = x._type.shape
+    starts, stops, steps = [0] * len(shape), list(shape), [1] * len(shape)
+    starts[d], stops[d], steps[d] = start, stop, step
+    return make_view(x, movement.slice_, (tuple(starts), tuple(stops), tuple(steps)))
+
+
+@expose("narrow")
+def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
+    if input.ndim == 0:
+        raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
+    d = wrap_dim(dim, input.ndim)
+    n = input.shape[d]
+    start = int(start)
+    if length < 0:
+        raise RuntimeError("narrow(): length must be non-negative.")
+    if not -n <= start <= n:
+        raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n}], but got {start})")
+    start += n if start < 0 else 0
+    if start + length > n:
+        raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({n}).")
+    return slice_dim(input, d, start, start + length)
+
+
+@expose("narrow_copy")
+def narrow_copy(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
+    return narrow(input, dim, start, length).clone()
+
+
+@expose("select")
+def select(input: Tensor, dim: int, index: Any) -> Tensor:
+    if input.ndim == 0:
+        raise IndexError("select() cannot be applied to a 0-dim tensor.")
+    d = wrap_dim(dim, input.ndim)
+    n = input.shape[d]
+    i = operator.index(index)
+    if not -n <= i < n:
+        raise IndexError(f"select(): index {i} out of range for tensor of size {list(input.shape)} at dimension {d}")
+    return select_at(input, d, i % n)
+
+
+def select_at(x: Tensor, d: int, i: int) -> Tensor:
+    part = slice_dim(x, d, i, i + 1)
+    shape, strides = part._type.shape, part.stride()
+    result = _reshape(part, shape[:d] + shape[d + 1:])
+    return _placed(result, strides[:d] + strides[d + 1:], part.storage_offset())
+
+
+def _slice_function(input: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Tensor:
+    d = wrap_dim(dim, input.ndim)
+    a, b, c = slice(start, end, step).indices(input.shape[d])
+    return slice_dim(input, d, a, max(a, b), c)
+
+
+@expose("unbind")
+def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    if input.ndim == 0:
+        raise RuntimeError("Dimension specified as 0 but tensor has no dimensions") if dim in (0, -1) else IndexError(
+            "Dimension specified as 0 but tensor has no dimensions")
+    d = wrap_dim(dim, input.ndim)
+    return tuple([select_at(input, d, i) for i in range(input.shape[d])])
+
+
+@expose("split")
+def split(input: Tensor, split_size_or_sections: Any = None, dim: int = 0, *, split_size: Any = None) -> tuple[Tensor, ...]:
+    sizes = split_size_or_sections if split_size is None else split_size
+    if isinstance(sizes, (tuple, list)):
+        return split_with_sizes(input, sizes, dim)
+    if input.ndim == 0:
+        raise RuntimeError("split expects at least a 1-dimensional tensor")
+    d = wrap_dim(dim, input.ndim)
+    n, step = input.shape[d], operator.index(sizes)
+    if step < 0:
+        raise RuntimeError(f"split expects split_size be non-negative, but got split_size={step}")
+    if step == 0:
+        if n:
+            raise RuntimeError(f"split_size can only be 0 if dimension size is 0, but got dimension size of {n}")
+        return (alias(input),)
+    return tuple([slice_dim(input, d, i, min(i + step, n)) for i in range(0, n, step)]) or (slice_dim(input, d, 0, 0),)
+
+
+@expose("split_with_sizes")
+def split_with_sizes(input: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    if input.ndim == 0:
+        raise RuntimeError("split expects at least a 1-dimensional tensor")
+    d = wrap_dim(dim, input.ndim)
+    n, start, parts = input.shape[d], 0, []
+    sizes = [operator.index(s) for s in split_sizes]
+    if any(s < 0 for s in sizes) or sum(sizes) != n:
+        raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension "
+                           f"{d}), but got split_sizes={sizes}")
+    for s in sizes:
+        parts.append(slice_dim(input, d, start, start + s))
+        start += s
+    return tuple(parts)
+
+
+@expose("chunk")
+def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    if input.ndim == 0:
+        raise RuntimeError("chunk expects at least a 1-dimensional tensor")
+    if chunks <= 0:
+        raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
+    d = wrap_dim(dim, input.ndim)
+    n = input.shape[d]
+    step = -(-n // chunks)
+    if step == 0:
+        return tuple([slice_dim(input, d, 0, 0) for _ in range(chunks)])
+    return split(input, step, d)
+
+
+@expose("tensor_split")
+def tensor_split(input: Tensor, indices_or_sections: Any = None, dim: int = 0, *, indices: Any = None,
+                 sections: Any = None) -> tuple[Tensor, ...]:
+    given = next(x for x in (indices_or_sections, indices, sections) if x is not None)
+    if input.ndim == 0:
+        raise RuntimeError("tensor_split expected at least a 1-dimensional tensor, but got a tensor with 0 dims")
+    d = wrap_dim(dim, input.ndim)
+    n = input.shape[d]
+    if isinstance(given, Tensor):
+        given = given.tolist()
+    if isinstance(given, (tuple, list)):
+        ends = [slice(0, i).indices(n)[1] for i in given]
+        starts = [0, *ends]
+        return tuple([slice_dim(input, d, a, max(a, b)) for a, b in zip(starts, [*ends, n])])
+    if given <= 0:
+        raise RuntimeError(f"number of sections must be larger than 0, got {given}")
+    small, extra = divmod(n, given)
+    parts, start = [], 0
+    for i in range(given):
+        stop = start + small + (i < extra)
+        parts.append(slice_dim(input, d, start, stop))
+        start = stop
+    return tuple(parts)
+
+
+def _split_along(name: str, least: int, axis: Any) -> None:
+    def function(input: Tensor, indices_or_sections: Any = None, *, indices: Any = None, sections: Any = None
+                 ) -> tuple[Tensor, ...]:
+        given = next(x for x in (indices_or_sections, indices, sections) if x is not None)
+        if input.ndim < least:
+            raise RuntimeError(f"torch.{name} requires a tensor with at least {least} dimension"
+                               f"{'s' if least > 1 else ''}, but got a tensor with {input.ndim} dimensions!")
+        d = axis(input)
+        if isinstance(given, int) and (given == 0 or input.shape[d] % given):
+            raise RuntimeError(f"torch.{name} attempted to split along dimension {d}, but the size of the dimension "
+                               f"{input.shape[d]} is not divisible by the split_size {given}!")
+        return tensor_split(input, given, d)
+    function.__name__ = name
+    expose(name)(function)
+
+
+_split_along("hsplit", 1, lambda x: 0 if x.ndim == 1 else 1)
+_split_along("vsplit", 2, lambda x: 0)
+_split_along("dsplit", 3, lambda x: 2)
+
+
+@expose("diagonal")
+def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    n = input.ndim
+    a, b = wrap_dim(dim1, n), wrap_dim(dim2, n)
+    if a == b:
+        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
+    shape, strides = input._type.shape, input.stride()
+    length = max(min(shape[a], shape[b] - offset) if offset >= 0 else min(shape[a] + offset, shape[b]), 0)
+    rest = [d for d in range(n) if d not in (a, b)]
+    new = (*[shape[d] for d in rest], length)
+    steps = (*[strides[d] for d in rest], strides[a] + strides[b])
+    start = input.storage_offset()
+    if length:
+        start += offset * strides[b] if offset >= 0 else -offset * strides[a]
+    # as view operations that fuse: put the two axes last, cut the diagonal out of the flattened matrix
+    x = permute(input, (*rest, a, b))
+    rows, columns = shape[a], shape[b]
+    if length == 0:
+        return _placed(_reshape(slice_dim(slice_dim(x, n - 1, 0, 0), n - 2, 0, min(1, rows)),
+                                (*new[:-1], 0)) if rows else _reshape(slice_dim(x, n - 1, 0, min(1, columns)), new),
+                       steps, start)
+    x = narrow(narrow(x, n - 2, max(-offset, 0), length), n - 1, max(offset, 0), length)
+    if x._view is not None and length > 1 and reshaped_strides(x._type.shape, x.stride(), (*new[:-1], length * length)) is None:
+        return as_strided(input, new, steps, start)
+    flat = _reshape(x, (*new[:-1], length * length))
+    return _placed(slice_dim(flat, flat.ndim - 1, 0, length * length, length + 1), steps, start)
+
+
+@expose("as_strided")
+def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Tensor:
+    shape, strides = tuple(size), tuple(stride)
+    if len(shape) != len(strides):
+        raise RuntimeError(f"mismatch in length of strides and shape")
+    if any(s < 0 for s in strides):
+        raise RuntimeError(f"as_strided: Negative strides are not supported at the moment, got strides: {list(strides)}")
+    start = input.storage_offset() if storage_offset is None else storage_offset
+    if start < 0:
+        raise RuntimeError(f"Tensor: invalid storage offset {start}")
+    memory = input._storage.cell.type
+    reach = start + sum((n - 1) * s for n, s in zip(shape, strides)) if 0 not in shape else -1
+    if reach >= memory.numel:
+        raise RuntimeError(f"setStorage: sizes {list(shape)}, strides {list(strides)}, storage offset {start}, and itemsize "
+                           f"{memory.dtype.itemsize} requiring a storage size of {(reach + 1) * memory.dtype.itemsize} are "
+                           f"out of bounds for storage of size {memory.nbytes}")
+    return make_view(whole(input), movement.as_strided, (shape, strides, start))
+
+
+def whole(x: Tensor) -> Tensor:
+    """The storage of a tensor as a tensor: what strides and offsets refer to. It keeps the markers of the chain."""
+    if x._view is None:
+        return x
+    base: Tensor = object.__new__(Tensor)
+    base._storage, base._type, base._geometry = x._storage, x._storage.cell.type, None
+    base._view = tuple([(operation, owner) for operation, owner in x._view if operation is create.detach
+                        or (operation is create.variable and owner._view is None)]) or None
+    base._value, base._version, base._epoch, base._requires_grad, base._grad = None, -1, None, False, None  # type: ignore
+    return base
+
+
+@expose("unfold", function=False)
+def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
+    d = wrap_dim(dimension, self.ndim)
+    shape, strides = self._type.shape, self.stride()
+    n = shape[d] if shape else 1
+    if size > n:
+        raise RuntimeError(f"maximum size for tensor at dimension {d} is {n} but size is {size}")
+    if step <= 0:
+        raise RuntimeError(f"step is {step} but must be > 0")
+    if size < 0:
+        raise RuntimeError(f"size is {size} but must be >= 0")
+    if not shape:
+        return make_view(self, movement.reshape, ((1,),)) if size == 1 else as_strided(self, (size,), (1,))
+    count = (n - size) // step + 1
+    return as_strided(self, (*shape[:d], count, *shape[d + 1:], size),
+                      (*strides[:d], strides[d] * step, *strides[d + 1:], strides[d]))
+
+
+def _in_place_view(name: str, function: Any) -> None:
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        v = function(self, *args, **kwargs)
+        self._type, self._view, self._geometry, self._epoch = v._type, v._view, v._geometry, None
+        return self
+    method.__name__ = name
+    setattr(Tensor, name, method)
+
+
+for _name, _function in {"squeeze_": squeeze, "unsqueeze_": unsqueeze, "transpose_": transpose, "t_": t,
+                         "swapaxes_": transpose, "swapdims_": transpose, "as_strided_": as_strided}.items():
+    _in_place_view(_name, _function)
+
+
+# --- copies ----------------------------------------------------------------------------------------------------------
+
+def _flip_value(input: Value, dims: Any) -> Value:
+    axes = wrap_dims(dims, input.ndim)
+    return movement.flip(input, axes=tuple(sorted(axes))) if axes and input.ndim else input
+
+
+_flip = define(method=False, function=False)(_flip_value)
+
+
+@expose("flip")
+def flip(input: Tensor, *dims: Any, axis: Any = None) -> Tensor:
+    if axis is not None:
+        dims = (axis,)
+    return _flip(input, shape_of(dims))
+
+
+def _flip_keyword(input: Tensor, *args: Any, dims: Any = None) -> Tensor:
+    return flip(input, *(args if dims is None else (dims,)))
+
+
+FUNCTIONS["flip"] = Tensor.flip = _flip_keyword
+
+
+@expose("fliplr")
+def fliplr(input: Tensor) -> Tensor:
+    if input.ndim < 2:
+        raise RuntimeError("Input must be >= 2-d.")
+    return _flip(input, (1,))
+
+
+@expose("flipud")
+def flipud(input: Tensor) -> Tensor:
+    if input.ndim < 1:
+        raise RuntimeError("Input must be >= 1-d.")
+    return _flip(input, (0,))
+
+
+def _ints(x: Any) -> tuple[int, ...]:
+    return tuple(x) if isinstance(x, (tuple, list)) else (x,)
+
+
+@define()
+def rot90(input: Value, k: int = 1, dims: Any = (0, 1)) -> Value:
+    if len(dims) != 2:
+        raise RuntimeError(f"expected total rotation dims == 2, but got dims = {len(dims)}")
+    if input.ndim < 2:
+        raise RuntimeError(f"expected total dims >= 2, but got total dims = {input.ndim}")
+    a, b = (wrap_dim(d, input.ndim) for d in dims)
+    if a == b:
+        raise RuntimeError(f"expected rotation dims to be different, but got dim0 = {dims[0]} and dim1 = {dims[1]}")
+    order = list(range(input.ndim))
+    order[a], order[b] = b, a
+    k %= 4
+    if k == 2:
+        return movement.flip(input, axes=tuple(sorted((a, b))))
+    if k == 1:
+        return movement.permute(movement.flip(input, axes=(b,)), perm=tuple(order))
+    if k == 3:
+        return movement.flip(movement.permute(input, perm=tuple(order)), axes=(b,))
+    return input
+
+
+@define()
+def roll(input: Value, shifts: Any, dims: Any = ()) -> Value:
+    shifts, dims = _ints(shifts), _ints(dims if dims is not None else ())
+    if not shifts:
+        raise RuntimeError("`shifts` required")
+    if not dims:
+        if len(shifts) != 1:
+            raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
+        return movement.reshape_to(_rolled(movement.reshape_to(input, (input.type.numel,)), 0, shifts[0]), input.shape)
+    if len(shifts) != len(dims):
+        raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
+    for d, s in zip(dims, shifts):
+        input = _rolled(input, wrap_dim(d, input.ndim), s)
+    return input
+
+
+def _rolled(v: Value, d: int, shift: int) -> Value:
+    n = v.shape[d] if v.ndim else 0
+    if n == 0 or shift % n == 0:
+        return v
+    cut = n - shift % n
+    return movement.concatenate(movement.slice_axis(v, d, cut, n), movement.slice_axis(v, d, 0, cut), axis=d)
+
+
+def _repeat_value(input: Value, repeats: Any) -> Value:
+    n = len(repeats)
+    if n < input.ndim:
+        raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
+    if any(r < 0 for r in repeats):
+        raise RuntimeError(f"Trying to create tensor with negative dimension {min(repeats)}: {list(repeats)}")
+    shape = (1,) * (n - input.ndim) + input.shape
+    pairs = tuple([k for s in shape for k in (1, s)])
+    full = tuple([k for r, s in zip(repeats, shape) for k in (r, s)])
+    v = movement.expand_to(movement.reshape_to(input, pairs), full)
+    return movement.reshape_to(v, tuple([r * s for r, s in zip(repeats, shape)]))
+
+
+_repeat = define(method=False, function=False)(_repeat_value)
+
+
+@expose("repeat", function=False)
+def repeat(self: Tensor, *sizes: Any, repeats: Any = None) -> Tensor:
+    return _repeat(self, shape_of(sizes if repeats is None else (repeats,)))
+
+
+@expose("tile")
+def tile(input: Tensor, *dims: Any) -> Tensor:
+    given = shape_of(dims)
+    return _repeat(input, (1,) * (input.ndim - len(given)) + given)
+
+
+def _tile_keyword(input: Tensor, *args: Any, dims: Any = None) -> Tensor:
+    return tile(input, *(args if dims is None else (dims,)))
+
+
+FUNCTIONS["tile"] = Tensor.tile = _tile_keyword
+
+
+def joined(values: Sequence[Value], axis: int) -> Value:
+    return movement.concatenate(*values, axis=axis) if len(values) > 1 else values[0]
+
+
+@define("cat", "concat", "concatenate", method=False)
+def cat(tensors: tuple[Value, ...], dim: int = 0) -> Value:
+    if not tensors:
+        raise RuntimeError("torch.cat(): expected a non-empty list of Tensors")
+    for i, v in enumerate(tensors):
+        if v.ndim == 0:
+            raise RuntimeError(f"zero-dimensional tensor (at position {i}) cannot be concatenated")
+    kept = [v for v in tensors if v.shape != (0,)]  # the old kind of empty tensor
+    d = arith.result_dtype(tensors[0].builder, tensors)
+    if not kept:
+        return cast_to(tensors[0], d)
+    axis = wrap_dim(dim, kept[0].ndim)
+    for i, v in enumerate(tensors):
+        if v.shape == (0,):
+            continue
+        if v.ndim != kept[0].ndim:
+            raise RuntimeError(f"Tensors must have same number of dimensions: got {kept[0].ndim} and {v.ndim}")
+        for a, (n, m) in enumerate(zip(kept[0].shape, v.shape)):
+            if a != axis and n != m:
+                raise RuntimeError(f"Sizes of tensors must match except in dimension {axis}. Expected size {n} but got size "
+                                   f"{m} for tensor number {i} in the list.")
+    return joined([cast_to(v, d) for v in kept], axis)
+
+
+@define(method=False)
+def stack(tensors: tuple[Value, ...], dim: int = 0) -> Value:
+    if not tensors:
+        raise RuntimeError("stack expects a non-empty TensorList")
+    first = tensors[0].shape
+    for i, v in enumerate(tensors):
+        if v.shape != first:
+            raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(first)} at entry 0 and "
+                               f"{list(v.shape)} at entry {i}")
+    axis = wrap_dim(dim, len(first) + 1)
+    d = arith.result_dtype(tensors[0].builder, tensors)
+    return joined([movement.reshape_to(cast_to(v, d), (*first[:axis], 1, *first[axis:])) for v in tensors], axis)
+
+
+def _at_least(v: Value, n: int) -> Value:
+    if v.ndim >= n:
+        return v
+    if n == 1:
+        return movement.reshape_to(v, (1,))
+    if n == 2:
+        return movement.reshape_to(v, (1, *(v.shape or (1,))))
+    shape = {0: (1, 1, 1), 1: (1, *v.shape, 1), 2: (*v.shape, 1)}[v.ndim]
+    return movement.reshape_to(v, shape)
+
+
+@define(method=False)
+def hstack(tensors: tuple[Value, ...]) -> Value:
+    if not tensors:
+        raise RuntimeError("hstack expects a non-empty TensorList")
+    parts = tuple([_at_least(v, 1) for v in tensors])
+    return _cat(parts, 0 if parts[0].ndim == 1 else 1)
+
+
+@define("vstack", "row_stack", method=False)
+def vstack(tensors: tuple[Value, ...]) -> Value:
+    if not tensors:
+        raise RuntimeError("vstack expects a non-empty TensorList")
+    return _cat(tuple([_at_least(v, 2) for v in tensors]), 0)
+
+
+@define(method=False)
+def dstack(tensors: tuple[Value, ...]) -> Value:
+    if not tensors:
+        raise RuntimeError("dstack expects a non-empty TensorList")
+    return _cat(tuple([_at_least(v, 3) for v in tensors]), 2)
+
+
+@define(method=False)
+def column_stack(tensors: tuple[Value, ...]) -> Value:
+    if not tensors:
+        raise RuntimeError("column_stack expects a non-empty TensorList")
+    return _cat(tuple([v if v.ndim > 1 else movement.reshape_to(v, (v.type.numel, 1)) for v in tensors]), 1)
+
+
+_cat = cat.function.body
+
+
+def _atleast(name: str, n: int) -> None:
+    def one(x: Tensor) -> Tensor:
+        if x.ndim >= n:
+            return x
+        if n == 1:
+            return reshape(x, 1)
+        if n == 2:
+            return reshape(x, 1, 1) if x.ndim == 0 else unsqueeze(x, 0)
+        return reshape(x, {0: (1, 1, 1), 1: (1, *x.shape, 1), 2: (*x.shape, 1)}[x.ndim])
+
+    def function(*tensors: Any) -> Any:
+        if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
+            return tuple([one(x) for x in tensors[0]])
+        return one(tensors[0]) if len(tensors) == 1 else tuple([one(x) for x in tensors])
+    function.__name__ = name
+    FUNCTIONS[name] = function
+
+
+for _n in (1, 2, 3):
+    _atleast(f"atleast_{_n}d", _n)
+
+
+@expose("meshgrid", method=False)
+def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
+    if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
+        tensors = tuple(tensors[0])
+    if not tensors:
+        raise RuntimeError("meshgrid expects a non-empty TensorList")
+    for x in tensors:
+        if x.ndim > 1:
+            raise RuntimeError(f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: {x.ndim}D")
+    if any(x.dtype is not tensors[0].dtype for x in tensors):
+        raise RuntimeError("torch.meshgrid expects all tensors to have the same dtype")
+    if indexing is None:
+        indexing = "ij"
+    if indexing not in ("ij", "xy"):
+        raise RuntimeError(f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
+    swap = indexing == "xy" and len(tensors) > 1
+    if swap:
+        tensors = (tensors[1], tensors[0], *tensors[2:])
+    shape = tuple([x.numel() for x in tensors])
+    grids = [expand(reshape(x, tuple(-1 if i == a else 1 for i in range(len(tensors)))), shape)
+             for a, x in enumerate(tensors)]
+    if swap:
+        grids = [transpose(g, 0, 1) for g in grids]
+        grids[0], grids[1] = grids[1], grids[0]
+    return tuple(grids)
+
+
+@expose("cartesian_prod", method=False)
+def cartesian_prod(*tensors: Tensor) -> Tensor:
+    if len(tensors) == 1:
+        return alias(tensors[0])
+    return FUNCTIONS["stack"]([reshape(g, -1) for g in meshgrid(*tensors)], 1)
+
+
+@expose("combinations")
+def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
+    import itertools
+
+    import numpy as np
+
+    from jtorch._tensor import from_array
+    if input.ndim != 1:
+        raise RuntimeError(f"Expect a 1D vector, but got shape {list(input.shape)}")
+    pick = itertools.combinations_with_replacement if with_replacement else itertools.combinations
+    rows = list(pick(range(input.shape[0]), r))
+    return input[from_array(np.array(rows, np.int64).reshape(len(rows), r))]
+
+
+@define(method=False)
+def _block_diag(tensors: tuple[Value, ...]) -> Value:
+    d = arith.result_dtype(tensors[0].builder, tensors)
+    parts = []
+    for v in tensors:
+        if v.ndim > 2:
+            raise RuntimeError(f"torch.block_diag: Input tensors must have 2 or fewer dimensions. Input 0 has {v.ndim} dimensions")
+        parts.append(cast_to(_at_least(v, 2), d))
+    width = sum(p.shape[1] for p in parts)
+    rows, before = [], 0
+    for p in parts:
+        zero = create.constant(p.builder, 0, d)
+        rows.append(movement.pad(p, zero, widths=((0, 0, 0), (before, width - before - p.shape[1], 0))))
+        before += p.shape[1]
+    return joined(rows, 0)
+
+
+FUNCTIONS.pop("_block_diag")
+
+
+@expose("block_diag", method=False)
+def block_diag(*tensors: Tensor) -> Tensor:
+    return _block_diag(tensors)
+
+
+@define()
+def diag_embed(input: Value, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Value:
+    n = input.ndim + 1
+    a, b = wrap_dim(dim1, n), wrap_dim(dim2, n)
+    if a == b:
+        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
+    length = input.shape[-1]
+    size = length + abs(offset)
+    zero = create.constant(input.builder, False if input.dtype is dtypes.bool_ else 0, input.dtype)
+    lead = input.shape[:-1]
+    # a diagonal is every (size + 1)-th place of the flattened matrix
+    start = offset if offset >= 0 else -offset * size
+    if length:
+        tail = size * size - start - ((length - 1) * (size + 1) + 1)
+        flat = movement.pad(input, zero, widths=(*[(0, 0, 0)] * len(lead), (start, tail, size)))
+    else:
+        flat = movement.expand_to(zero, (*lead, size * size))
+    v = movement.reshape_to(flat, (*lead, size, size))
+    order = [-1] * n
+    order[a], order[b] = n - 2, n - 1
+    rest = iter(range(n - 2))
+    return movement.permute_to(v, tuple([next(rest) if o < 0 else o for o in order]))
+
+
+@expose("diag")
+def diag(input: Tensor, diagonal: int = 0, *, out: Any = None) -> Tensor:
+    if input.ndim == 1:
+        result = diag_embed(input, diagonal)
+    elif input.ndim == 2:
+        result = _diagonal(input, diagonal).clone()
+    else:
+        raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D")
+    return result if out is None else write_out(evaluate(_identity.function, (result,)), out)
+
+
+_diagonal = diagonal
+
+
+@define(method=False, function=False)
+def _identity(input: Value) -> Value:
+    return input
+
+
+@expose("diagflat")
+def diagflat(input: Tensor, offset: int = 0) -> Tensor:
+    return diag_embed(reshape(input, -1), offset)
+
+
+def _sum_to_size(self: Tensor, *size: Any) -> Tensor:
+    return wrap_result(evaluate(_sum_to.function, (self, shape_of(size))))
+
+
+@define(method=False, function=False)
+def _sum_to(input: Value, size: Any) -> Value:
+    lead = input.ndim - len(size)
+    if lead < 0 or any(n != 1 and n != m for n, m in zip(size, input.shape[lead:])):
+        raise RuntimeError(f"size {{{list(size)}}} is not expandable to size {{{list(input.shape)}}}.")
+    return movement.sum_to(input, size)
+
+
+Tensor.sum_to_size = _sum_to_size
+
+
+# --- one place written -----------------------------------------------------------------------------------------------
+
+def _scatter_into(name: str, place: Any) -> None:
+    def function(input: Tensor, src: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        result = input.clone()
+        part = place(result, *args, **kwargs)
+        if part.shape != src.shape:
+            raise RuntimeError(f"expected src to have a size equal to the {name.split('_')[0]} of self. src size = "
+                               f"{list(src.shape)}, {name.split('_')[0]} size = {list(part.shape)}")
+        assign(part, evaluate(_identity.function, (src,)))
+        return result
+    function.__name__ = name
+    expose(name)(function)
+
+
+_scatter_into("select_scatter", select)
+_scatter_into("slice_scatter", _slice_function)
+_scatter_into("diagonal_scatter", diagonal)
+_scatter_into("as_strided_scatter", as_strided)
+
+for _name in ("chunk", "split", "split_with_sizes"):
+    FUNCTIONS["unsafe_" + _name] = FUNCTIONS[_name]
+    setattr(Tensor, "unsafe_" + _name, FUNCTIONS[_name])
+for _name in ("select", "squeeze", "unsqueeze", "permute", "transpose"):
+    def _copying(input: Tensor, *args: Any, _view: Any = FUNCTIONS[_name], **kwargs: Any) -> Tensor:
+        return _view(input, *args, **kwargs).clone()
+    FUNCTIONS[_name + "_copy"] = _copying

@@ -1,0 +1,318 @@
+"""Order: sort, topk, median, unique, counting."""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from jtorch import dtypes
+from jtorch._tensor import Tensor, from_array
+from jtorch.ir import arith
+from jtorch.ir.graph import Value
+from jtorch.ir.prims import elementwise as ew
+from jtorch.ir.prims import indexing, library
+from jtorch.ir.prims.create import constant
+from jtorch.ir.prims.movement import reshape_to, slice_axis
+from jtorch.ops.arguments import named, wrap_dim
+from jtorch.ops.attach import FUNCTIONS, define, expose
+from jtorch.views import type_name
+
+
+def _sorted(v: Value, axis: int, descending: bool) -> tuple[Value, Value]:
+    if v.ndim == 0:
+        return v, constant(v.builder, 0, dtypes.int64)
+    return library.sort(v, axis=axis, descending=descending, stable=True)
+
+
+@define()
+def sort(input: Value, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
+    return named("sort", "values indices")(*_sorted(input, wrap_dim(dim, input.ndim), descending))
+
+
+@define()
+def argsort(input: Value, dim: int = -1, descending: bool = False, stable: bool = False) -> Value:
+    return _sorted(input, wrap_dim(dim, input.ndim), descending)[1]
+
+
+@define()
+def msort(input: Value) -> Value:
+    return _sorted(input, 0, False)[0]
+
+
+@define()
+def topk(input: Value, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
+    axis = wrap_dim(dim, input.ndim)
+    n = input.shape[axis] if input.ndim else 1
+    if not 0 <= k <= n:
+        raise RuntimeError("selected index k out of range")
+    values, places = _sorted(input, axis, largest)
+    if input.ndim:
+        values, places = slice_axis(values, axis, 0, k), slice_axis(places, axis, 0, k)
+    return named("topk", "values indices")(values, places)
+
+
+@define()
+def kthvalue(input: Value, k: int, dim: int = -1, keepdim: bool = False) -> Any:
+    axis = wrap_dim(dim, input.ndim)
+    n = input.shape[axis] if input.ndim else 1
+    if not 1 <= k <= n:
+        raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {axis}")
+    return named("kthvalue", "values indices")(*_nth(input, axis, k - 1, keepdim))
+
+
+def _nth(v: Value, axis: int, k: int, keepdim: bool) -> tuple[Value, Value]:
+    values, places = _sorted(v, axis, False)
+    if not v.ndim:
+        return values, places
+    values, places = slice_axis(values, axis, k, k + 1), slice_axis(places, axis, k, k + 1)
+    if not keepdim:
+        shape = v.shape[:axis] + v.shape[axis + 1:]
+        values, places = reshape_to(values, shape), reshape_to(places, shape)
+    return values, places
+
+
+def _median(name: str, input: Value, dim: int | None, keepdim: bool, ignore: bool) -> Any:
+    if dim is None:
+        flat = reshape_to(input, (input.type.numel,))
+        if not input.type.numel:
+            return constant(input.builder, math.nan, input.dtype)
+        return reshape_to(_median_along(flat, 0, False, ignore)[0], ())
+    axis = wrap_dim(dim, input.ndim)
+    if input.ndim and input.shape[axis] == 0:
+        raise IndexError(f"{name}(): Expected reduction dim {axis} to have non-zero size.")
+    return named(name, "values indices")(*_median_along(input, axis, keepdim, ignore))
+
+
+def _median_along(v: Value, axis: int, keepdim: bool, ignore: bool) -> tuple[Value, Value]:
+    """The lower of the two middle elements. NaN sorts last: it is the median if there is one (unless ignored)."""
+    if not v.ndim:
+        return v, constant(v.builder, 0, dtypes.int64)
+    n = v.shape[axis]
+    values, places = _sorted(v, axis, False)
+    middle = constant(v.builder, (n - 1) // 2, dtypes.int64, tuple([1 if a == axis else m for a, m in enumerate(v.shape)]))
+    if v.dtype.is_floating_point:
+        missing = ew.cast_to(ew.isnan(v), dtypes.int64)
+        from jtorch.ir.prims.reduce import sum_
+        count = reshape_to(sum_(missing, axes=(axis,)), middle.shape)
+        if ignore:
+            left = n - count - 1
+            middle = arith.where(left < 0, 0, arith.floor_divide(left, 2))
+        else:
+            middle = arith.where(count > 0, n - count, middle)
+    values, places = (indexing.gather(x, middle, axis=axis) for x in (values, places))
+    if not keepdim:
+        shape = v.shape[:axis] + v.shape[axis + 1:]
+        values, places = reshape_to(values, shape), reshape_to(places, shape)
+    return values, places
+
+
+@define()
+def median(input: Value, dim: int | None = None, keepdim: bool = False) -> Any:
+    return _median("median", input, dim, keepdim, False)
+
+
+@define()
+def nanmedian(input: Value, dim: int | None = None, keepdim: bool = False) -> Any:
+    return _median("nanmedian", input, dim, keepdim, True)
+
+
+def _quantile(name: str, input: Value, q: Any, dim: int | None, keepdim: bool, interpolation: str) -> Value:
+    if input.dtype not in (dtypes.float32, dtypes.float64):
+        raise RuntimeError(f"{name}() input tensor must be either float or double dtype")
+    if interpolation not in ("linear", "lower", "higher", "midpoint", "nearest"):
+        raise RuntimeError(f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, but got "
+                           f"{interpolation}")
+    if isinstance(q, Value) and q.dtype is not input.dtype:
+        raise RuntimeError(f"{name}() q tensor must be same dtype as the input tensor")
+    b = input.builder
+    at = q if isinstance(q, Value) else constant(b, float(q), input.dtype)
+    if at.ndim > 1:
+        raise RuntimeError(f"{name}() q must be a scalar or 1D tensor")
+    x = reshape_to(input, (input.type.numel,)) if dim is None else input
+    axis = 0 if dim is None else wrap_dim(dim, x.ndim)
+    x = x if x.ndim else reshape_to(x, (1,))
+    n = x.shape[axis]
+    if n == 0:
+        raise RuntimeError(f"{name}() input tensor must be non-empty")
+    from jtorch.ir.prims.movement import expand_to, permute_to
+    from jtorch.ir.prims.reduce import sum_
+    order = (*[a for a in range(x.ndim) if a != axis], axis)
+    rows, _ = _sorted(permute_to(x, order), x.ndim - 1, False)
+    lead = rows.shape[:-1]
+    count = at.type.numel
+    missing = expand_to(reshape_to(sum_(ew.cast_to(ew.isnan(rows), x.dtype), axes=(x.ndim - 1,)), (*lead, 1)), (*lead, count))
+    wide = expand_to(reshape_to(at, (1,) * len(lead) + (count,)), (*lead, count))
+    if name == "nanquantile":
+        last = arith.where(missing >= n, 0.0, (n - 1) - missing)
+        place = wide * last
+    else:
+        place = arith.where(missing > 0, float(n - 1), wide * float(n - 1))
+    low = ew.floor(place)
+    if interpolation == "lower":
+        place = low
+    elif interpolation == "higher":
+        place = ew.ceil(place)
+    elif interpolation == "nearest":
+        place = ew.round_(place)
+    low, high = ew.floor(place), ew.ceil(place)
+    first, last_ = (indexing.gather(rows, ew.cast_to(v, dtypes.int64), axis=rows.ndim - 1) for v in (low, high))
+    share = place - low if interpolation != "midpoint" else arith.where(place > low, 0.5, place - low)
+    y = arith.where(ew.eq(low, high), first, first + share * (last_ - first))
+    y = permute_to(y, (y.ndim - 1, *range(y.ndim - 1)))  # the quantiles come first
+    shape = tuple(y.shape[1:])
+    if keepdim:
+        shape = (1,) * input.ndim if dim is None else tuple([1 if a == axis else m for a, m in enumerate(input.shape)])
+    return reshape_to(y, ((count,) if at.ndim else ()) + shape)
+
+
+@define()
+def quantile(input: Value, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear") -> Value:
+    return _quantile("quantile", input, q, dim, keepdim, interpolation)
+
+
+@define()
+def nanquantile(input: Value, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
+                ) -> Value:
+    return _quantile("nanquantile", input, q, dim, keepdim, interpolation)
+
+
+@expose("mode")
+def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
+    """The most frequent value (the smallest of equals) and the last place of it."""
+    axis = wrap_dim(dim, input.ndim)
+    if not input.ndim:
+        return named("mode", "values indices")(input.clone(), from_array(np.zeros((), np.int64)))
+    if input.shape[axis] == 0:
+        raise IndexError(f"mode(): Expected reduction dim {axis} to have non-zero size.")
+    rows = np.moveaxis(input.detach()._array(), axis, -1)
+    places = np.empty(rows.shape[:-1], np.int64)
+    for at in np.ndindex(*places.shape):
+        values, counts = np.unique(rows[at], return_counts=True)
+        places[at] = np.flatnonzero(rows[at] == values[counts.argmax()])[-1]
+    index = from_array(np.expand_dims(places, axis).copy())
+    picked = FUNCTIONS["gather"](input, axis, index)
+    return named("mode", "values indices")(*((picked, index) if keepdim else (picked.squeeze(axis), index.squeeze(axis))))
+
+
+# --- what depends on the data: computed at once ----------------------------------------------------------------------
+
+@expose("unique")
+def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False,
+           dim: int | None = None) -> Any:
+    array = input.detach()._array()
+    if dim is None:
+        values, inverse, counts = np.unique(array.reshape(-1), return_inverse=True, return_counts=True)
+        inverse = inverse.reshape(array.shape)
+    else:
+        axis = wrap_dim(dim, input.ndim)
+        values, inverse, counts = np.unique(array, return_inverse=True, return_counts=True, axis=axis)
+        inverse = inverse.reshape(-1)
+    return _unique_result(values, inverse, counts, return_inverse, return_counts)
+
+
+def _unique_result(values: Any, inverse: Any, counts: Any, return_inverse: bool, return_counts: bool) -> Any:
+    result = [from_array(np.array(values))]
+    if return_inverse:
+        result.append(from_array(np.array(inverse, np.int64)))
+    if return_counts:
+        result.append(from_array(np.array(counts, np.int64)))
+    return tuple(result) if len(result) > 1 else result[0]
+
+
+@expose("unique_consecutive")
+def unique_consecutive(input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+                       ) -> Any:
+    array = input.detach()._array()
+    axis = 0 if dim is None else wrap_dim(dim, input.ndim)
+    rows = array.reshape(-1) if dim is None else np.moveaxis(array, axis, 0)
+    if len(rows) == 0:
+        return _unique_result(array, np.zeros(array.shape if dim is None else 0), np.zeros(0), return_inverse, return_counts)
+    changed = np.ones(len(rows), bool)
+    changed[1:] = (rows[1:] != rows[:-1]).reshape(len(rows) - 1, -1).any(1)
+    starts = np.flatnonzero(changed)
+    values = rows[starts] if dim is None else np.moveaxis(rows[starts], 0, axis)
+    inverse = np.cumsum(changed) - 1
+    if dim is None:
+        inverse = inverse.reshape(array.shape)
+    return _unique_result(np.ascontiguousarray(values), inverse, np.diff([*starts, len(rows)]), return_inverse, return_counts)
+
+
+@expose("bincount")
+def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+    array = input._array()
+    if array.ndim != 1 or array.dtype.kind not in "iu" or (array.size and array.min() < 0):
+        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+    if minlength < 0:
+        raise RuntimeError("minlength should be >= 0")
+    if weights is None:
+        return from_array(np.bincount(array, minlength=minlength).astype(np.int64))
+    w = weights.detach()._array()
+    counts = np.bincount(array, w.astype(np.float64), minlength)
+    return from_array(counts.astype(np.float32 if w.dtype == np.float32 else np.float64))
+
+
+@expose("histc")
+def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0, *, out: Any = None) -> Tensor:
+    array = input.detach()._array().reshape(-1)
+    if array.dtype.kind not in "f":
+        raise NotImplementedError(f'"histogram_cpu" not implemented for \'{type_name(input.dtype)}\'')
+    if bins <= 0:
+        raise RuntimeError("bins must be > 0")
+    low, high = (array.min(), array.max()) if min == max and array.size else (min, max)
+    if low == high:
+        low, high = low - 1, high + 1
+    if not low < high:
+        raise RuntimeError("max must be larger than min")
+    counts, _ = np.histogram(array[(array >= low) & (array <= high)], bins, (low, high))
+    result = from_array(counts.astype(array.dtype))
+    return result if out is None else out.resize_(result.shape).copy_(result)
+
+
+@expose("histogram")
+def histogram(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | None = None, density: bool = False) -> Any:
+    array = input.detach()._array()
+    edges = bins._array() if isinstance(bins, Tensor) else bins
+    w = None if weight is None else weight._array().reshape(-1)
+    counts, places = np.histogram(array.reshape(-1), edges, range, density, w)
+    return named("histogram", "hist bin_edges")(from_array(counts.astype(array.dtype)), from_array(places.astype(array.dtype)))
+
+
+@define(method=False)
+def searchsorted(sorted_sequence: Value, input: Any, *, out_int32: bool = False, right: bool = False,
+                 side: str | None = None, sorter: Value | None = None) -> Value:
+    b = sorted_sequence.builder
+    x = input if isinstance(input, Value) else constant(b, input, sorted_sequence.dtype if not isinstance(input, float) or
+                                                         sorted_sequence.dtype.is_floating_point else b.default_float)
+    if sorter is not None:
+        sorted_sequence = indexing.gather(sorted_sequence, sorter, axis=sorted_sequence.ndim - 1)
+    if x.dtype is not sorted_sequence.dtype:
+        d = dtypes.promote_types(x.dtype, sorted_sequence.dtype)
+        x, sorted_sequence = ew.cast_to(x, d), ew.cast_to(sorted_sequence, d)
+    if sorted_sequence.ndim > 1 and sorted_sequence.shape[:-1] != x.shape[:-1]:
+        raise RuntimeError("torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of "
+                           f"boundaries tensor and input value tensor must match, but we got boundaries tensor "
+                           f"{list(sorted_sequence.shape)} and input value tensor {list(x.shape)}")
+    places = indexing.searchsorted(sorted_sequence, x, right=right or side == "right")
+    return ew.cast_to(places, dtypes.int32) if out_int32 else places
+
+
+@define(method=False)
+def bucketize(input: Any, boundaries: Value, *, out_int32: bool = False, right: bool = False) -> Value:
+    if boundaries.ndim != 1:
+        raise RuntimeError(f"boundaries tensor must be 1 dimension, but got dim({boundaries.ndim})")
+    return searchsorted.function.body(boundaries, input, out_int32=out_int32, right=right)
+
+
+@define(method=False)
+def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Value:
+    from jtorch.ir.prims.movement import expand_to
+    from jtorch.ir.prims.reduce import any_
+    b = arith.builder_of((elements, test_elements))
+    d = arith.result_dtype(b, (elements, test_elements))
+    x, tests = arith.as_value(b, elements, d), arith.as_value(b, test_elements, d)
+    n = tests.type.numel
+    wide = (*x.shape, n)
+    found = any_(ew.eq(expand_to(reshape_to(x, (*x.shape, 1)), wide), expand_to(reshape_to(tests, (n,)), wide)),
+                 axes=(x.ndim,))
+    return ew.logical_not(found) if invert else found
