@@ -146,3 +146,26 @@ def result_type(operands: list[tuple[dtype, int]], default_float: dtype = float3
             result = d
     assert result is not None
     return result
+
+
+class Layout:
+    """`torch.strided`, `torch.channels_last` and such: names that arguments may carry. Memory is always row-major."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"torch.{self.name}"
+
+    def __reduce__(self) -> tuple:
+        return (_layout, (self.name,))
+
+
+LAYOUTS = tuple([Layout(n) for n in ("strided", "contiguous_format", "preserve_format", "channels_last",
+                                     "channels_last_3d")])
+
+
+def _layout(name: str) -> Layout:
+    return next(layout for layout in LAYOUTS if layout.name == name)

@@ -1,1 +1,16 @@
-"""The public operators: value functions turned into functions and methods of tensors."""
+"""The public operators: value functions turned into functions and methods of tensors, one file per family."""
+from jtorch.ops import (  # noqa: F401  importing attaches them
+    conversion,
+    creation,
+    indexing,
+    matmul,
+    pointwise,
+    random,
+    reduction,
+    settings,
+    shape,
+    sorting,
+)
+from jtorch.ops.attach import FUNCTIONS
+
+__all__ = ["FUNCTIONS"]
