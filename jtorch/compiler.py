@@ -20,11 +20,12 @@ from jtorch.codegen.partition import Group, partition
 from jtorch.codegen.place import Placed, place
 from jtorch.codegen.plan import (Entry, MemoryPlan, arguments, call_arguments, order_entries, plan_memory,
                                  redirect_unsafe, step_entry)
+from jtorch.ir.fingerprint import fingerprint
 from jtorch.ir.graph import Graph, Value
 from jtorch.ir.passes.decompose import decompose
 from jtorch.ir.passes.fold import fold
 from jtorch.ir.passes.simplify import simplify
-from jtorch.runtime import blas, kernels
+from jtorch.runtime import blas, cache, compile, kernels
 from jtorch.runtime.program import HostCall, KernelError, Launch, Program
 
 PASSES: tuple[Callable[[Graph], Graph], ...] = (decompose, simplify, fold, simplify)
@@ -249,6 +250,20 @@ def compile_graph(graph: Graph, in_place: dict[int, int] | None = None) -> Execu
     return Compilation(graph, in_place).link()
 
 
+def is_known(graph: Graph) -> bool:
+    """Did some process compile this graph before, so that its kernels come from the disk cache?"""
+    return cache.get_blob(_program_key(graph)) is not None
+
+
+def remember(graph: Graph) -> None:
+    """Let later processes know that this graph comes back."""
+    cache.put_blob(_program_key(graph), b"compiled")
+
+
+def _program_key(graph: Graph) -> str:
+    return "\0".join(("program", compile.fingerprint(), fingerprint(graph)))
+
+
 class Pending:
     """A compilation whose kernels are being compiled in other processes."""
 
@@ -270,4 +285,5 @@ def compile_async(graph: Graph, in_place: dict[int, int] | None = None) -> Pendi
     return Pending(Compilation(graph, in_place))
 
 
-__all__ = ["Compilation", "Executable", "KernelInfo", "Pending", "compile_async", "compile_graph", "show"]
+__all__ = ["Compilation", "Executable", "KernelInfo", "Pending", "compile_async", "compile_graph", "is_known",
+           "remember", "show"]

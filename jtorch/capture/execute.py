@@ -50,11 +50,14 @@ class Program:
             if self.handle is not None:
                 if self.handle.ready():
                     self.executable, self.handle = self.handle.result(), None
+            elif self.runs == 1 and config.eager_compile != "never" and compiler.is_known(self.graph):
+                self.executable = compiler.compile_graph(self.graph, self.in_place)
             elif self.runs >= config.compile_after or config.deterministic:
                 if config.eager_compile == "sync" or config.deterministic:
                     self.executable = compiler.compile_graph(self.graph, self.in_place)
                 elif config.eager_compile == "async":
                     self.handle = compiler.compile_async(self.graph, self.in_place)
+                compiler.remember(self.graph)
         except CompileError:
             statistics["fallbacks"] += 1
             self.failed = True

@@ -40,7 +40,7 @@ class Leaf:
         if t._view is None:
             return t
         s = new_tensor(type(t), self.storage, t._type, None)
-        s._requires_grad = t.requires_grad
+        s._requires_grad, s._grad = t.requires_grad, t._grad
         self.shown = s
         return s
 
@@ -95,7 +95,8 @@ def signature_of(flat: Sequence[Any], structure: Any, recorder: Recorder) -> tup
     for x in flat:
         if isinstance(x, Tensor):
             s = storages.setdefault(id(x._storage), len(storages))
-            parts.append((x._type, x.requires_grad, x._view is None, s))
+            grad = None if x._grad is None else id(x._grad._storage)
+            parts.append((x._type, x.requires_grad, x._view is None, s, grad))
         else:
             parts.append((type(x), _hashable(x)))
     return tuple(parts)

@@ -99,6 +99,7 @@ class Variant:
         inputs = {id(leaf.cell): i for i, leaf in enumerate(leaves)}
         flat_result, self.structure = flatten(result)
         self.results: list[tuple[str, Any]] = []
+        argument_of = {id(t): i for i, t in enumerate(stand_ins)}
         values: list[Value] = []
         places: dict[Value, int] = {}
 
@@ -114,13 +115,14 @@ class Variant:
         for storage, cell in trace.before.items():
             if storage.cell.epoch is epoch and cell is not storage.cell:
                 self.written.append((storage, place(recorder.cell_value(storage.cell))))
-        self.grads: list[tuple[Tensor, Tensor | None, int]] = []
+        self.grads: list[tuple[Tensor | int, Tensor | None, int]] = []  # of a tensor, or of an argument by number
         for t, _, _ in trace.grads.values():
             g = t._grad
             fresh = g is not None and g._storage.cell.epoch is epoch and g._storage not in trace.before
-            self.grads.append((t, g, place(recorder.value(g)) if fresh else -1))  # type: ignore[arg-type]
-        self.guarded_grads = [(t, g is None) for t, g, read in trace.grads.values() if read]
-        argument_of = {id(t): i for i, t in enumerate(stand_ins)}
+            self.grads.append((argument_of.get(id(t), t), g,
+                               place(recorder.value(g)) if fresh else -1))  # type: ignore[arg-type]
+        self.guarded_grads = [(t, g is None) for t, g, read in trace.grads.values()
+                              if read and id(t) not in argument_of]
         self.differentiable = False
         for item in flat_result:
             if not isinstance(item, Tensor):
@@ -235,7 +237,7 @@ class Variant:
             ptrs[where + out] = b.ptr
         self.executable.run(ptrs)
         if self.written or self.grads:
-            self._effects(outputs)
+            self._effects(leaves, outputs)
         if self.only_new:
             if self.structure is None:
                 place = self.results[0][1][0]
@@ -254,7 +256,7 @@ class Variant:
         copy.copy_from(cell.buffer)
         storage.cell = Cell(cell.type, None, None, copy)
 
-    def _effects(self, outputs: list[Any]) -> None:
+    def _effects(self, leaves: Sequence[Any], outputs: list[Any]) -> None:
         for storage in self.settled:
             storage.version += 1
         for storage, out in self.moved:
@@ -266,11 +268,15 @@ class Variant:
             storage.version += 1
         for t, g, out in self.grads:
             if out >= 0:
-                storage = g._storage  # type: ignore[union-attr]
                 buffer = outputs[out] if outputs[out] is not None else self._copy_of(out)
-                storage.cell = Cell(self.types[out], None, None, buffer)
-                storage.version += 1
-            t._grad = g
+                if type(t) is int:
+                    g = computed_tensor(buffer, self.types[out])
+                else:
+                    storage = g._storage  # type: ignore[union-attr]
+                    storage.cell = Cell(self.types[out], None, None, buffer)
+                    storage.version += 1
+            owner = leaves[t].tensor if type(t) is int else t
+            owner._grad = g
 
     def _copy_of(self, out: int) -> Any:
         """The data of an output that was written in place of a captured storage, for another owner."""
@@ -309,7 +315,8 @@ class Variant:
         for storage, out in self.written:
             store(recorder, storage, recorder.detached(values[out]))
         for t, g, out in self.grads:
-            t._grad = g if out < 0 else wrap(recorder, recorder.detached(values[out]))
+            owner = leaves[t].tensor if type(t) is int else t
+            owner._grad = g if out < 0 else wrap(recorder, recorder.detached(values[out]))
         return unflatten(self.structure, flat)
 
 

@@ -59,7 +59,7 @@ class Buffer:
     """A piece of memory: `ptr` (address) and `nbytes`. It lives as long as something refers to it."""
 
     __slots__ = ("ptr", "nbytes", "_home", "_owner", "__weakref__")
-    _owner: numpy.ndarray
+    _owner: Any  # what the memory belongs to, where that is not the allocator
 
     def __init__(self, ptr: int, nbytes: int, home: SizeClass | None):
         self.ptr = ptr
@@ -88,6 +88,10 @@ class Buffer:
         memory: Any = (ctypes.c_char * self.nbytes).from_address(self.ptr)
         memory.buffer = self
         return numpy.ndarray(shape, dtype, memory)
+
+    def copy_from(self, source: Buffer) -> None:
+        """Take over the contents of a buffer of the same size."""
+        ctypes.memmove(self.ptr, source.ptr, self.nbytes)
 
     def __repr__(self):
         return f"Buffer({self.nbytes} bytes at {self.ptr:#x})"
