@@ -87,6 +87,7 @@ def build_training_jax():
         tools.adadelta(1.0),
         x.transpose(0, 2, 3, 1),
         y,
+        random=True,
     )
 
 

@@ -103,7 +103,7 @@ def build_jax():
         hidden = jax.nn.gelu(linear(normed(x, layer["ln2"]), layer["up"]), approximate=False)
         return x + linear(hidden, layer["down"])
 
-    def loss(parameters, key, x, y):
+    def loss(parameters, x, y):
         x = parameters["tokens"][x] + parameters["positions"]
         for layer in parameters["blocks"]:
             x = apply(x, layer)

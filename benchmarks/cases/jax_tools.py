@@ -53,22 +53,26 @@ def adadelta(rate, rho=0.9, eps=1e-6):
     return update, 2
 
 
-def trainer(loss_function, parameters, optimizer, *batch):
-    """A step that trains `parameters` on the batch; `loss_function(parameters, key, *batch)`."""
+def trainer(loss_function, parameters, optimizer, *batch, random=False):
+    """A step that trains `parameters` on the batch.
+
+    The loss is `loss_function(parameters, *batch)`; with `random` it gets a fresh key before the batch.
+    """
     update, slots = optimizer
     leaves, tree = jax.tree.flatten(parameters)
 
     def step(state, *batch):
         leaves, slots, count, key = state
-        key, now = jax.random.split(key)
-        loss, gradients = jax.value_and_grad(lambda ps: loss_function(tree.unflatten(ps), now, *batch))(leaves)
+        if random:
+            key, now = jax.random.split(key)
+            batch = now, *batch
+        loss, gradients = jax.value_and_grad(lambda ps: loss_function(tree.unflatten(ps), *batch))(leaves)
         updated = [update(p, g, s, count) for p, g, s in zip(leaves, gradients, slots, strict=True)]
         return ([p for p, _ in updated], [s for _, s in updated], count + 1, key), loss
 
     compiled = jax.jit(step, donate_argnums=0)
-    held = [
-        (leaves, [tuple(jnp.zeros_like(p) for _ in range(slots)) for p in leaves], jnp.float32(1), jax.random.key(0))
-    ]
+    zeros = [tuple(jnp.zeros_like(p) for _ in range(slots)) for p in leaves]
+    held = [(leaves, zeros, jnp.float32(1), jax.random.key(0) if random else None)]
 
     def run():
         held[0], loss = compiled(held[0], *batch)

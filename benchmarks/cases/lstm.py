@@ -47,7 +47,7 @@ def build_jax():
         "head": tools.linear(chooser, HIDDEN, 1),
     }
 
-    def loss(parameters, key, x, y):
+    def loss(parameters, x, y):
         projected = x @ parameters["input"] + parameters["bias"]
 
         def cell(carry, row):

@@ -35,7 +35,7 @@ def build_digits_jax():
     chooser = np.random.default_rng(0)
     parameters = [tools.linear(chooser, 784, 256), tools.linear(chooser, 256, 10)]
 
-    def loss(parameters, key, x, y):
+    def loss(parameters, x, y):
         first, second = parameters
         hidden = jax.nn.relu(x @ first["w"] + first["b"])
         return tools.cross_entropy(hidden @ second["w"] + second["b"], y)
@@ -60,7 +60,7 @@ def build_curve_jax():
     chooser = np.random.default_rng(0)
     parameters = [tools.linear(chooser, 1, 20), tools.linear(chooser, 20, 1)]
 
-    def loss(parameters, key, x, y):
+    def loss(parameters, x, y):
         first, second = parameters
         output = jnp.tanh(x @ first["w"] + first["b"]) @ second["w"] + second["b"]
         return jnp.square(output - y).mean()
