@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n auto
 BENCH_ARGS ?=
 N ?= 2000
-SEED ?= 0
+START ?= 0
 
 .PHONY: test demo bench fuzz lint types clean
 
@@ -20,7 +20,7 @@ bench: $(VENV)/.peers
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 fuzz: $(VENV)/.dev
-	$(BIN)/python -m tests.fuzz --programs $(N) --seed $(SEED)
+	$(BIN)/python -m tests.fuzz.run --programs $(N) --start $(START)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
