@@ -259,7 +259,7 @@ def indent(lines: list[str]) -> list[str]:
 
 def emit(nest: Nest) -> Kernel:
     """The kernel text of a nest."""
-    return {"map": emit_map, "row": emit_row, "column": emit_column}[nest.schedule](Writer(nest))
+    return {"map": emit_map, "tile": emit_tile, "row": emit_row, "column": emit_column}[nest.schedule](Writer(nest))
 
 
 def emit_map(w: Writer) -> Kernel:
@@ -285,6 +285,45 @@ def emit_map(w: Writer) -> Kernel:
     row = [*_block(last), *w.rows(range(nest.parallel - 1), "row"), *chain[1].lines,
            "for i in range(lo, hi):", *indent(chain[2].lines)]
     return w.kernel(top.lines, ["for item in range(begin, end):", *indent(row)], ["block", "blocks"])
+
+
+def emit_tile(w: Writer) -> Kernel:
+    """
+        for item in range(begin, end):           # a tile of the last two loops
+            for i in range(lo, hi):              # what is contiguous along the other loop: staged row by row, so that
+                for r in range(tlo, thi):        # every cache line is read once
+                    q[(i - lo) * pitch + r - tlo] = ...
+            for r in range(tlo, thi):
+                for i in range(lo, hi): ...
+    """
+    nest = w.nest
+    everything = frozenset(range(nest.parallel))
+    side = nest.parallel - 2
+    top = Level(frozenset())
+    chain = [top, Level(everything - {w.vector, side}), Level(everything - {w.vector}), Level(everything)]
+    staging: list[str] = []
+    for i, v in enumerate(nest.values):
+        if not (isinstance(v, Load) and v.access != DENSE and v.access[side] == 1 and v.access[w.vector] == "s"):
+            continue
+        q = w.new_scratch(_scratch_type(v.dtype))
+        across = Level(chain[1].loops | {w.vector})
+        along = Level(everything)
+        element = w.text(i, [top, chain[1], across, along])
+        chain[1].lines.append(f"b{i} = worker * w{q[1:]} - tlo - lo * pitch")
+        staging += ["for i in range(lo, hi):", *indent([*across.lines, f"for r{side} in range(tlo, thi):",
+                    *indent([*along.lines, f"{q}[b{i} + i * pitch + r{side}] = {element}"])])]
+        chain[2].lines.append(f"z{i} = b{i} + r{side}")
+        chain[3].lines.append(f"v{i} = {q}[z{i} + i * pitch]")
+        chain[3].have.add(i)
+    w.place([s.value for s in nest.stores], chain)
+    for j in range(len(nest.stores)):
+        w.store(j, chain)
+    tile = ["tlo = index_mod(row, tiles) * tile", f"thi = min(tlo + tile, n{side})"]
+    if side:
+        tile += ["outer = index_div(row, tiles)", *w.rows(range(side), "outer")]
+    body = [*_block(w.vector), *tile, *chain[1].lines, *staging, f"for r{side} in range(tlo, thi):",
+            *indent([*chain[2].lines, "for i in range(lo, hi):", *indent(chain[3].lines)])]
+    return w.kernel(top.lines, ["for item in range(begin, end):", *indent(body)], ["block", "blocks", "tile", "tiles", "pitch"])
 
 
 def _block(last: int) -> list[str]:

@@ -12,6 +12,7 @@
     access   := per loop 0 (does not vary), 1 (contiguous), 's' (run-time stride); or DENSE:
                 all loops in order, row-major, so that no stride need be passed
     schedule := 'map'     no reduce loops; the last parallel loop is the vector
+              | 'tile'    the same, in tiles of the last two loops: some access is contiguous in the last but one
               | 'row'     the last reduce loop is the vector; one work item per index of the parallel loops
               | 'column'  the last parallel loop is the vector, the reduce loops run outside it
 
@@ -191,5 +192,5 @@ def verify(nest: Nest) -> None:
         assert 0 <= s.value < len(nest.values) and 0 <= s.buffer < len(nest.buffers)
         stored = range(loops) if s.access == DENSE else [i for i, x in enumerate(s.access) if x != 0]
         assert nest.loops_of[s.value] <= set(stored), f"v{s.value} varies over loops that its store does not"
-    if nest.schedule == "map":
+    if nest.schedule in ("map", "tile"):
         assert nest.reduce == 0 and not any(isinstance(v, Fold) for v in nest.values)

@@ -81,6 +81,8 @@ def scratch_length(step: Step) -> int:
     """Elements of one scratch array: a row, or a block of columns."""
     if step.nest.schedule == "column":
         return step.block
+    if step.nest.schedule == "tile":
+        return step.block * (step.tile + 1)
     n = 1
     for extent in step.binding.extents[step.nest.parallel:]:
         n *= extent
@@ -112,7 +114,7 @@ def safe_in_place(entry: Entry, target: Any, param: Value) -> bool:
     stores = [s for s in nest.stores if binding.buffers[s.buffer][0] is target]
     if len(stores) != 1 or nest.chunked:
         return False
-    if nest.schedule != "map" and nest.phase_of[stores[0].value] != nest.last_phase:
+    if nest.reduce and nest.phase_of[stores[0].value] != nest.last_phase:
         return False
     strides = access_strides(nest, binding)
     store = nest.stores.index(stores[0])
@@ -120,7 +122,7 @@ def safe_in_place(entry: Entry, target: Any, param: Value) -> bool:
         if isinstance(v, Load) and binding.buffers[v.buffer][0] is param:
             if binding.buffers[v.buffer][1] != 0 or strides["v", i] != strides["w", store]:
                 return False
-    if nest.schedule != "map":  # a row is read as a whole before it is written; a row value must not be
+    if nest.reduce:  # a row is read as a whole before it is written; a row value must not be
         return all(nest.loops_of[i] == frozenset(range(nest.parallel + nest.reduce)) or strides["v", i] == strides["w", store]
                    for i, v in enumerate(nest.values)
                    if isinstance(v, Load) and binding.buffers[v.buffer][0] is param)
@@ -313,7 +315,8 @@ def arguments(entry: Entry, memory: MemoryPlan, codes: dict[int, Any]) -> list[A
     args += binding.strides
     args += binding.constants
     names = kernel.arguments[len(args):]
-    named = {"block": step.block, "blocks": step.blocks, "chunk": binding.chunk}
+    named = {"block": step.block, "blocks": step.blocks, "chunk": binding.chunk, "tile": step.tile,
+             "tiles": step.tiles, "pitch": step.tile + 1}
     offset = 0
     scratches = iter(kernel.scratch)
     stride_types = iter(kernel.scratch)

@@ -12,6 +12,7 @@ CHUNK_ELEMENTS = 1 << 14  # what one chunk of a split reduction folds
 MAX_CHUNKS = 512
 MAP_BLOCK = 1 << 13  # longest piece of a row that is one work item
 COLUMN_BLOCK = 512  # columns that a reduction over rows folds at once: its sums stay in the first-level cache
+TILE = 32  # side of a tile where rows are read as columns: a tile of both fits the first-level cache
 ITEM_NANOSECONDS = 15_000  # work that is worth handing to another thread
 
 
@@ -23,8 +24,10 @@ class Step:
     binding: Binding
     total: int
     grain: int
-    block: int = 0  # 'map' over several loops, 'column': vector elements per item
+    block: int = 0  # 'map' over several loops, 'tile', 'column': vector elements per item
     blocks: int = 1
+    tile: int = 0
+    tiles: int = 1
     elements: int = 0
     bytes: int = 0
     flops: int = 0
@@ -121,9 +124,26 @@ def schedule(body: Body, chunk: int = 0) -> Step:
         parallel = merge_axes(outer, body.extents, accesses)
         reduce = merge_axes(inner, body.extents, accesses)
     kind = "column" if column else "row" if body.inner else "map"
+    side = crossing_loop(body, parallel) if kind == "map" else None
+    if side is not None:
+        parallel = [loop for loop in parallel[:-1] if loop is not side] + [side, parallel[-1]]
+        kind = "tile"
     nest, binding = structure(body, parallel, reduce, kind, bool(chunk))
     binding.chunk = chunk
     return size_up(nest, binding, body, [n for _, n in parallel], [n for _, n in reduce], chunk)
+
+
+def crossing_loop(body: Body, parallel: list[tuple[int, int]]) -> tuple[int, int] | None:
+    """The loop along which some read is contiguous while it strides along the last loop: a transposition."""
+    if len(parallel) < 2 or parallel[-1][1] < TILE // 2:
+        return None
+    last = parallel[-1][0]
+    for s in body.statements:
+        if isinstance(s, Read) and abs(s.strides.get(last, 0)) > 1:
+            for loop in parallel[:-1]:
+                if abs(s.strides.get(loop[0], 0)) == 1 and loop[1] >= TILE // 4:
+                    return loop
+    return None
 
 
 def structure(body: Body, parallel: list[tuple[int, int]], reduce: list[tuple[int, int]], kind: str,
@@ -133,7 +153,7 @@ def structure(body: Body, parallel: list[tuple[int, int]], reduce: list[tuple[in
     extents = [n for _, n in parallel + reduce]
     binding = Binding(extents=extents)
     dense: tuple[int, ...] = ()
-    if kind != "column" and not chunked and len(loops) > 1:
+    if kind in ("map", "row") and not chunked and len(loops) > 1:
         strides, n = [], 1
         for extent in reversed(extents):
             strides.append(n)
@@ -222,12 +242,15 @@ def size_up(nest: Nest, binding: Binding, body: Body, parallel: list[int], reduc
         step.total = rows
     else:
         last = parallel[-1]
-        block = COLUMN_BLOCK if nest.schedule == "column" else MAP_BLOCK
+        block = {"column": COLUMN_BLOCK, "map": MAP_BLOCK, "tile": 2 * TILE}[nest.schedule]
         if nest.schedule == "column" and rows // last * -(-last // block) < 8 and last >= 128:
             block = 64 if last < 1024 else 128
         step.block = min(block, max(last, 1))
         step.blocks = -(-last // step.block)
         step.total = rows // last * step.blocks
+        if nest.schedule == "tile":
+            step.tile, step.tiles = TILE, -(-parallel[-2] // TILE)
+            step.total = step.total // parallel[-2] * step.tiles
     each = nanoseconds / max(step.total, 1)
     step.grain = max(1, int(ITEM_NANOSECONDS / max(each, 1e-3)))
     if nest.schedule == "map" and len(parallel) <= 1:
