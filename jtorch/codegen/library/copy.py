@@ -5,13 +5,13 @@ from math import prod
 
 from jtorch.codegen.library.call import (Lowering, Operand, grain_of, loader, merge_axes, pointer, raw_pointer,
                                          storer)
-from jtorch.codegen.library.language import DC, VALUE, Pointer, index_div, index_mod
+from jtorch.codegen.library.language import DC, PITCH, SIZE, VALUE, Pointer, index_div, index_mod
 
 MAX_OUTER = 4
 """Axes that a copy may have, after merging, besides its rows and columns."""
 
-TILE = 32
-"""Side of the square blocks in which a transposition goes through the cache."""
+TILE_ROWS, TILE_COLS = 64, 64
+"""Blocks in which a transposition goes through the cache: contiguous in the source along the rows."""
 
 
 def copy_blocks(src: Pointer, dst: Pointer, n1: int, n2: int, n3: int, s0: int, s1: int, s2: int, s3: int, sr: int,
@@ -37,6 +37,37 @@ def copy_blocks(src: Pointer, dst: Pointer, n1: int, n2: int, n3: int, s0: int, 
         for r in range(r0, min(r0 + block_rows, rows)):
             for c in range(c0, c1):
                 dst[y + r * dr + DC] = VALUE
+
+
+def transpose_blocks(src: Pointer, dst: Pointer, scratch: Pointer, scratch_stride: int, n1: int, n2: int, n3: int, s0: int,
+                     s1: int, s2: int, s3: int, sr: int, sc: int, d0: int, d1: int, d2: int, d3: int, dr: int, dc: int,
+                     rows: int, cols: int, block_rows: int, block_cols: int, begin: int, end: int, worker: int) -> None:
+    """`copy_blocks` where src is contiguous along the rows' axis: a block goes through scratch memory whose lines do not
+    share cache sets, as those of a matrix with rows of 4096 bytes do."""
+    row_blocks = index_div(rows + block_rows - 1, block_rows)
+    col_blocks = index_div(cols + block_cols - 1, block_cols)
+    tile = index_div(worker * scratch_stride, SIZE)
+    for item in range(begin, end):
+        c0 = index_mod(item, col_blocks) * block_cols
+        q = index_div(item, col_blocks)
+        r0 = index_mod(q, row_blocks) * block_rows
+        q = index_div(q, row_blocks)
+        i3 = index_mod(q, n3)
+        q = index_div(q, n3)
+        i2 = index_mod(q, n2)
+        q = index_div(q, n2)
+        i1 = index_mod(q, n1)
+        i0 = index_div(q, n1)
+        x = i0 * s0 + i1 * s1 + i2 * s2 + i3 * s3
+        y = i0 * d0 + i1 * d1 + i2 * d2 + i3 * d3
+        height = min(block_rows, rows - r0)
+        width = min(block_cols, cols - c0)
+        for c in range(width):
+            for r in range(height):
+                scratch[tile + c * PITCH + r] = src[x + r0 + r + (c0 + c) * sc]
+        for r in range(height):
+            for c in range(width):
+                dst[y + (r0 + r) * dr + c0 + c] = scratch[tile + c * PITCH + r]
 
 
 def fill_blocks(value: Pointer, dst: Pointer, n: int, block: int, begin: int, end: int, worker: int) -> None:
@@ -65,9 +96,15 @@ def copy(low: Lowering, src: Operand, dst: Operand, barrier: bool = True) -> Non
         kinds = pointer(src.dtype), pointer(dst.dtype)
         value = f"{storer(dst.dtype)}({loader(src.dtype)}(src[x + r * sr + SC]))"
     names, values, items, holes, grain = order_blocks(src, dst)
-    low.call(copy_blocks, [("src", kinds[0], src.arg), ("dst", kinds[1], dst.arg),
-                           *((n, "i", v) for n, v in zip(names, values))],
-             items, grain, barrier=barrier, holes={"VALUE": value, **holes})
+    integers = [(n, "i", v) for n, v in zip(names, values)]
+    if src.dtype is dst.dtype and values[-2:] == [TILE_ROWS, TILE_COLS] and holes["DC"] == "c":
+        size = src.dtype.itemsize
+        low.call(transpose_blocks, [("src", kinds[0], src.arg), ("dst", kinds[1], dst.arg),
+                                    ("scratch", kinds[0], ("scratch",)), ("scratch_stride", "i", ("scratch_stride",)),
+                                    *integers], items, grain, TILE_COLS * (TILE_ROWS + 1) * size, barrier, {"SIZE": str(size), "PITCH": str(TILE_ROWS + 1)})
+        return
+    low.call(copy_blocks, [("src", kinds[0], src.arg), ("dst", kinds[1], dst.arg), *integers], items, grain,
+             barrier=barrier, holes={"VALUE": value, **holes})
 
 
 def order_blocks(src: Operand, dst: Operand) -> tuple[list[str], list[int], int, dict[str, str], int]:
@@ -106,7 +143,7 @@ def order_axes(sizes: list[int], strides: list[list[int]]) -> tuple[list[int], l
 
 def blocks(rows: int, cols: int, transposed: bool) -> tuple[int, int]:
     if transposed:
-        return TILE, TILE
+        return TILE_ROWS, TILE_COLS
     block_cols = min(max(cols, 1), 16384)
     return max(1, min(rows, 16384 // block_cols)), block_cols
 

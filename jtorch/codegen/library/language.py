@@ -59,5 +59,5 @@ def call_gemm(address: Any, ta: int, tb: int, m: int, n: int, k: int, alpha: Any
 T = S = L = f32
 call_gemm_T = call_gemm
 load = store = f32
-AVERAGE = BEST = BOUNDS = COLUMN = COMBINE = DC = DIVISOR = EPILOGUE = INDEX_EDGE = INDEX_INSIDE = LOWEST = OFFSETS = 0
+AVERAGE = BEST = BOUNDS = COLUMN = COMBINE = DC = DIVISOR = EPILOGUE = INDEX_EDGE = INDEX_INSIDE = LOWEST = OFFSETS = PITCH = 0
 ROW = SC = SIZE = SX = VALUE = WINS = 0

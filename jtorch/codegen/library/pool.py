@@ -125,6 +125,21 @@ def avg_inside(x: Pointer, y: Pointer, xp: int, height: int, width: int, sh: int
             y[item * ow + j] = store(acc / T(count))  # noqa: F821
 
 
+def avg_inside_grad(g: Pointer, gx: Pointer, height: int, width: int, sh: int, sw: int, oh: int, ow: int, count: int,
+                    begin: int, end: int, worker: int) -> None:
+    """gx = g / count in windows that neither overlap nor reach over an edge, with two axes; an item is a plane."""
+    OFFSETS
+    for item in range(begin, end):
+        for i in range(item * height * width, (item + 1) * height * width):
+            gx[i] = T(0)
+        for row in range(oh):
+            base = (item * height + row * sh) * width
+            for j in range(ow):
+                share = g[(item * oh + row) * ow + j] / T(count)
+                p = base + COLUMN
+                AVERAGE
+
+
 def avg_planes_grad(g: Pointer, gx: Pointer, depth: int, height: int, width: int, kd: int, kh: int, kw: int, sd: int,
                     sh: int, sw: int, pd: int, ph: int, pw: int, od: int, oh: int, ow: int, include: int, divisor: int,
                     begin: int, end: int, worker: int) -> None:
@@ -180,6 +195,24 @@ class Pool:
     def cells(self) -> int:
         return prod(self.kernel)
 
+    @property
+    def is_inside(self) -> bool:
+        """Two axes, a small window, and no window that reaches over an edge?"""
+        fits = all((o - 1) * s + k <= n for o, s, k, n in zip(self.out, self.stride, self.kernel, self.spatial))
+        return self.spatial[0] == 1 and fits and self.before == (0, 0, 0) and self.cells <= UNROLLED
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        return list(itertools.product(range(self.kernel[1]), range(self.kernel[2])))
+
+    @property
+    def offsets(self) -> str:
+        return "\n".join(f"o{b} = {b} * width" for b in range(self.kernel[1]))
+
+    def flat_integers(self) -> list[tuple[str, str, Arg]]:
+        names = ("height", "width", "sh", "sw", "oh", "ow")
+        return [(name, "i", v) for name, v in zip(names, (*self.spatial[1:], *self.stride[1:], *self.out[1:]))]
+
     def integers(self, *groups: str) -> list[tuple[str, str, Arg]]:
         known = {"depth height width": self.spatial, "kd kh kw": self.kernel, "sd sh sw": self.stride,
                  "pd ph pw": self.before, "od oh ow": self.out}
@@ -226,15 +259,19 @@ def max_pool(low: Lowering) -> None:
     dilation = three(attrs["dilation"], 1)
     x, xp = planes_of(low, x, len(attrs["kernel"]))
     unrolled = v.cells <= UNROLLED
-    places = list(itertools.product(*map(range, v.kernel))) if unrolled else [(0, 0, 0)]
-    offsets = [f"o{i} = ({a} * dd * height + {b} * dh) * width + {e} * dw" for i, (a, b, e) in enumerate(places)]
-    best = [f"p = base + corner + {stride_text(v.stride[2])}", f"best = load(x[p + o{0}])", "at = o0"]
-    for i in range(1, len(places)):
-        best += [f"v = load(x[p + o{i}])", "wins = (v > best) | ((v != v) & (best == best))", "best = select(wins, v, best)",
-                 f"at = select(wins, o{i}, at)"]
+    rows = list(itertools.product(range(v.kernel[0]), range(v.kernel[1]))) if unrolled else []
+    offsets = [f"o{i} = ({a} * dd * height + {b} * dh) * width" for i, (a, b) in enumerate(rows)]
+    best = [f"p = base + corner + {stride_text(v.stride[2])}"]
+    for i, e in itertools.product(range(len(rows)), range(v.kernel[2])):
+        offset = f"o{i} + {e}" if dilation[2] == 1 else f"o{i} + {e} * dw"
+        if i == e == 0:
+            best += ["best = load(x[p + o0])", "at = i32(o0)"]
+        else:
+            best += [f"v = load(x[p + {offset}])", "wins = (v > best) | ((v != v) & (best == best))",
+                     "best = select(wins, v, best)", f"at = select(wins, i32({offset}), at)"]
     best.append("y[target + j] = store(best)")
     holes = {"OFFSETS": "\n".join(offsets), "BEST": "\n".join(best),
-             "INDEX_INSIDE": f"index[target + j] = corner + {stride_text(v.stride[2])} + at",
+             "INDEX_INSIDE": f"index[target + j] = corner + {stride_text(v.stride[2])} + i64(at)",
              "INDEX_EDGE": "index[target + j] = max(at, 0)", "LOWEST": hole_of_lowest(d), "load": loader(d), "store": storer(d)}
     if not unrolled:
         holes |= {"OFFSETS": "first = ow\nlast = ow", "BEST": "pass", "INDEX_INSIDE": "pass"}
@@ -292,16 +329,11 @@ def avg_pool(low: Lowering) -> None:
     x, xp = planes_of(low, x, len(attrs["kernel"]))
     p, items = pointer(d), v.planes * v.out[0] * v.out[1]
     grain = grain_of(v.out[2] * v.cells * 0.5 + 10)
-    fits = all((o - 1) * s + k <= n for o, s, k, n in zip(v.out, v.stride, v.kernel, v.spatial))
-    if v.spatial[0] == 1 and fits and v.before == (0, 0, 0) and v.cells <= UNROLLED:
-        places = list(itertools.product(range(v.kernel[1]), range(v.kernel[2])))
-        terms = ["acc = load(x[p])", *(f"acc += load(x[p + o{b} + {e}])" for b, e in places[1:])]
-        offsets = [f"o{b} = {b} * width" for b in range(v.kernel[1])]
-        count = attrs["divisor_override"] or v.cells
-        low.call(avg_inside, [("x", p, x.arg), ("y", p, out.arg), ("xp", "i", xp), ("height", "i", v.spatial[1]),
-                              ("width", "i", v.spatial[2]), ("sh", "i", v.stride[1]), ("sw", "i", v.stride[2]),
-                              ("oh", "i", v.out[1]), ("ow", "i", v.out[2]), ("count", "i", count)], items, grain,
-                 holes={"OFFSETS": "\n".join(offsets), "AVERAGE": "\n".join(terms), "COLUMN": stride_text(v.stride[2]),
+    if v.is_inside:
+        terms = ["acc = load(x[p])", *(f"acc += load(x[p + o{b} + {e}])" for b, e in v.places[1:])]
+        low.call(avg_inside, [("x", p, x.arg), ("y", p, out.arg), ("xp", "i", xp), *v.flat_integers(),
+                              ("count", "i", attrs["divisor_override"] or v.cells)], items, grain,
+                 holes={"OFFSETS": v.offsets, "AVERAGE": "\n".join(terms), "COLUMN": stride_text(v.stride[2]),
                         "T": conversion(d), "load": loader(d), "store": storer(d)})
         return
     low.call(avg_planes, [("x", p, x.arg), ("y", p, out.arg), ("xp", "i", xp), *avg_args(low, v)], items, grain,
@@ -321,9 +353,18 @@ def avg_pool_grad(low: Lowering) -> None:
     if not d.is_floating_point:
         raise NotImplementedError("means of integers")
     v = pool_of(out.shape, g.shape, attrs)
+    apart = all(s >= k for s, k in zip(v.stride, v.kernel))
 
     def run(g: Operand, gx: Operand) -> None:
         p = pointer(gx.dtype)
+        if v.is_inside and apart:
+            places = [f"gx[p + o{b} + {e}] = share" for b, e in v.places]
+            low.call(avg_inside_grad, [("g", p, g.arg), ("gx", p, gx.arg), *v.flat_integers(),
+                                       ("count", "i", attrs["divisor_override"] or v.cells)], v.planes,
+                     grain_of(prod(v.spatial) * 0.5),
+                     holes={"OFFSETS": v.offsets, "AVERAGE": "\n".join(places), "COLUMN": stride_text(v.stride[2]),
+                            "T": conversion(gx.dtype)})
+            return
         low.call(avg_planes_grad, [("g", p, g.arg), ("gx", p, gx.arg), *avg_args(low, v)], v.planes,
                  grain_of(prod(v.out) * v.cells + prod(v.spatial) * 0.1),
                  holes={"DIVISOR": COUNT, "T": conversion(gx.dtype)})
