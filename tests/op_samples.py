@@ -395,6 +395,7 @@ def applied(op: Op, arrays: tuple[np.ndarray, ...], attrs: dict[str, Any], mark:
 
 
 NO_SAMPLES = {
+    "copy": "exists in compiled graphs only",
     "leaf": "a parameter has no computation",
     "custom_function": "its derivative belongs to the user; tests of autograd.Function cover it",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 from jtorch.ir.arith import maximum, minimum, where
 from jtorch.ir.composites.define import composite, pointwise, same_type
 from jtorch.ir.graph import Builder, Value
+from jtorch.ir.primitive import Op
 from jtorch.ir.prims.elementwise import abs_ as absolute
 from jtorch.ir.prims.elementwise import (
     batch_elementwise,
@@ -16,6 +17,7 @@ from jtorch.ir.prims.elementwise import (
     log1p,
     zeros_like,
 )
+from jtorch.ir.prims.movement import reshape_to
 
 
 def _scaled(x: Value, value: float) -> Value:
@@ -33,7 +35,16 @@ def _lerp_vjp(g: Value, y: Value, start: Value, end: Value, weight: Value) -> tu
     return g * (1 - w), g * w, g * (end - start)
 
 
-lerp = composite("lerp", _lerp, _lerp_vjp, infer=same_type, domain="triple", batch=batch_elementwise)
+def _lerp_batch(self: Op, b: Builder, n: int, m: tuple, start: Value, end: Value, weight: Value) -> Value:
+    if m[2] and weight.ndim == 1:
+        weight = reshape_to(weight, (n, *[1] * (start.ndim - m[0])))
+    elif not m[2]:
+        weight = expand(weight, (n, *weight.shape)) if weight.ndim else weight
+    start, end = (v if mapped else expand(v, (n, *v.shape)) for v, mapped in zip((start, end), m))
+    return self(start, end, expand(weight, start.shape))
+
+
+lerp = composite("lerp", _lerp, _lerp_vjp, infer=same_type, domain="triple", batch=_lerp_batch)
 """start + weight * (end - start)"""
 
 addcmul = composite("addcmul", lambda b, x, a, c, value: x + _scaled(a, value) * c, infer=same_type, attrs={"value": 1},

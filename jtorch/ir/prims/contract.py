@@ -34,8 +34,14 @@ def _matmul_batch(op: Op, builder: Any, n: int, m: tuple, a: Value, b: Value) ->
     return op(a, b)
 
 
+def _matmul_jvp(t: tuple, y: Value, a: Value, b: Value) -> Value:
+    left = None if t[0] is None else matmul(t[0], b)
+    right = None if t[1] is None else matmul(a, t[1])
+    return left + right if left is not None and right is not None else left if right is None else right
+
+
 matmul = Op("matmul", "contract", _matmul_infer, np.matmul,
             lambda g, y, a, b: (matmul(g, transpose_last(b)) if a.requires_grad else None,
                                 matmul(transpose_last(a), g) if b.requires_grad else None),
-            batch=_matmul_batch)
+            jvp=_matmul_jvp, batch=_matmul_batch)
 """[..., M, K] @ [..., K, N] with equal leading axes."""

@@ -126,7 +126,7 @@ def _logcumsumexp_vjp(g: Value, y: Value, x: Value, axis: int) -> tuple:
 
     def log_of(v: Value) -> Value:
         positive = v > 0
-        lowest = zeros_like(v) - float("inf")
+        lowest = zeros_like(v) - 1e30  # as good as -inf, and it has derivatives
         return where(positive, log(where(positive, v, ones_like(v))), lowest)
 
     return (part(g) - part(-g),)

@@ -157,7 +157,11 @@ def _pad_batch(self: Op, b: Any, n: int, m: tuple, x: Value, value: Value, width
     return self(x, value, widths=((0, 0, 0), *widths))
 
 
-pad = Op("pad", "movement", _pad_infer, _pad_numpy, _pad_vjp, attr_names=("widths",), batch=_pad_batch)
+def _pad_jvp(t: tuple, y: Value, x: Value, value: Value, widths: tuple) -> Value:
+    return pad(*[zeros_like(v) if d is None else d for d, v in zip(t, (x, value))], widths=widths)
+
+
+pad = Op("pad", "movement", _pad_infer, _pad_numpy, _pad_vjp, jvp=_pad_jvp, attr_names=("widths",), batch=_pad_batch)
 """`widths` per axis: (before, after, between): elements of the 0-d `value` around and between those of x; all >= 0."""
 
 flip = Op("flip", "movement", lambda t, axes: t, lambda a, axes: np.flip(a, axes),
@@ -201,7 +205,9 @@ def _as_strided_vjp(g: Value, y: Value, x: Value, shape: Shape, strides: Shape, 
 
 
 as_strided = Op("as_strided", "movement", lambda t, shape, strides, offset: Type(t.dtype, shape), _as_strided_numpy,
-                _as_strided_vjp, attr_names=("shape", "strides", "offset"), linear=True)
+                _as_strided_vjp, attr_names=("shape", "strides", "offset"), linear=True,
+                batch=lambda op, b, n, m, x, shape, strides, offset:
+                op(x, shape=(n, *shape), strides=(x.type.numel // max(n, 1), *strides), offset=offset))
 """Elements of the contiguous x at offset + sum(i * stride); in elements. Places may overlap."""
 
 
@@ -226,9 +232,20 @@ def _as_strided_scatter_vjp(g: Value, y: Value, x: Value, src: Value, shape: Sha
     return as_strided_scatter(g, zeros_like(src), shape=shape, strides=strides, offset=offset, accumulate=False), picked
 
 
+def _as_strided_scatter_batch(self: Op, b: Any, n: int, m: tuple, x: Value, src: Value, shape: Shape, strides: Shape,
+                              offset: int, accumulate: bool) -> Value:
+    x, src = (v if mapped else expand_to(v, (n, *v.shape)) for v, mapped in zip((x, src), m))
+    return self(x, src, shape=(n, *shape), strides=(x.type.numel // max(n, 1), *strides), offset=offset,
+                accumulate=accumulate)
+
+
+def _as_strided_scatter_jvp(t: tuple, y: Value, x: Value, src: Value, **where: Any) -> Value:
+    return as_strided_scatter(*[zeros_like(v) if d is None else d for d, v in zip(t, (x, src))], **where)
+
+
 as_strided_scatter = Op("as_strided_scatter", "index", lambda t, s, shape, strides, offset, accumulate: t,
-                        _as_strided_scatter_numpy, _as_strided_scatter_vjp,
-                        attr_names=("shape", "strides", "offset", "accumulate"))
+                        _as_strided_scatter_numpy, _as_strided_scatter_vjp, jvp=_as_strided_scatter_jvp,
+                        attr_names=("shape", "strides", "offset", "accumulate"), batch=_as_strided_scatter_batch)
 """x with the places that as_strided reads replaced by (or added with) src."""
 
 

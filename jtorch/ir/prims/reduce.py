@@ -62,8 +62,15 @@ def _prod_vjp(g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> tuple:
     return (keep_axes(g, x, axes) * partial,)
 
 
+def _by_slope(vjp: Callable[..., tuple]) -> Callable[..., Value]:
+    """The tangent of a reduction whose derivative, for a cotangent of one, is `vjp`: the sum of slope times tangent."""
+    def jvp(t: tuple, y: Value, x: Value, axes: tuple[int, ...]) -> Value:
+        return sum_(vjp(ones_like(y), y, x, axes)[0] * t[0], axes=axes)
+    return jvp
+
+
 prod = reduction("prod", Reduction(1, "reassoc_mul(acc, a)", np.multiply),
-                 lambda a, axes: np.prod(a, axis=axes, dtype=a.dtype), _prod_vjp)
+                 lambda a, axes: np.prod(a, axis=axes, dtype=a.dtype), _prod_vjp, jvp=_by_slope(_prod_vjp))
 
 
 def _extremum_vjp(g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> tuple:
@@ -74,9 +81,9 @@ def _extremum_vjp(g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> tuple:
 
 
 max_ = reduction("max", Reduction("lowest", "max_nan(acc, a)", np.maximum), lambda a, axes: np.max(a, axis=axes),
-                 _extremum_vjp, empty_ok=False)
+                 _extremum_vjp, jvp=_by_slope(_extremum_vjp), empty_ok=False)
 min_ = reduction("min", Reduction("highest", "min_nan(acc, a)", np.minimum), lambda a, axes: np.min(a, axis=axes),
-                 _extremum_vjp, empty_ok=False)
+                 _extremum_vjp, jvp=_by_slope(_extremum_vjp), empty_ok=False)
 any_ = reduction("any", Reduction(False, "acc | a", np.logical_or), lambda a, axes: np.any(a, axis=axes), None,
                  no_grad="the result is boolean")
 all_ = reduction("all", Reduction(True, "acc & a", np.logical_and), lambda a, axes: np.all(a, axis=axes), None,
