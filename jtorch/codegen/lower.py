@@ -4,8 +4,9 @@ from __future__ import annotations
 from jtorch.codegen.axes import linear, row_major
 from jtorch.codegen.body import Body, Compute, Number, Position, Read, Reduce, Temporary, Write
 from jtorch.codegen.partition import Group, is_constant, reduced_axes
-from jtorch.codegen.scalar import expression, failure
+from jtorch.codegen.scalar import CONVERSIONS, expression, failure
 from jtorch.codegen.schedule import Step, chunk_length, schedule
+from jtorch.dtypes import float32, float64
 from jtorch.ir.graph import Value
 
 
@@ -69,6 +70,13 @@ def body_of(group: Group) -> Body:
             add(node, Number(node.dtype, node.attr("value")))
         else:
             args = tuple([operand(v, forms) for v in node.inputs])
+            if op.name == "div" and node.dtype.is_floating_point and _is_row_divisor(group, node):
+                # one division per row: x / s -> x * (1 / s), at most one rounding more
+                if ("reciprocal", args[1]) not in place:
+                    add(("reciprocal", args[1]), Compute(node.dtype, RECIPROCAL[node.dtype.compute], (args[1],), 4))
+                factors = args[0], place["reciprocal", args[1]]
+                add(node, Compute(node.dtype, "{0} * {1}", factors, 1))
+                continue
             ins = tuple([v.dtype for v in node.inputs])
             add(node, Compute(node.dtype, expression(op, ins, node.dtype, node.attrs), args, op.cost,
                               failure(op, ins), node))
@@ -77,6 +85,17 @@ def body_of(group: Group) -> Body:
             offset, terms = linear(axes.normals(group.forms[node]), row_major(node.shape))
             body.writes.append(Write(place[node], node, offset, dict(terms)))
     return body
+
+
+RECIPROCAL = {d: f"{CONVERSIONS[d.name]}(1) / {{0}}" for d in (float32, float64)}
+
+
+def _is_row_divisor(group: Group, node: Value) -> bool:
+    """Does every element of a row divide by one and the same folded value?"""
+    divisor = group.placed.root(node.inputs[1])
+    if not group.phase.get(divisor) or divisor not in group.forms:
+        return False
+    return len(group.axes.of(group.forms[divisor])) < len(group.axes.of(group.forms[node]))
 
 
 def split(body: Body, length: int) -> tuple[Body, Body]:
