@@ -38,7 +38,7 @@ class Function:
             parameters = parameters[1:]
         self.names = tuple([p.name for p in parameters])
         self.positional = sum(p.kind is not p.KEYWORD_ONLY for p in parameters)
-        self.sequences = tuple(["Value, ..." in str(p.annotation) for p in parameters])
+        self.sequences = tuple(["..." in str(p.annotation) for p in parameters])
         self.kinds = tuple(["o" if "Operand" in str(p.annotation) else "v" if "Value" in str(p.annotation) else "s"
                             for p in parameters])
 
@@ -119,11 +119,16 @@ def wrap_result(result: Any) -> Any:
     """Values in a result, at any depth of tuples, as tensors."""
     if type(result) is Value:
         return wrap(current.recorder, result)
-    if isinstance(result, tuple):
-        items = [wrap_result(r) for r in result]
-        return type(result)(*items) if hasattr(result, "_fields") else tuple(items)
-    if isinstance(result, list):
-        return [wrap_result(r) for r in result]
+    if isinstance(result, (tuple, list)):
+        recorder = current.recorder
+        recorder.holding += 1  # a flush would leave the later values behind in the old epoch
+        try:
+            items = [wrap_result(r) for r in result]
+        finally:
+            recorder.holding -= 1
+        if recorder.epoch.flush_now:
+            recorder.after_record()
+        return type(result)(*items) if hasattr(result, "_fields") else type(result)(items)
     return result
 
 

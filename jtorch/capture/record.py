@@ -27,6 +27,7 @@ class Recorder:
         self.lock = threading.RLock()
         self.grad_enabled = True
         self.inference = False
+        self.holding = 0  # while several values of one call are being wrapped or written: no flush in between
         self.tracing: Any = None  # the Trace that is being recorded, if this is a trace's recorder
         self.reset()
 
@@ -110,7 +111,7 @@ class Recorder:
     def after_record(self) -> None:
         """Called when an operation read exported memory, and now and then, to keep what is pending within bounds."""
         epoch = self.epoch
-        if self.tracing is not None:
+        if self.tracing is not None or self.holding:
             return
         if epoch.flush_now or len(epoch.pending) >= config.max_pending_ops:
             self.flush()

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from jtorch._tensor import Tensor
-from jtorch.capture.dispatch import evaluate, operator, wrap_result
+from jtorch.capture.dispatch import Function, evaluate, operator, wrap_result
+from jtorch.capture.record import current
 from jtorch.ir.graph import Value
 from jtorch.views import assign, check_result_dtype
 
@@ -79,11 +80,24 @@ def write_out(result: Any, out: Any) -> Any:
     if isinstance(result, Value):
         check_result_dtype(result.dtype, out.dtype)
         if out.shape != result.shape:
-            out.resize_(result.shape)
+            recorder = current.recorder
+            recorder.holding += 1
+            try:
+                out.resize_(result.shape)
+            finally:
+                recorder.holding -= 1
         return assign(out, result)
-    for r, o in zip(result, out):
-        write_out(r, o)
+    tensors = wrap_result(tuple(result))  # a write may flush, and values do not outlive their epoch
+    for t, o in zip(tensors, out):
+        write_out(evaluate(_IDENTITY, (t,)), o)
     return out
+
+
+def _identity(input: Value) -> Value:
+    return input
+
+
+_IDENTITY = Function(_identity)
 
 
 def _signature(public: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:

@@ -17,7 +17,7 @@ from jtorch.ir import arith
 from jtorch.ir.arith import Operand
 from jtorch.ir.graph import Value
 from jtorch.ir.prims.create import constant, detach as detach_marker
-from jtorch.ir.prims.elementwise import cast_to
+from jtorch.ir.prims.elementwise import cast_to, where
 from jtorch.ir.prims.movement import expand_to, pad, reshape_to, slice_axis
 from jtorch.ops.arguments import default_float, shape_of
 from jtorch.ops.attach import FUNCTIONS, define, expose
@@ -434,7 +434,10 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 def _fill_value(input: Value, value: Operand) -> Value:
     if isinstance(value, Value) and value.ndim:
         raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions.")
-    return expand_to(arith.as_value(input.builder, value, input.dtype), input.shape)
+    filled = expand_to(arith.as_value(input.builder, value, input.dtype), input.shape)
+    if input.requires_grad:  # the result does too, though the gradient is 0
+        return where(constant(input.builder, True, dtypes.bool_, input.shape), filled, input)
+    return filled
 
 
 _filled = define(method=False, function=False)(_fill_value)

@@ -574,8 +574,8 @@ def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = dtypes.int
     return from_array(np.stack(np.triu_indices(row, offset, col)).astype(dtype.numpy))
 
 
-@define(method=False)
-def complex(real: Value, imag: Value) -> Value:
+@define("complex", method=False)
+def complex_(real: Value, imag: Value) -> Value:
     if real.dtype is not imag.dtype:
         raise RuntimeError(f"Expected object of scalar type {real.dtype} but got scalar type {imag.dtype} for second argument")
     d = real.dtype.to_complex()

@@ -483,10 +483,11 @@ _index_select = define()(_index_select_value)
 @define()
 def gather(input: Value, dim: int, index: Value, *, sparse_grad: bool = False) -> Value:
     axis = wrap_dim(dim, input.ndim)
+    if index.type.numel == 0:
+        index = constant(input.builder, 0, dtypes.int64, index.shape if index.ndim == input.ndim else (0,) * input.ndim)
+        return indexing.gather(input, index, axis=axis)
     if index.dtype not in (dtypes.int64, dtypes.int32):
         raise RuntimeError("gather(): Expected dtype int32/int64 for index")
-    if index.type.numel == 0 and (index.ndim != input.ndim):
-        return constant(input.builder, 0, input.dtype, index.shape)
     if max(input.ndim, 1) != max(index.ndim, 1):
         raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
     x, i = _at_least_1(input), _at_least_1(_long(index, "gather"))
@@ -500,7 +501,7 @@ def take_along_dim(input: Value, indices: Value, dim: int | None = None) -> Valu
                            f"{type_name(indices.dtype)}")
     if dim is None:
         flat, index = (movement.reshape_to(v, (v.type.numel,)) for v in (input, indices))
-        return indexing.gather(flat, index, axis=0)
+        return indexing.gather(flat, _wrapped(index, input.type.numel), axis=0)
     if input.ndim != indices.ndim:
         raise RuntimeError("torch.take_along_dim(): input and indices should have the same number of dimensions, but got "
                            f"{input.ndim} dimensions for input, and {indices.ndim} dimensions for indices")
@@ -508,7 +509,7 @@ def take_along_dim(input: Value, indices: Value, dim: int | None = None) -> Valu
     rest = arith.broadcast_shapes(*[tuple([1 if a == axis else n for a, n in enumerate(v.shape)]) for v in (input, indices)])
     x, i = (movement.expand_to(v, tuple([v.shape[axis] if a == axis else n for a, n in enumerate(rest)]))
             for v in (input, indices))
-    return indexing.gather(x, i, axis=axis)
+    return indexing.gather(x, _wrapped(i, input.shape[axis]), axis=axis)
 
 
 def _wrapped(index: Value, n: int) -> Value:

@@ -132,7 +132,12 @@ def draw(formula: Function, generator: Generator | None, *args: Any) -> Value:
     """The numbers of `formula(builder, state, ...) -> (numbers, new state)`; the state moves on."""
     state = (generator or default_generator).state
     values, after = evaluate(formula, (state, *args))
-    assign(state, after)
+    recorder = current.recorder
+    recorder.holding += 1  # the numbers are still to be wrapped, in the same epoch
+    try:
+        assign(state, after)
+    finally:
+        recorder.holding -= 1
     return values
 
 

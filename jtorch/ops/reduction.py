@@ -396,15 +396,14 @@ def _softmax_dtype(input: Value, dtype: Any) -> Value:
 
 @define()
 def softmax(input: Value, dim: int, dtype: Any = None) -> Value:
-    x = _softmax_dtype(input, dtype)
-    axis = wrap_dim(dim, x.ndim)
-    return softmax_ops.softmax(x, axis=axis) if x.ndim else ew.zeros_like(x) + 1
+    return _row_function(softmax_ops.softmax, _softmax_dtype(input, dtype), dim)
 
 
 @define()
 def log_softmax(input: Value, dim: int, dtype: Any = None) -> Value:
-    x = _softmax_dtype(input, dtype)
+    return _row_function(softmax_ops.log_softmax, _softmax_dtype(input, dtype), dim)
+
+
+def _row_function(op: Any, x: Value, dim: int) -> Value:
     axis = wrap_dim(dim, x.ndim)
-    return softmax_ops.log_softmax(x, axis=axis) if x.ndim else ew.zeros_like(x)
-
-
+    return op(x, axis=axis) if x.ndim else reshape_to(op(reshape_to(x, (1,)), axis=0), ())

@@ -65,7 +65,7 @@ def expand(v: Value, shape: tuple[int, ...]) -> Value:
 
 neg = elementwise("neg", "-a", np.negative, lambda g, y, x: (-g,))
 abs_ = elementwise("abs", "abs_(a)", np.abs, lambda g, y, x: (g * sign(x),))
-sign = elementwise("sign", "sign(a)", np.sign)
+sign = elementwise("sign", "sign(a)", np.sign, lambda g, y, x: (zeros_like(g),))
 exp = elementwise("exp", "exp(a)", np.exp, lambda g, y, x: (g * y,), domain=FLOAT, cost=10)
 exp2 = elementwise("exp2", "exp2(a)", np.exp2, lambda g, y, x: (g * y * math.log(2),), domain=FLOAT, cost=10)
 expm1 = elementwise("expm1", "expm1(a)", np.expm1, lambda g, y, x: (g * (y + 1),), domain=FLOAT, cost=12)
