@@ -1,0 +1,143 @@
+"""The rooms of the house and who may import whom (docs/architecture.md), read from the source, nothing imported."""
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "jtorch"
+
+GROUND = {"dtypes", "devices", "errors", "config"}
+TENSOR = {"_tensor", "storage", "views", "printing", "dtype_info", "autograd", "ops", "capture"}
+FACES = {"jit", "func", "export", "profiler", "serialization"}
+CLIENTS = {"nn", "optim", "utils", "vision", "onnx", "distributed"}
+
+# room -> rooms that it may import. A module at the top of the package is a room of its own.
+MAY_IMPORT: dict[str, set[str]] = {
+    **{room: set() for room in GROUND},
+    "ir": GROUND,
+    "codegen": GROUND | {"ir"},
+    "runtime": GROUND | {"codegen.vecmath", "codegen.irmath"},  # functions that kernels call: text, no graphs
+    "compiler": GROUND | {"ir", "codegen", "runtime"},
+    **{room: GROUND | TENSOR | {"ir", "compiler"} for room in TENSOR},
+    **{room: GROUND | TENSOR | FACES | {"ir", "compiler"} for room in FACES},
+    **{room: GROUND | TENSOR | FACES | CLIENTS | {"ir", ""} for room in CLIENTS},
+    "": GROUND | TENSOR | FACES | CLIENTS,  # jtorch/__init__.py; as an import: the public names
+}
+# Beyond the table, module by module: what stands between tensors and the runtime is memory.
+ALSO: dict[str, set[str]] = {
+    "storage": {"runtime.memory"},
+    "ops.settings": {"runtime.threads"},  # set_num_threads
+    "capture.execute": {"runtime.memory"}, "capture.signature": {"runtime.memory"}, "capture.trace": {"runtime.memory"},
+}
+
+# Own modules imported inside of functions, and why.
+LAZY: dict[tuple[str, str], str] = {
+    ("ir.graph", "ir.text"): "printing depends on graphs, not the reverse",
+    ("runtime.compile", "runtime.frontend"): "it imports Numba, which a warm process never does",
+    ("runtime.compile_worker", "runtime.frontend"): "likewise, and the worker wants to be quick to answer",
+    ("runtime.compile_worker", "runtime.compile"): "likewise",
+    ("runtime.native", "runtime.native_ir"): "text of LLVM that only an empty cache needs",
+    ("ops.settings", "runtime.threads"): "the number of threads is set before there are any",
+}
+LAZY_FOR_ROOMS: dict[tuple[str, str], str] = {
+    ("nn", ""): "modules use public names, and the public names include nn",
+}
+# Files whose inner imports have no reason and should move to the top; new ones elsewhere fail.
+TO_MOVE_UP = {"nn.functional", "nn.modules.module", "nn.resample", "nn.utils.hooks", "ops.indexing", "ops.reduction",
+              "ops.settings", "ops.shape", "ops.sorting"}
+# Third-party packages that must not load with `import jtorch`.
+HEAVY = {"numba", "torch", "matplotlib"}
+HEAVY_FILES = {"runtime.frontend", "runtime.intrinsics", "codegen.cuda_frontend"}  # loaded when something is compiled
+
+
+def modules() -> list[tuple[str, ast.Module]]:
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found.append((".".join(p for p in parts if p != "__init__"), ast.parse(path.read_text(), str(path))))
+    return found
+
+
+MODULES = modules()
+KNOWN = {name for name, _ in MODULES}
+PACKAGES = {".".join(p.relative_to(PACKAGE).parent.parts) for p in PACKAGE.rglob("__init__.py")}
+
+
+def room_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def targets(node: ast.stmt, module: str) -> list[str]:
+    """Own modules that a statement imports, without the leading 'jtorch.'."""
+    if isinstance(node, ast.Import):
+        return [a.name.partition("jtorch")[2].lstrip(".") for a in node.names if a.name.split(".")[0] == "jtorch"]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    if node.level:  # from . import x: the module's package is one level up, unless it is the package itself
+        up = node.level - (module in PACKAGES)
+        base = ".".join([*module.split(".")[:len(module.split(".")) - up], *([node.module] if node.module else [])])
+    elif node.module is not None and node.module.split(".")[0] == "jtorch":
+        base = node.module.partition("jtorch")[2].lstrip(".")
+    else:
+        return []
+    inner = [f"{base}.{a.name}".lstrip(".") for a in node.names]
+    return [i if i in KNOWN else base for i in inner]
+
+
+def imports(tree: ast.Module) -> list[tuple[ast.stmt, bool]]:
+    """Import statements, and whether each stands in a function. `if TYPE_CHECKING:` is left out."""
+    found: list[tuple[ast.stmt, bool]] = []
+
+    def walk(node: ast.AST, inside: bool) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                continue
+            if isinstance(child, (ast.Import, ast.ImportFrom)):
+                found.append((child, inside))
+            walk(child, inside or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)))
+    walk(tree, False)
+    return found
+
+
+def allowed(module: str, target: str) -> bool:
+    room, other = room_of(module), room_of(target)
+    if room == other or target == module:
+        return True
+    permitted = MAY_IMPORT.get(room, set()) | ALSO.get(module, set())
+    return other in permitted or target in permitted
+
+
+@pytest.mark.parametrize("module,tree", MODULES, ids=[m or "jtorch" for m, _ in MODULES])
+def test_imports_follow_the_table(module: str, tree: ast.Module) -> None:
+    assert room_of(module) in MAY_IMPORT, f"{module}: a room that the table does not know"
+    for node, _ in imports(tree):
+        for target in targets(node, module):
+            assert allowed(module, target), f"jtorch/{module} line {node.lineno} imports jtorch.{target}"
+
+
+@pytest.mark.parametrize("module,tree", MODULES, ids=[m or "jtorch" for m, _ in MODULES])
+def test_no_imports_in_functions(module: str, tree: ast.Module) -> None:
+    wrong = [f"jtorch/{module} line {node.lineno} imports jtorch.{target} inside of a function"
+             for node, inside in imports(tree) if inside for target in targets(node, module)
+             if (module, target) not in LAZY and (room_of(module), target) not in LAZY_FOR_ROOMS]
+    if wrong and module in TO_MOVE_UP:
+        pytest.xfail(wrong[0])
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("module,tree", MODULES, ids=[m or "jtorch" for m, _ in MODULES])
+def test_heavy_packages_are_imported_late(module: str, tree: ast.Module) -> None:
+    for node, inside in imports(tree):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]  # type: ignore
+        for name in names:
+            if name.split(".")[0] in HEAVY and module not in HEAVY_FILES:
+                assert inside, f"jtorch/{module} line {node.lineno} imports {name} when it is loaded"
+                assert name.split(".")[0] != "torch", f"jtorch/{module} imports torch"
+
+
+def test_lazy_imports_exist() -> None:
+    """The tables list nothing that is gone."""
+    present = {(m, t) for m, tree in MODULES for node, inside in imports(tree) if inside for t in targets(node, m)}
+    assert not set(LAZY) - present, "listed as lazy, but not there"
