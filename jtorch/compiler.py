@@ -14,6 +14,7 @@ from typing import Any
 
 from jtorch.codegen import cpu
 from jtorch.codegen.calls import host_entry, library_entries
+from jtorch.codegen.epilogue import Attached, find_epilogues, readers
 from jtorch.codegen.loops import Nest, show
 from jtorch.codegen.lower import lower
 from jtorch.codegen.partition import Group, partition
@@ -130,9 +131,13 @@ class Executable:
 def describe(i: int, e: Entry) -> KernelInfo:
     group = e.group
     nodes = [] if group is None else [group.library] if group.library is not None else group.nodes
+    if e.epilogue is not None:
+        nodes = [*nodes, *e.epilogue.group.nodes]
+        reason = e.epilogue.group.reason
     lines = list(dict.fromkeys(v.loc for v in nodes if v is not None and v.loc is not None))
     ops = [v.op.name for v in nodes if v is not None] or ["copy"]
-    reason = group.reason if group is not None else "it copies a finished output to its place"
+    if e.epilogue is None:
+        reason = group.reason if group is not None else "it copies a finished output to its place"
     if e.step is not None and e.kernel is not None:
         return KernelInfo(f"kernel{i}", e.kernel.source, e.kernel.params, ops, e.step.bytes, e.step.flops, lines, reason,
                           e.step.nest, e.step.total, e.step.grain, e.region)
@@ -172,14 +177,35 @@ class Compilation:
         return result
 
     def lower(self, groups: list[Group]) -> list[Entry]:
-        entries = []
+        entries: list[Entry] = []
+        epilogues, counts = find_epilogues(groups), readers(groups)
+        absorbed: set[int] = set()
         for group in groups:
+            if group.number in absorbed:
+                continue
             if group.library is not None:
                 if any(v.type.numel for v in group.library.siblings):
-                    entries += library_entries(self.placed, group) or [host_entry(self.placed, group)]
+                    found, took = self.lower_library(group, epilogues.get(group.library), counts)
+                    entries += found
+                    if took:
+                        absorbed.add(epilogues[group.library].number)
             else:
                 entries += [step_entry(group, step, emit(step.nest)) for step in lower(group) if step.elements]
         return entries
+
+    def lower_library(self, group: Group, finisher: Group | None, counts: dict[Value, int]) -> tuple[list[Entry], bool]:
+        """Entries of a library node, and whether they take the group `finisher` along."""
+        node = group.library
+        assert node is not None
+        attached = over = None
+        if finisher is not None:
+            attached = Attached(finisher, node)
+            outputs = {self.placed.root(o): k for k, o in enumerate(self.placed.graph.outputs)}
+            if counts[node] == 1 and node not in outputs:  # nobody else reads the node's own result
+                over = next((v for v in finisher.home if v.type.nbytes == node.type.nbytes and v.dtype is node.dtype
+                             and outputs.get(v) not in self.in_place), None)
+        found, took = library_entries(self.placed, group, attached, over)
+        return found or [host_entry(self.placed, group)], took
 
     def plan(self) -> MemoryPlan:
         graph, params = self.placed.graph, self.placed.graph.params

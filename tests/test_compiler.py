@@ -190,6 +190,36 @@ def test_matmul_with_transposed_operands_bias_and_activation():
     check(build([(F, (20, 30)), (F, (40, 30)), (F, (40,))], f), floats((20, 30), (40, 30), (40,)), atol=1e-4)
 
 
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+def test_epilogue_of_a_matmul(batch):
+    def f(x, w, b, r):
+        y = op("matmul")(x, w)
+        return op("tanh")(y + expand_to(b, y.shape)) + r
+    shapes = (*batch, 20, 30), (*batch, 30, 40), (40,), (*batch, 20, 40)
+    exe = check(build([(F, s) for s in shapes], f), floats(*shapes), atol=1e-4)
+    assert len(exe.kernels) == 1 and exe.kernels[0].ops[-1] == "add"
+    assert exe.arena_size == 0  # the product is written where the result will be
+
+
+def test_epilogue_whose_operand_is_also_a_result():
+    def f(x, w):
+        y = op("matmul")(x, w)
+        return [op("exp")(y), y, op("sum")(op("exp")(y), axes=(0,))]
+    check(build([(F, (20, 30)), (F, (30, 40))], f), floats((20, 30), (30, 40)), rtol=1e-3, atol=1e-3)
+
+
+def test_epilogue_that_updates_in_place():
+    def f(w, x, g):
+        return w - op("matmul")(permute_to(x, (1, 0)), g) * 0.01
+    exe = check(build([(F, (30, 40)), (F, (20, 30)), (F, (20, 40))], f), floats((30, 40), (20, 30), (20, 40)),
+                in_place={0: 0}, atol=1e-4)
+    assert len(exe.kernels) == 1
+
+    def h(w, x):  # the product reads w itself
+        return w - op("matmul")(x, w) * 0.01
+    check(build([(F, (30, 30)), (F, (30, 30))], h), floats((30, 30), (30, 30)), in_place={0: 0}, atol=1e-4)
+
+
 def test_concatenate_and_pad():
     def f(x, y):
         c = op("concatenate")(x * 2, y, axis=1)
@@ -273,6 +303,7 @@ def test_async_compilation():
 
 
 def test_explanation_names_kernels_and_reasons():
-    graph = build([(F, (20, 30)), (F, (30, 40))], lambda x, w: op("exp")(op("matmul")(op("tanh")(x), w)))
+    graph = build([(F, (20, 30)), (F, (30, 40))], lambda x, w: op("exp")(op("sum")(op("matmul")(op("tanh")(x), w),
+                                                                                              axes=(1,))))
     text = compiler.compile_graph(graph).explain(sources=True)
     assert "matmul is a library kernel" in text and "def kernel" in text and "arena" in text

@@ -9,6 +9,7 @@ import numpy as np
 
 from jtorch.codegen import library
 from jtorch.codegen.body import Temporary
+from jtorch.codegen.epilogue import Attached
 from jtorch.codegen.partition import Group
 from jtorch.codegen.place import Placed
 from jtorch.codegen.plan import Entry
@@ -18,32 +19,50 @@ from jtorch.ir.graph import Value
 from jtorch.ir.interpret import run_op
 
 
-def library_entries(placed: Placed, group: Group) -> list[Entry] | None:
-    """Entries of the library kernels for a node; None where there is none."""
+def library_entries(placed: Placed, group: Group, epilogue: Attached | None = None,
+                    over: Value | None = None) -> tuple[list[Entry] | None, bool]:
+    """Entries of the library kernels for a node (None where there is none), and whether they run `epilogue`.
+
+    `over`: a result of the epilogue whose memory the node's own result may use.
+    """
     node = group.library
     assert node is not None
     if not library.covers(node):
-        return None
+        return None, False
     inputs, outputs = [], []
     for i, v in enumerate(node.inputs):
         view = placed.view(v)
         inputs.append(library.Operand(("in", i), v.dtype, view.shape, view.strides, view.offset))
     for i, v in enumerate(node.siblings):
         outputs.append(library.whole(("out", i), v.dtype, v.shape))
-    lowering = library.lower(node, inputs, outputs)
+    lowering = library.lower(node, inputs, outputs, epilogue)
     if lowering is None:
-        return None
+        return None, False
     temporaries = [Temporary(int8, n) for n in lowering.temps]
     roots = {"in": [placed.root(v) for v in node.inputs], "out": list(node.siblings), "temp": temporaries}
+    if lowering.took_epilogue:
+        assert epilogue is not None and epilogue.binding is not None
+        roots["epilogue"] = [v for v, _ in epilogue.binding.buffers]
+        if over is not None:
+            roots["epilogue"] = [over if v is node else v for v in roots["epilogue"]]
+            roots["out"] = [over]
+    written = {id(v) for v in (*roots["out"], *temporaries, *(epilogue.writes if lowering.took_epilogue else ()))}
     entries = []
     for call in lowering.calls:
         places = [roots[a[0]][a[1]] for a in call.args if isinstance(a, tuple) and a[0] in roots]
-        reads = [v for v in places if not isinstance(v, Temporary) and v not in node.siblings]
-        writes = [v for v in places if isinstance(v, Temporary) or v in node.siblings]
+        reads = [v for v in places if id(v) not in written]
+        writes = [v for v in places if id(v) in written]
         args = [(roots[a[0]][a[1]], a[2]) if isinstance(a, tuple) and a[0] in roots else a for a in call.args]
         entries.append(Entry(reads, writes, group, call=call, call_args=args, scratch=call.scratch,
-                             order=call.barrier))
-    return entries
+                             order=call.barrier, epilogue=epilogue if lowering.took_epilogue else None,
+                             own_args=len(args) - _epilogue_args(call.args)))
+    return entries, lowering.took_epilogue
+
+
+def _epilogue_args(args: tuple) -> int:
+    """Arguments from the first pointer of an epilogue on."""
+    first = next((i for i, a in enumerate(args) if isinstance(a, tuple) and a[0] == "epilogue"), len(args))
+    return len(args) - first
 
 
 def host_entry(placed: Placed, group: Group) -> Entry:

@@ -34,6 +34,8 @@ class Entry:
     kernel: Kernel | None = None
     call: Any = None  # a library's KernelCall, and its arguments with values in place of operand numbers
     call_args: list[Any] = field(default_factory=list)
+    epilogue: Any = None  # the group that the call finishes its blocks with (`epilogue.Attached`)
+    own_args: int = 0  # how many of the arguments are not the epilogue's
     order: bool = False  # wait for what stands before, whatever it reads and writes
     host: Callable | None = None  # host function of addresses, given for reads then writes
     scratch: int = 0  # bytes per worker
@@ -108,9 +110,13 @@ def safe_in_place(entry: Entry, target: Any, param: Value) -> bool:
     """May `target` be written over `param` by the kernel that reads it? It may if it reads each element before it writes it."""
     if param not in entry.reads:
         return True
-    if entry.step is None:
+    if entry.step is not None:
+        nest, binding = entry.step.nest, entry.step.binding
+    elif entry.epilogue is not None and all(a[0] is not param for a in entry.call_args[:entry.own_args]
+                                            if isinstance(a, tuple)):
+        nest, binding = entry.epilogue.nest, entry.epilogue.binding
+    else:
         return False
-    nest, binding = entry.step.nest, entry.step.binding
     stores = [s for s in nest.stores if binding.buffers[s.buffer][0] is target]
     if len(stores) != 1 or nest.chunked:
         return False
