@@ -1,0 +1,364 @@
+"""Every library kernel against its operation's NumPy meaning, on random shapes, strides, dtypes and empty operands."""
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from library_runner import lower, make_node, program, run
+
+from jtorch import dtypes
+from jtorch.codegen import library
+from jtorch.codegen.library.call import Epilogue, Operand
+from jtorch.codegen.library.gemm import blas_layout, block_size
+from jtorch.ir import mt19937
+from jtorch.ir.graph import Type
+from jtorch.ir.interpret import run_op
+from jtorch.ir.prims import library as _sorting  # noqa: F401  registers them
+from jtorch.ir.prims.window import conv_output_spatial, pool_output_spatial
+from jtorch.runtime.threads import pool
+
+HALF = (np.dtype(np.float16), dtypes.bfloat16.numpy)
+DTYPES = [d.numpy for d in (dtypes.float32, dtypes.float64, dtypes.int64, dtypes.int32, dtypes.uint8, dtypes.bool_,
+                            dtypes.float16, dtypes.bfloat16)]
+
+
+def node_of(name: str, arrays: list[np.ndarray], **attrs: Any) -> Any:
+    return make_node(name, [Type(dtypes.from_numpy(a.dtype), a.shape) for a in arrays], **attrs)
+
+
+def meaning(node: Any, arrays: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+    with np.errstate(all="ignore"):
+        return run_op(node.op, arrays, node.kwargs, [s.type for s in node.siblings])
+
+
+def check(name: str, arrays: list[np.ndarray], tolerance: float = 1e-3, **attrs: Any) -> None:
+    node = node_of(name, arrays, **attrs)
+    for got, want in zip(run(node, arrays), meaning(node, arrays), strict=True):
+        if want.dtype.kind in "fV":
+            got, want = got.astype(np.float64), want.astype(np.float64)
+        np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
+
+
+class Draw:
+    """Random test data from a seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.pick = random.Random(seed)
+        self.rng = np.random.default_rng(seed)
+
+    def array(self, shape: tuple[int, ...], dtype: Any, strided: bool = True) -> np.ndarray:
+        dtype = np.dtype(dtype)
+        values = np.asarray(self.rng.standard_normal(shape) * 3)
+        values = np.asarray(np.abs(values) if dtype.kind in "ub" else values).astype(dtype)
+        if strided and len(shape) > 1 and self.pick.random() < 0.4:
+            order = self.pick.sample(range(len(shape)), len(shape))
+            values = np.ascontiguousarray(values.transpose(order)).transpose(np.argsort(order))
+        return np.asarray(values)
+
+    def indices(self, shape: tuple[int, ...], low: int, high: int) -> np.ndarray:
+        return np.asarray(self.rng.integers(low, high, shape), np.int64)
+
+
+# --- matrix products -------------------------------------------------------------------------------------------------
+
+SIZES = [(5, 7, 9), (1, 5, 4), (4, 5, 1), (4, 1, 5), (3, 0, 2), (0, 3, 2), (130, 100, 70), (1, 200, 300), (300, 200, 1)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3), (0,)], ids=str)
+def test_matmul(dtype: np.dtype, batch: tuple[int, ...]) -> None:
+    draw = Draw(0)
+    tolerance = 2e-2 if dtype.itemsize == 2 else 1e-3
+    for m, k, n in SIZES:
+        a, b = draw.array((*batch, m, k), dtype, False), draw.array((*batch, k, n), dtype, False)
+        check("matmul", [a, b], tolerance)
+        transposed = [np.ascontiguousarray(x.swapaxes(-1, -2)).swapaxes(-1, -2) for x in (a, b)]
+        check("matmul", transposed, tolerance)
+        check("matmul", [a[..., ::2], b[..., ::2, :]], tolerance)
+        if batch == (3,):
+            check("matmul", [a, np.broadcast_to(b[:1], b.shape)], tolerance)
+            check("matmul", [np.broadcast_to(a[:1], a.shape), b], tolerance)
+        if batch == (2, 3):
+            check("matmul", [np.ascontiguousarray(a.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3), b], tolerance)
+            check("matmul", [np.broadcast_to(a[:1], a.shape), np.broadcast_to(b[:, :1], b.shape)], tolerance)
+
+
+def test_blocks_do_not_depend_on_chunks() -> None:
+    draw = Draw(1)
+    a, b = draw.array((300, 200), np.float32), draw.array((200, 500), np.float32)
+    assert block_size(300, 500, 200, 1) != (300, 500)
+    node = node_of("matmul", [a, b])
+    results = [run(node, [a, b], seed)[0] for seed in range(4)]
+    assert all((r == results[0]).all() for r in results)
+
+
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
+    draw = Draw(2)
+    a, b = draw.array((300, 200), np.float32), draw.array((200, 500), np.float32)
+    x, w = draw.array((8, 16, 20, 20), np.float32), draw.array((24, 16, 3, 3), np.float32)
+    g = draw.array((8, 24, 18, 18), np.float32)
+    conv: dict[str, Any] = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
+    cases = [("matmul", [a, b], {}), ("convolution", [x, w], conv),
+             ("conv_weight_grad", [g, x], {"kernel_spatial": (3, 3), **conv})]
+    before = pool.num_threads
+    try:
+        for name, arrays, attrs in cases:
+            results = []
+            for threads in (1, 2, 3):
+                pool.resize(threads)
+                go, outs = program(node_of(name, arrays, **attrs), arrays)
+                go()
+                results.append(outs[0].copy())
+            assert (results[0] == results[1]).all() and (results[0] == results[2]).all()
+    finally:
+        pool.resize(before)
+
+
+def test_blas_layouts() -> None:
+    assert blas_layout((3, 5), (5, 1)) == (False, 5)
+    assert blas_layout((3, 5), (1, 3)) == (True, 3)
+    assert blas_layout((3, 5), (0, 1)) is None  # an expanded row overlaps itself
+    assert blas_layout((3, 5), (-5, 1)) is None
+
+
+EPILOGUE_LINES = """\
+for e_r in range(r0, r1):
+    for e_c in range(c0, c1):
+        e_at = (batch * e_rows + e_r) * e_columns + e_c
+        e_y[e_at] = e_y[e_at] * f32(2.0) + f32(e_c)"""
+
+
+@pytest.mark.parametrize("name, shapes, attrs", [
+    ("matmul", [(300, 70), (70, 500)], {}), ("matmul", [(4, 30, 7), (4, 7, 5)], {}), ("matmul", [(1, 300), (300, 400)], {}),
+    ("matmul", [(400, 300), (300, 1)], {}),
+    ("convolution", [(3, 8, 20, 20), (40, 8, 3, 3)], {"padding": ((1, 1), (1, 1)), "groups": 1}),
+    ("convolution", [(7, 8, 5, 5), (40, 8, 3, 3)], {"padding": ((1, 1), (1, 1)), "groups": 1}),
+    ("convolution", [(3, 8, 9, 9), (40, 8, 1, 1)], {"padding": ((0, 0), (0, 0)), "groups": 1}),
+    ("convolution", [(3, 8, 9, 9), (8, 1, 3, 3)], {"padding": ((1, 1), (1, 1)), "groups": 8}),
+])
+def test_epilogue(name: str, shapes: list, attrs: dict) -> None:
+    draw = Draw(3)
+    arrays = [draw.array(s, np.float32, False) for s in shapes]
+    if name == "convolution":
+        attrs = {"stride": (1, 1), "dilation": (1, 1), **attrs}
+    node = node_of(name, arrays, **attrs)
+    asked = []
+
+    def epilogue(batch: int, rows: int, columns: int) -> Epilogue:
+        asked.append((batch, rows, columns))
+        return Epilogue(EPILOGUE_LINES, (("e_y", "p:float32"), ("e_rows", "i"), ("e_columns", "i")),
+                        (("out", 0, 0), rows, columns))
+
+    low = lower(node, arrays, epilogue=epilogue)
+    assert low is not None and low.took_epilogue
+    got = run(node, arrays, epilogue=epilogue)[0]
+    want = meaning(node, arrays)[0]
+    columns = np.arange(want.size).reshape(want.shape) % asked[0][2]
+    np.testing.assert_allclose(got, want * 2 + columns, rtol=1e-3, atol=1e-3)
+
+
+# --- convolutions ----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("seed", range(12))
+def test_convolution(seed: int) -> None:
+    draw = Draw(seed)
+    pick = draw.pick.choice
+    done = 0
+    while done < 10:
+        axes = range(pick([1, 2, 2, 2, 3]))
+        groups, cg, og, n = pick([1, 1, 2, 3]), pick([1, 2, 5, 40]), pick([1, 2, 7, 33]), pick([1, 1, 2, 5, 17])
+        kernel, stride = tuple(pick([1, 2, 3, 5]) for _ in axes), tuple(pick([1, 1, 2, 3]) for _ in axes)
+        dilation, padding = tuple(pick([1, 1, 2]) for _ in axes), tuple((pick([0, 1, 2, 6]), pick([0, 1, 2])) for _ in axes)
+        spatial = tuple(pick([1, 4, 7, 12, 19]) for _ in axes)
+        dtype = pick([np.float32, np.float32, np.float64, np.float16])
+        try:
+            out = conv_output_spatial(spatial, kernel, stride, padding, dilation)
+        except RuntimeError:
+            continue
+        done += 1
+        attrs = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        tolerance = 0.1 if dtype is np.float16 else 2e-3
+        x = draw.array((n, groups * cg, *spatial), dtype)
+        w, g = draw.array((groups * og, cg, *kernel), dtype), draw.array((n, groups * og, *out), dtype)
+        check("convolution", [x, w / 8], tolerance, **attrs)
+        check("conv_input_grad", [g, w / 8], tolerance, input_spatial=spatial, **attrs)
+        if dtype is not np.float16:
+            check("conv_weight_grad", [g, x], tolerance, kernel_spatial=kernel, **attrs)
+
+
+def test_convolution_of_nothing() -> None:
+    attrs: dict[str, Any] = {"stride": (1,), "padding": ((1, 1),), "dilation": (1,), "groups": 1}
+    x, w, g = np.zeros((0, 2, 5), np.float32), np.ones((3, 2, 3), np.float32), np.zeros((0, 3, 5), np.float32)
+    assert run(node_of("convolution", [x, w], **attrs), [x, w])[0].shape == (0, 3, 5)
+    assert run(node_of("conv_input_grad", [g, w], input_spatial=(5,), **attrs), [g, w])[0].shape == (0, 2, 5)
+    assert not run(node_of("conv_weight_grad", [g, x], kernel_spatial=(3,), **attrs), [g, x])[0].any()
+
+
+# --- pooling ---------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("seed", range(8))
+def test_pooling(seed: int) -> None:
+    draw = Draw(seed)
+    pick = draw.pick.choice
+    done = 0
+    while done < 8:
+        axes = range(pick([1, 2, 2, 3]))
+        kernel, stride = tuple(pick([1, 2, 3, 4, 6]) for _ in axes), tuple(pick([1, 2, 3, 5]) for _ in axes)
+        dilation, spatial = tuple(pick([1, 1, 2]) for _ in axes), tuple(pick([1, 5, 8, 17]) for _ in axes)
+        padding = tuple(draw.pick.randint(0, k // 2) for k in kernel)
+        ceil = draw.pick.random() < 0.3
+        lead, dtype = pick([(), (3,), (2, 3), (0, 2)]), np.dtype(pick([np.float32, np.float64, np.int32, *HALF]))
+        if any(d > 1 and n <= d * (k - 1) for d, n, k in zip(dilation, spatial, kernel)):
+            continue  # windows without any element
+        try:
+            pool_output_spatial(spatial, kernel, stride, padding, dilation, ceil)
+            out = pool_output_spatial(spatial, kernel, stride, padding, (1,) * len(kernel), ceil)
+        except RuntimeError:
+            continue
+        done += 1
+        tolerance = 6e-2 if dtype.itemsize == 2 else 1e-3
+        x = draw.array((*lead, *spatial), dtype)
+        if x.size and dtype.kind == "f":
+            x[(0,) * x.ndim] = np.nan
+        attrs: dict[str, Any] = {"kernel": kernel, "stride": stride, "padding": padding, "ceil_mode": ceil}
+        check("max_pool", [x], tolerance, dilation=dilation, **attrs)
+        values, indices = meaning(node_of("max_pool", [x], dilation=dilation, **attrs), [x])
+        grad_type = np.dtype(np.float32) if dtype.kind == "i" else dtype
+        check("max_pool_grad", [draw.array(values.shape, grad_type), indices], tolerance, input_spatial=spatial)
+        if dtype.kind != "i":
+            attrs |= {"count_include_pad": draw.pick.random() < 0.5, "divisor_override": pick([None, None, 3])}
+            check("avg_pool", [draw.array((*lead, *spatial), dtype)], tolerance, **attrs)
+            check("avg_pool_grad", [draw.array((*lead, *out), dtype)], tolerance, input_spatial=spatial, **attrs)
+
+
+# --- indexing --------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("seed", range(40))
+def test_indexing(seed: int) -> None:
+    draw = Draw(seed)
+    pick = draw.pick.choice
+    shape = tuple(pick([1, 2, 5, 9, 70]) for _ in range(pick([1, 2, 2, 3])))
+    axis, dtype = draw.pick.randrange(len(shape)), np.dtype(pick(DTYPES))
+    tolerance = 0.3 if dtype.itemsize == 2 else 1e-3  # NumPy's sums round at every step
+    x = draw.array(shape, dtype)
+    picked = tuple(pick([0, 1, 3, 8]) for _ in range(pick([0, 1, 2])))
+    index = draw.indices(picked, -shape[axis], shape[axis])
+    rows = draw.array((*shape[:axis], *picked, *shape[axis + 1:]), dtype)
+    check("take", [x, index], tolerance, axis=axis)
+    check("put", [x, index, rows], tolerance, axis=axis)
+    check("put_add", [x, index, rows], tolerance, axis=axis)
+    part = tuple(draw.pick.randint(1, n) if a != axis else pick([0, 1, 4, 90]) for a, n in enumerate(shape))
+    places = draw.indices(part, 0, shape[axis])
+    check("gather", [x, places], tolerance, axis=axis)
+    for mode in ("set", "add", "amax", "amin", *(["prod"] if dtype.itemsize != 2 else [])):
+        arrays = [x, places, draw.array(part, dtype)]
+        if lower(node_of("scatter", arrays, axis=axis, mode=mode), arrays) is not None:
+            check("scatter", arrays, tolerance, axis=axis, mode=mode)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_copies(seed: int) -> None:
+    draw = Draw(seed)
+    pick = draw.pick.choice
+    shape = tuple(pick([0, 1, 2, 5, 9, 70]) for _ in range(pick([1, 2, 2, 3, 4])))
+    axis, dtype = draw.pick.randrange(len(shape)), pick(DTYPES)
+    x = draw.array(shape, dtype)
+    starts = tuple(draw.pick.randint(0, n) for n in shape)
+    stops = tuple(draw.pick.randint(a, n) for a, n in zip(starts, shape))
+    steps = tuple(pick([1, 2]) for _ in shape)
+    part = draw.array(tuple(-(-(b - a) // c) for a, b, c in zip(starts, stops, steps)), dtype)
+    check("slice_update", [x, part], starts=starts, stops=stops, steps=steps)
+    check("flip", [x], axes=tuple(sorted(draw.pick.sample(range(x.ndim), draw.pick.randint(0, x.ndim)))))
+    check("pad", [x, np.array(3, dtype)], widths=tuple((pick([0, 1, 3]), pick([0, 2]), pick([0, 0, 1])) for _ in shape))
+    check("concatenate", [x, draw.array(shape, dtype), draw.array((*shape[:axis], 3, *shape[axis + 1:]), dtype)], axis=axis)
+    check("permute", [x], perm=tuple(draw.pick.sample(range(x.ndim), x.ndim)))
+
+
+def test_strided_scatter() -> None:
+    draw = Draw(0)
+    x, src = draw.array((40,), np.float32), draw.array((3, 4), np.float32)
+    for strides in ((10, 2), (1, 3)):
+        for accumulate in (False, True):
+            check("as_strided_scatter", [x, src], shape=(3, 4), strides=strides, offset=3, accumulate=accumulate)
+    check("as_strided_scatter", [x, src], shape=(3, 4), strides=(1, 2), offset=3, accumulate=True)
+
+
+def test_update_in_place() -> None:
+    draw = Draw(0)
+    x, index, src = draw.array((50, 8), np.float32), draw.indices((20,), -50, 50), draw.array((20, 8), np.float32)
+    node = node_of("put_add", [x, index, src], axis=0)
+    want = meaning(node, [x, index, src])[0]
+    got = run(node, [x, index, src], in_place=0)[0]
+    assert got is x
+    np.testing.assert_allclose(got, want, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name, index", [("take", [1, 5]), ("take", [-6]), ("gather", [1, -1]), ("gather", [5])])
+def test_index_out_of_range(name: str, index: list[int]) -> None:
+    arrays = [np.zeros(5, np.float32), np.array(index, np.int64)]
+    with pytest.raises(IndexError, match="out of range"):
+        run(node_of(name, arrays, axis=0), arrays)
+
+
+def test_searchsorted() -> None:
+    draw = Draw(0)
+    edges, x = np.sort(draw.array((3, 17), np.float32, False), 1), draw.array((3, 50), np.float32)
+    edges[:, 5] = edges[:, 6]
+    x[:, 3], x[0, 7] = edges[:, 5], np.nan
+    for right in (False, True):
+        check("searchsorted", [edges, x], right=right)
+        check("searchsorted", [edges[0].copy(), x], right=right)
+
+
+# --- random draws and running reductions -----------------------------------------------------------------------------
+
+def test_draws() -> None:
+    state = mt19937.seed(5)
+    for count in (0, 1, 5, 623, 624, 625, 3000):
+        check("mt19937", [state], count=count)
+        _, state = mt19937.draw(state, count)
+
+
+def test_shuffle() -> None:
+    draw = Draw(0)
+    for length in (0, 1, 2, 100):
+        offsets = np.array([draw.rng.integers(0, length - i) for i in range(length - 1)], np.int64)
+        check("shuffle", [offsets], length=length)
+
+
+@pytest.mark.parametrize("dtype", [d for d in DTYPES if d.kind != "b"], ids=str)
+def test_running_reductions(dtype: np.dtype) -> None:
+    draw = Draw(0)
+    for shape in ((5,), (3, 4), (2, 3, 100), (0, 3), (3, 0)):
+        for axis in range(len(shape)):
+            x = np.abs(draw.array(shape, dtype)).astype(dtype)
+            for name in ("cumsum", "cumprod"):
+                check(name, [x / 4 if dtype.kind in "fV" else x], 3e-2 if dtype.itemsize == 2 else 1e-3, axis=axis)
+            if x.size > 4 and dtype.kind == "f":
+                x.flat[3] = np.nan
+            for name in ("cummax", "cummin"):
+                check(name, [x], axis=axis)
+
+
+# --- the interface ---------------------------------------------------------------------------------------------------
+
+def test_sizes_are_arguments() -> None:
+    """Another size is the same kernel."""
+    def source(m: int, n: int) -> str:
+        arrays = [np.zeros((m, 6), np.float32), np.zeros((6, n), np.float32)]
+        return lower(node_of("matmul", arrays), arrays).calls[0].source  # type: ignore[union-attr]
+
+    assert source(4, 5) == source(700, 900)
+
+
+def test_no_kernel_for_complex_products() -> None:
+    arrays = [np.zeros((2, 2), np.complex64)] * 2
+    assert library.covers(node_of("matmul", arrays))
+    assert lower(node_of("matmul", arrays), arrays) is None
+
+
+def test_operand_layout() -> None:
+    x = Operand(("in", 0), dtypes.float32, (2, 3, 4), (100, 4, 1), 5)
+    assert x.has_contiguous(1) and not x.is_contiguous and x.arg == ("in", 0, 20)
