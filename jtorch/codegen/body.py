@@ -59,7 +59,6 @@ class Reduce:
     dtype: dtype
     op: Any
     arg: int
-    strides: Strides | None = None  # argmax: position along the reduced dimension
 
 
 @dataclass(slots=True)

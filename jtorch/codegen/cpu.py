@@ -57,7 +57,7 @@ class Writer:
         self.codes: dict[int, str] = {}
         self.kept: dict[int, str] = {}  # value -> its scratch
         for i, v in enumerate(nest.values):
-            if isinstance(v, Load | Iota) or (isinstance(v, Fold) and v.access is not None):
+            if isinstance(v, Load | Iota):
                 self._name_strides(("v", i), v.access)
             if isinstance(v, Constant):
                 self.constants[i] = f"k{len(self.constants)}"
@@ -182,15 +182,10 @@ class Writer:
 
     # --- folds -------------------------------------------------------------------------------------------------------
 
-    def start(self, f: int) -> list[str]:
-        """Statements before the loop of a fold."""
+    def start(self, f: int) -> str:
+        """Statement before the loop of a fold."""
         v = self.nest.values[f]
-        reduction = operation(v.op).reduction
-        d = by_name(self.nest.values[v.arg].dtype)
-        lines = [f"a{f} = {scalar.identity(reduction.identity if v.op != 'sum' or d.name != 'bool' else False, d)}"]
-        if reduction.arg:
-            lines.append(f"x{f} = i64(0)")
-        return lines
+        return f"a{f} = {scalar.identity(operation(v.op).reduction.identity, by_name(v.dtype))}"
 
     def combine(self, f: int, acc: str, value: str) -> str:
         v = self.nest.values[f]
@@ -201,20 +196,8 @@ class Writer:
             .format(value).replace("@", acc)
 
     def fold(self, f: int, chain: list[Level]) -> None:
-        """Statement(s) in the loop of a fold into a local accumulator."""
-        v = self.nest.values[f]
-        lines = chain[-1].lines
-        if operation(v.op).reduction.arg:
-            position = self.index(("v", f), v.access, chain)
-            lines.append(f"t{f} = {self.combine(f, f'a{f}', f'v{v.arg}')}")
-            lines.append(f"a{f} = select(t{f}, v{v.arg}, a{f})")
-            lines.append(f"x{f} = select(t{f}, {position}, x{f})")
-        else:
-            lines.append(f"a{f} = {self.combine(f, f'a{f}', f'v{v.arg}')}")
-
-    def finish(self, f: int) -> str:
-        v = self.nest.values[f]
-        return f"v{f} = x{f}" if operation(v.op).reduction.arg else f"v{f} = a{f}"
+        """Statement in the loop of a fold into a local accumulator."""
+        chain[-1].lines.append(f"a{f} = {self.combine(f, f'a{f}', f'v{self.nest.values[f].arg}')}")
 
     def new_scratch(self, dtype: str) -> str:
         self.scratch.append(dtype)
@@ -377,7 +360,7 @@ def emit_row(w: Writer) -> Kernel:
         used = set(w.cone(targets, top.have | item.have))
         inner.lines = [t for t in inner.lines if not t.startswith("v") or int(t[1:t.index(" ")]) in used]
         for f in folds[phase]:
-            item.lines += w.start(f)
+            item.lines.append(w.start(f))
         w.place(targets, chain)
         for f in folds[phase]:
             w.fold(f, chain)
@@ -399,7 +382,7 @@ def emit_row(w: Writer) -> Kernel:
             lines = (chain[depth + 1].lines if depth else []) + block
         item.lines += (["t0 = 0"] if counted else []) + lines
         for f in folds[phase]:
-            item.lines.append(w.finish(f))
+            item.lines.append(f"v{f} = a{f}")
             item.have.add(f)
     w.place([nest.stores[j].value for j in row_stores], [top, item])
     for j in row_stores:
@@ -467,14 +450,11 @@ def emit_column(w: Writer) -> Kernel:
             folds[phases[v.arg]].append(f)
     cells: dict[int, str] = {}  # fold or kept row value -> scratch
 
-    def cell(i: int, part: str = "") -> str:
-        key = f"{i}{part}"
-        if key not in cells:
-            v = nest.values[i]
-            dtype = nest.values[v.arg].dtype if isinstance(v, Fold) and not part else v.dtype
-            cells[key] = w.new_scratch(_scratch_type(dtype))
-            item.lines.insert(0, f"b{key} = worker * w{cells[key][1:]} - lo")
-        return f"{cells[key]}[b{key} + i]"
+    def cell(i: int) -> str:
+        if i not in cells:
+            cells[i] = w.new_scratch(_scratch_type(nest.values[i].dtype))
+            item.lines.insert(0, f"b{i} = worker * w{cells[i][1:]} - lo")
+        return f"{cells[i]}[b{i} + i]"
 
     ready: set[int] = set()  # values at row level that depend on folds and are in scratch
 
@@ -503,9 +483,7 @@ def emit_column(w: Writer) -> Kernel:
                 level.lines.append(_read(i))
 
     def _read(i: int) -> str:
-        v = nest.values[i]
-        arg = isinstance(v, Fold) and operation(v.op).reduction.arg
-        return f"v{i} = {cell(i, 'x' if arg else '')}"
+        return f"v{i} = {cell(i)}"
 
     for phase in range(last + 1):
         if folds[phase] or point_stores[phase]:
@@ -517,11 +495,7 @@ def emit_column(w: Writer) -> Kernel:
                 row_loop(derived, [], derived)
                 ready.update(derived)
             if folds[phase]:
-                starts = []
-                for f in folds[phase]:
-                    for line in w.start(f):
-                        name, value = line.split(" = ", 1)
-                        starts.append(f"{cell(f, 'x' if name[0] == 'x' else '')} = {value}")
+                starts = [f"{cell(f)} = {w.start(f).split(' = ', 1)[1]}" for f in folds[phase]]
                 item.lines += ["for i in range(lo, hi):", *indent(starts)]
             chain = [top, item]
             for n in reduce:
@@ -531,14 +505,9 @@ def emit_column(w: Writer) -> Kernel:
             _load_ready(targets, inner)
             w.place(targets, chain)
             for f in folds[phase]:
-                v = nest.values[f]
                 inner.lines.append(f"a{f} = {cell(f)}")
-                if operation(v.op).reduction.arg:
-                    inner.lines.append(f"x{f} = {cell(f, 'x')}")
                 w.fold(f, chain)
                 inner.lines.append(f"{cell(f)} = a{f}")
-                if operation(v.op).reduction.arg:
-                    inner.lines.append(f"{cell(f, 'x')} = x{f}")
             for j in point_stores[phase]:
                 w.store(j, chain)
             lines = ["for i in range(lo, hi):", *indent(inner.lines)]

@@ -7,7 +7,7 @@
               | Literal(dtype, text)                  0, 1, inf...: the few numbers that structure depends on
               | Iota(dtype, access)                   the number  sum(loop * stride)
               | Apply(dtype, text, args, cost, fails) scalar expression over {0}, {1}, ...
-              | Fold(dtype, op, arg, access)          arg folded over all reduce loops (access: argmax's position)
+              | Fold(dtype, op, arg)                  arg folded over all reduce loops
     store    := Store(value, buffer, access)
     access   := per loop 0 (does not vary), 1 (contiguous), 's' (run-time stride); or DENSE:
                 all loops in order, row-major, so that no stride need be passed
@@ -72,7 +72,6 @@ class Fold:
     dtype: str
     op: str
     arg: int
-    access: Access | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,23 @@
 """Fusion group -> body -> kernels."""
 from __future__ import annotations
 
+from typing import Any
+
 from jtorch.codegen.axes import linear, row_major
 from jtorch.codegen.body import Body, Compute, Number, Position, Read, Reduce, Temporary, Write
 from jtorch.codegen.partition import Group, is_constant, reduced_axes
 from jtorch.codegen.scalar import CONVERSIONS, expression, failure
 from jtorch.codegen.schedule import Step, chunk_length, schedule
-from jtorch.dtypes import float32, float64
+from jtorch.dtypes import bool_, dtype, float32, float64, int32, int64
 from jtorch.ir.graph import Value
+from jtorch.ir.primitive import Op
+from jtorch.ir.primitive import op as operation
 
 
 def lower(group: Group) -> list[Step]:
     """The kernels of a group, in order: one, or two if its reduction is split."""
     body = body_of(group)
-    if not group.split:
+    if not group.split or any(v.op.kind == "reduce" and v.op.reduction.arg for v in group.nodes):
         return [schedule(body)]
     length = chunk_length(body)
     if not length:
@@ -59,10 +63,10 @@ def body_of(group: Group) -> Body:
             dims = reduced_axes(node)
             seen = group.sources[node]
             arg = operand(source, seen)
-            position = None
             if op.reduction.arg:
-                position = dict(axes.normal(seen[dims[0]])[1])
-            add(node, Reduce(node.dtype, op, arg, position))
+                place[node] = add_position(body, op, source.dtype, arg, dict(axes.normal(seen[dims[0]])[1]))
+            else:
+                add(node, Reduce(node.dtype, op, arg))
         elif op.name == "iota":
             offset, terms = axes.normal(forms[0])
             add(node, Position(node.dtype, offset, dict(terms)))
@@ -85,6 +89,21 @@ def body_of(group: Group) -> Body:
             offset, terms = linear(axes.normals(group.forms[node]), row_major(node.shape))
             body.writes.append(Write(place[node], node, offset, dict(terms)))
     return body
+
+
+def add_position(body: Body, op: Op, d: dtype, arg: int, strides: dict[int, int]) -> int:
+    """Statements of argmax: the extremum m, then the first position where a == m (or, m being nan, where a is). Two folds
+    that vectorise, in place of one that carries a value and its position from element to element."""
+    def add(statement: Any) -> int:
+        body.statements.append(statement)
+        return len(body.statements) - 1
+
+    extremum = add(Reduce(d, operation("max" if op.name == "argmax" else "min"), arg))
+    found = add(Compute(bool_, "({0} == {1}) | ({0} != {0})", (arg, extremum), 2))
+    position = add(Position(int32, 0, strides))
+    candidate = add(Compute(int32, f"select({{0}}, {{1}}, i32({2**31 - 1}))", (found, position), 1))
+    first = add(Reduce(int32, operation("min"), candidate))
+    return add(Compute(int64, "i64({0})", (first,), 1))
 
 
 RECIPROCAL = {d: f"{CONVERSIONS[d.name]}(1) / {{0}}" for d in (float32, float64)}

@@ -13,7 +13,7 @@ MAX_CHUNKS = 512
 MAP_BLOCK = 1 << 13  # longest piece of a row that is one work item
 COLUMN_BLOCK = 512  # columns that a reduction over rows folds at once: its sums stay in the first-level cache
 TILE = 32  # side of a tile where rows are read as columns: a tile of both fits the first-level cache
-ITEM_NANOSECONDS = 15_000  # work that is worth handing to another thread
+ITEM_NANOSECONDS = 8_000  # work that is worth handing to another thread
 
 
 @dataclass(slots=True)
@@ -77,12 +77,10 @@ def is_column(body: Body) -> bool:
 
 
 def chunk_length(body: Body) -> int:
-    """How much of the outermost reduced axis one chunk folds; 0 if chunks make no sense. Orders `body.inner`."""
+    """How much of the outermost reduced axis one chunk folds; 0 if it is all one chunk. Orders `body.inner`."""
     weights = by_weight(body)
     body.inner = order_axes(body.inner, weights)
     merged = merge_axes(body.inner, body.extents, [a.strides for a in body.accesses()])
-    if any(isinstance(s, Reduce) and s.op.reduction.arg for s in body.statements):
-        return 0
     if len(merged) == 1 and len(body.inner) > 1:  # one axis in place of several
         _fuse_inner(body, merged[0])
     first = body.extents[body.inner[0]]
@@ -205,7 +203,7 @@ def structure(body: Body, parallel: list[tuple[int, int]], reduce: list[tuple[in
             assert s.offset == 0
             values.append(Iota(name, access(s.strides)))
         else:
-            values.append(Fold(name, s.op.name, s.arg, access(s.strides) if s.strides is not None else None))
+            values.append(Fold(name, s.op.name, s.arg))
     stores = tuple([Store(w.value, buffer(w.target, w.offset, True), access(w.strides)) for w in body.writes])
     return Nest(len(parallel), len(reduce), tuple(buffers), tuple(values), stores, kind, chunked), binding
 
