@@ -19,6 +19,7 @@ import jtorch.ir.passes.autodiff as autodiff
 from jtorch import dtypes
 from jtorch.ir.graph import Builder, Graph, Type, Value, rewrite
 from jtorch.ir.primitive import Op
+from jtorch.ir.prims.accumulate import factors, separable, total
 from jtorch.ir.prims.create import constant, make_leaf, variable
 from jtorch.ir.prims.elementwise import expand, zeros_like
 from jtorch.ir.prims.movement import concatenate, reshape_to, slice_axis
@@ -247,7 +248,8 @@ def _carries_before(y: tuple, operands: Sequence[Value], body: Graph, n_carry: i
 
 def _scan_vjp(g: Any, y: Any, *operands: Value, body: Graph, n_carry: int, length: int, n_consts: int,
               reverse: bool) -> tuple:
-    """A scan the other way. Its carry: the cotangents of the constants, summed up, and of the carry."""
+    """A scan the other way. It carries the cotangents of the carry, and the sums for constants that cannot be taken out
+    of the loop."""
     g, y = _listed(g), _listed(y)
     floating = [i for i, v in enumerate(operands) if v.dtype.is_floating_point or v.dtype.is_complex]
     head = n_consts + n_carry
@@ -259,27 +261,53 @@ def _scan_vjp(g: Any, y: Any, *operands: Value, body: Graph, n_carry: int, lengt
         return tuple([given.get(i) for i in range(len(operands))])
     before = _carries_before(y, operands, body, n_carry, length, n_consts, reverse)
     rows = [i for i in range(n_carry, len(g)) if g[i] is not None]
-
-    start = [zeros_like(operands[i]) for i in consts]
-    start += [zeros_like(operands[i]) if g[i - n_consts] is None else g[i - n_consts] for i in carries]
+    fixed = operands[:n_consts]
+    start = [zeros_like(operands[i]) if g[i - n_consts] is None else g[i - n_consts] for i in carries]
     stacked = [*before, *operands[head:], *[g[i] for i in rows]]
-    a, c, n = n_consts, len(consts), len(carries)
+    wrt = [*consts, *carries, *xs]
 
     def step(*values: Value) -> list[Value]:
-        fixed, sums, carry = values[:a], values[a:a + c], values[a + c:a + c + n]
-        inputs = values[a + c + n:a + c + n + len(operands) - n_consts]
+        """(constants, cotangents of the carry, rows) -> cotangents of constants, carry and rows in this step."""
+        carry, given_rows = values[n_consts:n_consts + len(carries)], values[n_consts + len(carries):]
         given: list[Value | None] = [None] * len(body.outputs)
         for i, v in zip(carries, carry):
             given[i - n_consts] = v
-        for i, v in zip(rows, values[len(values) - len(rows):]):
+        for i, v in zip(rows, given_rows[len(given_rows) - len(rows):]):
             given[i] = v
-        found = pullback(body, values[0].builder, [*fixed, *inputs], [*consts, *carries, *xs], given)
-        return [*[s + f for s, f in zip(sums, found)], *found[c:]]
+        inputs = [*values[:n_consts], *given_rows[:len(operands) - n_consts]]
+        return pullback(body, values[0].builder, inputs, wrt, given)
 
-    types = types_of((*operands[:a], *start)) + [_row(v.type) for v in stacked]
-    found = scan(*operands[:a], *start, *stacked, body=unmarked(trace(step, types, f"{body.name}_vjp")),
-                 n_carry=c + n, length=length, n_consts=a, reverse=not reverse)
-    by_place = dict(zip([*consts, *carries, *xs], found))
+    types = types_of((*fixed, *start)) + [_row(v.type) for v in stacked]
+    name = f"{body.name}_vjp"
+    plain = unmarked(trace(step, types, name))
+    parts = plain.outputs[:len(consts)]
+    wanted = factors(parts)
+    outside = [separable(p, wanted) for p in parts]
+    at_hand = plain.params[n_consts + len(carries):]  # rows of operands
+    read = sorted((v for v in wanted if v not in at_hand), key=lambda v: v.id)
+    summed = [k for k, out in enumerate(outside) if not out]
+
+    def step_with_sums(*values: Value) -> list[Value]:
+        inputs = [*values[:n_consts], *values[n_consts + len(summed):]]
+        found = inline(Graph(plain.params, (*plain.outputs, *read)), values[0].builder, inputs)
+        sums = [values[n_consts + k] + found[i] for k, i in enumerate(summed)]
+        return [*sums, *found[len(consts):]]
+
+    zeros = [zeros_like(operands[consts[k]]) for k in summed]
+    types = types_of((*fixed, *zeros, *start)) + [_row(v.type) for v in stacked]
+    found = scan(*fixed, *zeros, *start, *stacked, body=trace(step_with_sums, types, name),
+                 n_carry=len(zeros) + len(start), length=length, n_consts=n_consts, reverse=not reverse)
+    in_all_steps = dict(zip(at_hand, stacked))
+    in_all_steps.update(zip(read, found[len(summed) + len(carries) + len(xs):]))
+
+    def stack(v: Value) -> Value:
+        if v in in_all_steps:
+            return in_all_steps[v]
+        return constant(operands[0].builder, 0, v.dtype, v.shape)  # of a part that is zero
+
+    sums = iter(found[:len(summed)])
+    of_consts = [total(p, stack) if out else next(sums) for p, out in zip(parts, outside)]
+    by_place = dict(zip(wrt, [*of_consts, *found[len(summed):]]))
     return tuple([by_place.get(i) for i in range(len(operands))])
 
 
