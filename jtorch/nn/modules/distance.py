@@ -1,0 +1,28 @@
+"""Distances and similarities of rows."""
+from __future__ import annotations
+
+from jtorch._tensor import Tensor
+from jtorch.nn import functional as F
+from jtorch.nn.modules.module import Module
+
+
+class PairwiseDistance(Module):
+    """The norm of the rows' difference."""
+
+    def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> None:
+        super().__init__()
+        self.norm, self.eps, self.keepdim = p, eps, keepdim
+
+    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:  # type: ignore[override]
+        return F.pairwise_distance(x1, x2, self.norm, self.eps, self.keepdim)
+
+
+class CosineSimilarity(Module):
+    """The cosine of the angle between vectors."""
+
+    def __init__(self, dim: int = 1, eps: float = 1e-8) -> None:
+        super().__init__()
+        self.dim, self.eps = dim, eps
+
+    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:  # type: ignore[override]
+        return F.cosine_similarity(x1, x2, self.dim, self.eps)
