@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from op_samples import Sample, distinct, integers, normal, uniform
 
-from jtorch import dtypes
 from jtorch.ir import mt19937
 
 COMPOSITES: dict[str, Callable[[], Iterator[Sample]]] = {}
@@ -167,7 +166,8 @@ def channel_norms(name: str) -> Iterator[Sample]:
                              lambda T, x, m, v, *a: F(T).batch_norm(x, m, v, *a, training=False, eps=1e-3),
                              fixed=(1, 2))
             elif name == "group_norm":
-                yield Sample((x, *rest), {"groups": 2, "eps": 1e-3}, lambda T, x, *a: F(T).group_norm(x, 2, *a, eps=1e-3))
+                yield Sample((x, *rest), {"groups": 2, "eps": 1e-3},
+                             lambda T, x, *a: F(T).group_norm(x, 2, *a, eps=1e-3))
             elif len(shape) > 2:
                 yield Sample((x, *rest), {"eps": 1e-3}, lambda T, x, *a: F(T).instance_norm(
                     x, None, None, *a, eps=1e-3))
@@ -233,9 +233,11 @@ def losses(name: str) -> Iterator[Sample]:
 @of("cosine_similarity", "pairwise_distance", "cosine_embedding_loss")
 def rows(name: str) -> Iterator[Sample]:
     if name == "cosine_similarity":
-        yield Sample((normal(3, 4), normal(3, 4)), {"axis": 1, "eps": 1e-8}, lambda T, a, b: F(T).cosine_similarity(a, b, 1))
+        yield Sample((normal(3, 4), normal(3, 4)), {"axis": 1, "eps": 1e-8},
+                     lambda T, a, b: F(T).cosine_similarity(a, b, 1))
     elif name == "pairwise_distance":
-        yield Sample((normal(3, 4), normal(3, 4)), {"p": 2.0, "eps": 1e-6}, lambda T, a, b: F(T).pairwise_distance(a, b))
+        yield Sample((normal(3, 4), normal(3, 4)), {"p": 2.0, "eps": 1e-6},
+                     lambda T, a, b: F(T).pairwise_distance(a, b))
     else:
         for reduction in ("mean", "none"):
             yield Sample((normal(5, 4), normal(5, 4), np.array([1.0, -1, 1, -1, -1])),
@@ -314,7 +316,8 @@ def _steps(n: int, scalars: tuple[float, ...], step: bool = True, **attrs: Any) 
 
 
 OPTIMIZERS: dict[str, list[Callable[[], Sample]]] = {
-    "sgd_step": [lambda: _steps(0, (0.1,), False), lambda: _steps(1, (0.1, 0.9, 0.1, 0.01), False, momentum=True, decay=True)],
+    "sgd_step": [lambda: _steps(0, (0.1,), False),
+                 lambda: _steps(1, (0.1, 0.9, 0.1, 0.01), False, momentum=True, decay=True)],
     "adam_step": [lambda: _steps(2, (0.1, 0.9, 0.99, 1e-8)),
                   lambda: _steps(3, (0.1, 0.9, 0.99, 1e-8, 0.1), amsgrad=True, decay=True, decoupled=True)],
     "adadelta_step": [lambda: _steps(2, (1.0, 0.9, 1e-6))],

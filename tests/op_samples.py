@@ -1,7 +1,7 @@
 """Inputs for every operation of the registry, and what PyTorch computes from them.
 
-`samples(op)` gives a few `Sample`s. A `reference` is a function of the torch module and of torch tensors, so that nothing
-here needs PyTorch. Float samples are float64; tests cast them down for other dtypes.
+`samples(op)` gives a few `Sample`s. A `reference` is a function of the torch module and of torch tensors, so that
+nothing here needs PyTorch. Float samples are float64; tests cast them down for other dtypes.
 """
 from __future__ import annotations
 
@@ -64,12 +64,10 @@ REAL: dict[str, Callable[..., np.ndarray]] = {
 
 # --- elementwise ------------------------------------------------------------------------------------------------------
 
-ARITY = {name: 1 for name in """neg abs sign exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan asin acos
+ARITY = dict.fromkeys("""neg abs sign exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan asin acos
     atan sinh cosh tanh asinh acosh atanh sigmoid relu erf erfc floor ceil trunc round isnan isinf isfinite logical_not
-    bitwise_not""".split()}
-TORCH_NAMES = {"left_shift": "bitwise_left_shift", "right_shift": "bitwise_right_shift",
-               "lgamma": "lgamma", "digamma": "digamma"}
-KINKED = ("abs", "sign", "relu", "floor", "ceil", "trunc", "round", "maximum", "minimum", "fmod", "remainder", "copysign")
+    bitwise_not""".split(), 1)
+TORCH_NAMES = {"left_shift": "bitwise_left_shift", "right_shift": "bitwise_right_shift"}
 
 
 def torch_function(name: str) -> Callable[..., Any]:
@@ -258,7 +256,8 @@ def pools(name: str) -> Iterator[Sample]:
                     continue
                 more = {"count_include_pad": include, "divisor_override": divisor}
 
-                def reference(T: Any, x: Any, nd: int = nd, a: tuple = (k, s, p, ceil, include), v: Any = divisor) -> Any:
+                def reference(T: Any, x: Any, nd: int = nd, a: tuple = (k, s, p, ceil, include),
+                              v: Any = divisor) -> Any:
                     pool = getattr(T.nn.functional, f"avg_pool{nd}d")
                     return pool(x, *a) if nd == 1 else pool(x, *a, v)
                 y = REGISTRY["avg_pool"].numpy(x, **attrs, **more)
@@ -360,7 +359,8 @@ def markers(name: str) -> Iterator[Sample]:
 
 
 FAMILIES: dict[str, Callable[[str], Iterator[Sample]]] = {
-    "movement": movement, "reduce": reductions, "random": random, "library": library, "scan": library, "control": control,
+    "movement": movement, "reduce": reductions, "random": random, "library": library, "scan": library,
+    "control": control,
     "contract": contract, "create": create, "marker": markers,
 }
 
@@ -384,7 +384,8 @@ def samples(op: Op) -> list[Sample]:
 
 # --- running them -----------------------------------------------------------------------------------------------------
 
-def applied(op: Op, arrays: tuple[np.ndarray, ...], attrs: dict[str, Any], mark: bool = False) -> tuple[list, list, tuple]:
+def applied(op: Op, arrays: tuple[np.ndarray, ...], attrs: dict[str, Any],
+            mark: bool = False) -> tuple[list, list, tuple]:
     """(leaves, operands, results) of one application; `mark` makes variables of the floating operands."""
     b = Builder()
     b.default_float = dtypes.float64

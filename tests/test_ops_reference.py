@@ -71,7 +71,7 @@ def test_against_torch(name: str) -> None:
         expected = expected if isinstance(expected, tuple) else (expected,)
         leaves, operands, results = applied(op, s.arrays, s.attrs, mark=True)
         env = dict(zip(leaves, s.arrays))
-        for r, v, e in zip(results, evaluate(results, env), expected):
+        for v, e in zip(evaluate(results, env), expected):
             close(v, e.detach().numpy(), what)
         if not results[0].requires_grad:
             continue
@@ -122,14 +122,16 @@ def test_narrow_floats(name: str, d: dtypes.dtype) -> None:
 
 
 BAD = [  # (operation, operand types, attributes, error, its text)
-    ("take", ("float32[3]", "int64[2]"), {"axis": 0}, IndexError, "index 7 is out of bounds for dimension 0 with size 3"),
+    ("take", ("float32[3]", "int64[2]"), {"axis": 0}, IndexError,
+     "index 7 is out of bounds for dimension 0 with size 3"),
     ("convolution", ("float32[1,3,4,4]", "float32[2,4,3,3]"),
      {"stride": (1, 1), "padding": ((0, 0),) * 2, "dilation": (1, 1), "groups": 1}, RuntimeError,
      "expected input[1, 3, 4, 4] to have 4 channels, but got 3 channels instead"),
     ("convolution", ("float32[1,3,2,2]", "float32[2,3,3,3]"),
      {"stride": (1, 1), "padding": ((0, 0),) * 2, "dilation": (1, 1), "groups": 1}, RuntimeError,
      "Kernel size can't be greater than actual input size"),
-    ("linear", ("float32[2,3]", "float32[4,5]"), {}, RuntimeError, "mat1 and mat2 shapes cannot be multiplied (2x3 and 5x4)"),
+    ("linear", ("float32[2,3]", "float32[4,5]"), {}, RuntimeError,
+     "mat1 and mat2 shapes cannot be multiplied (2x3 and 5x4)"),
     ("max", ("float32[2,0]",), {"axes": (1,)}, IndexError, "to have non-zero size"),
     ("glu", ("float32[3]",), {"axis": 0}, RuntimeError, "Halving dimension must be even"),
 ]

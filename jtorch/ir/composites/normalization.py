@@ -1,5 +1,5 @@
-"""Normalisation layers. The derivatives are written out: they read the input and two statistics, by the same formulas as
-the body, so that both share them in the graph.
+"""Normalisation layers. The derivatives are written out: they read the input and two statistics, by the formulas of the
+body, so that both share them in the graph.
 
 Optional operands come last: a weight, then a bias.
 """

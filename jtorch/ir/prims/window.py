@@ -10,7 +10,6 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from jtorch import dtypes
 from jtorch.ir.graph import Builder, Type, Value
@@ -67,72 +66,75 @@ def _weight_grad_infer(g: Type, x: Type, kernel_spatial: Shape, stride: Shape, p
     return w
 
 
-def windows(x: np.ndarray, kernel: Shape, stride: Shape, padding: Padding, dilation: Shape,
-            fill: Any = 0) -> np.ndarray:
-    """[..., *S] -> a view [..., *out, *K] of the padded array."""
-    n = len(kernel)
-    lead = x.ndim - n
-    if any(lo or hi for lo, hi in padding):
-        x = np.pad(x, [(0, 0)] * lead + list(padding), constant_values=fill)
-    extents = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation))
-    view = sliding_window_view(x, extents, tuple(range(lead, x.ndim)))
-    steps = [slice(None)] * lead + [slice(None, None, s) for s in stride] + [slice(None, None, d) for d in dilation]
-    return view[tuple(steps)]
+def padded(x: np.ndarray, padding: Padding, fill: Any = 0) -> np.ndarray:
+    if not any(lo or hi for lo, hi in padding):
+        return x
+    n = len(padding)
+    shape = (*x.shape[:x.ndim - n], *[s + lo + hi for s, (lo, hi) in zip(x.shape[x.ndim - n:], padding)])
+    out = np.full(shape, fill, x.dtype)
+    out[(..., *[slice(lo, s - hi) for s, (lo, hi) in zip(shape[x.ndim - n:], padding)])] = x
+    return out
 
 
-def _columns(x: np.ndarray, kernel: Shape, stride: Shape, padding: Padding, dilation: Shape, groups: int) -> np.ndarray:
-    """The operand of the matrix product: [groups, N * out, C/groups * K]."""
-    v = windows(x, kernel, stride, padding, dilation)
-    n = len(kernel)
-    v = v.reshape(v.shape[0], groups, v.shape[1] // groups, *v.shape[2:])
-    v = v.transpose(1, 0, *range(3, 3 + n), 2, *range(3 + n, 3 + 2 * n))
-    return v.reshape(groups, prod(v.shape[1:2 + n]), prod(v.shape[2 + n:]))
+def seen_at(x: np.ndarray, place: Shape, out: Shape, stride: Shape, dilation: Shape) -> np.ndarray:
+    """[..., *out]: what each window of the padded x sees at one place of the kernel (a view)."""
+    return x[(..., *[slice(p * d, p * d + (o - 1) * s + 1, s) if o else slice(0, 0)
+                     for p, d, o, s in zip(place, dilation, out, stride)])]
+
+
+def _columns(x: np.ndarray, kernel: Shape, out: Shape, stride: Shape, padding: Padding, dilation: Shape,
+             groups: int) -> np.ndarray:
+    """The operand of the matrix product: [N, groups, C/groups * K, out], copied place by place in long rows."""
+    if all(k == 1 and s == 1 for k, s in zip(kernel, stride)):
+        columns = padded(x, padding)
+    else:
+        wide = padded(x, padding)
+        columns = np.empty((*x.shape[:2], prod(kernel), *out), x.dtype)
+        for i, place in enumerate(np.ndindex(*kernel)):
+            columns[:, :, i] = seen_at(wide, place, out, stride, dilation)
+    return columns.reshape(x.shape[0], groups, x.shape[1] // groups * prod(kernel), prod(out))
+
+
+def _grouped(w: np.ndarray, groups: int) -> np.ndarray:
+    """[groups, O/groups, C/groups * K]"""
+    return w.reshape(groups, w.shape[0] // groups, prod(w.shape[1:]))
 
 
 def _rows(g: np.ndarray, groups: int) -> np.ndarray:
-    """[N, O, *out] -> [groups, N * out, O/groups]."""
-    v = np.moveaxis(g.reshape(g.shape[0], groups, g.shape[1] // groups, -1), (1, 2), (0, 3))
-    return v.reshape(groups, v.shape[1] * v.shape[2], v.shape[3])
+    """[N, groups, O/groups, out]"""
+    return g.reshape(g.shape[0], groups, g.shape[1] // groups, prod(g.shape[2:]))
 
 
 def _conv_numpy(x: np.ndarray, w: np.ndarray, stride: Shape, padding: Padding, dilation: Shape,
                 groups: int) -> np.ndarray:
-    spatial = conv_output_spatial(x.shape[2:], w.shape[2:], stride, padding, dilation)
-    columns = _columns(x, w.shape[2:], stride, padding, dilation, groups)
-    weights = w.reshape(groups, w.shape[0] // groups, prod(w.shape[1:]))
-    y = columns @ weights.transpose(0, 2, 1)  # [groups, N * out, O/groups]
-    y = y.reshape(groups, x.shape[0], prod(spatial), weights.shape[1]).transpose(1, 0, 3, 2)
-    return y.reshape(x.shape[0], w.shape[0], *spatial)
+    out = conv_output_spatial(x.shape[2:], w.shape[2:], stride, padding, dilation)
+    y = _grouped(w, groups) @ _columns(x, w.shape[2:], out, stride, padding, dilation, groups)
+    return y.reshape(x.shape[0], w.shape[0], *out)
 
 
 def spread(v: np.ndarray, spatial: Shape, kernel: Shape, stride: Shape, padding: Padding,
            dilation: Shape) -> np.ndarray:
-    """The transpose of `windows`: [..., *out, *K] added into [..., *S]."""
+    """[..., K, *out], added into the places [..., *S] where windows saw them."""
     n = len(kernel)
-    lead, out = v.shape[:v.ndim - 2 * n], v.shape[v.ndim - 2 * n:v.ndim - n]
+    lead, out = v.shape[:v.ndim - n - 1], v.shape[v.ndim - n:]
     x = np.zeros((*lead, *[s + lo + hi for s, (lo, hi) in zip(spatial, padding)]), v.dtype)
-    for place in np.ndindex(*kernel):
-        target = tuple(slice(p * d, p * d + (o - 1) * s + 1, s) if o else slice(0, 0)
-                       for p, d, o, s in zip(place, dilation, out, stride))
-        x[(..., *target)] += v[(..., *place)]
+    for i, place in enumerate(np.ndindex(*kernel)):
+        seen_at(x, place, out, stride, dilation)[...] += v[(..., i, *[slice(None)] * n)]
     return x[(..., *[slice(lo, lo + s) for s, (lo, _) in zip(spatial, padding)])]
 
 
 def _input_grad_numpy(g: np.ndarray, w: np.ndarray, input_spatial: Shape, stride: Shape, padding: Padding,
                       dilation: Shape, groups: int) -> np.ndarray:
-    kernel, spatial = w.shape[2:], g.shape[2:]
-    columns = _rows(g, groups) @ w.reshape(groups, w.shape[0] // groups, prod(w.shape[1:]))
-    n = len(kernel)
-    v = columns.reshape(groups, g.shape[0], *spatial, w.shape[1], *kernel)
-    v = v.transpose(1, 0, 2 + n, *range(2, 2 + n), *range(3 + n, 3 + 2 * n))
-    v = v.reshape(g.shape[0], groups * w.shape[1], *spatial, *kernel)
+    kernel = w.shape[2:]
+    columns = _grouped(w, groups).transpose(0, 2, 1) @ _rows(g, groups)
+    v = columns.reshape(g.shape[0], groups * w.shape[1], prod(kernel), *g.shape[2:])
     return spread(v, input_spatial, kernel, stride, padding, dilation)
 
 
 def _weight_grad_numpy(g: np.ndarray, x: np.ndarray, kernel_spatial: Shape, stride: Shape, padding: Padding,
                        dilation: Shape, groups: int) -> np.ndarray:
-    columns = _columns(x, kernel_spatial, stride, padding, dilation, groups)
-    w = _rows(g, groups).transpose(0, 2, 1) @ columns
+    columns = _columns(x, kernel_spatial, g.shape[2:], stride, padding, dilation, groups)
+    w = (_rows(g, groups) @ columns.transpose(0, 1, 3, 2)).sum(axis=0)
     return w.reshape(g.shape[1], x.shape[1] // groups, *kernel_spatial)
 
 
@@ -228,12 +230,6 @@ def _covering(spatial: Shape, out: Shape, kernel: Shape, stride: Shape, padding:
                  for n, o, k, s, p, d in zip(spatial, out, kernel, stride, padding, dilation))
 
 
-def _first(v: np.ndarray, out: Shape) -> np.ndarray:
-    """Windows past the last wanted one fall away (the input may be longer than they need)."""
-    n = len(out)
-    return v[(..., *[slice(0, o) for o in out], *[slice(None)] * n)]
-
-
 def _pooled(t: Type, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape, ceil_mode: bool) -> Shape:
     n = len(kernel)
     if t.ndim < n:
@@ -253,16 +249,19 @@ def _max_pool_numpy(x: np.ndarray, kernel: Shape, stride: Shape, padding: Shape,
     n = len(kernel)
     spatial = x.shape[x.ndim - n:]
     out = pool_output_spatial(spatial, kernel, stride, padding, dilation, ceil_mode)
-    cover = _covering(spatial, out, kernel, stride, padding, dilation)
     lowest = np.iinfo(x.dtype).min if x.dtype.kind in "iu" else -np.inf
-    v = _first(windows(x, kernel, stride, cover, dilation, lowest), out)
-    flat = v.reshape(*v.shape[:-n], prod(kernel))
-    best = np.argmax(flat, axis=-1)
-    values = np.take_along_axis(flat, best[..., None], -1)[..., 0]
-    index = np.zeros(best.shape, np.int64)
-    for axis, place in enumerate(np.unravel_index(best, kernel)):
-        start = (np.arange(out[axis]) * stride[axis] - padding[axis]).reshape([-1] + [1] * (n - 1 - axis))
-        index = index * spatial[axis] + np.clip(start + place * dilation[axis], 0, spatial[axis] - 1)
+    wide = padded(x, _covering(spatial, out, kernel, stride, padding, dilation), lowest)
+    starts = np.meshgrid(*[np.arange(o) * s - p for o, s, p in zip(out, stride, padding)], indexing="ij")
+    values, index = np.full((*x.shape[:x.ndim - n], *out), lowest, x.dtype), np.full(out, -1, np.int64)
+    for place in np.ndindex(*kernel):
+        v = seen_at(wide, place, out, stride, dilation)
+        at = [s + p * d for s, p, d in zip(starts, place, dilation)]
+        inside = np.logical_and.reduce([(a >= 0) & (a < s) for a, s in zip(at, spatial)])
+        flat = np.zeros(out, np.int64)
+        for a, s in zip(at, spatial):
+            flat = flat * s + a
+        better = ((v > values) | (v != v) | (index < 0)) & inside
+        values, index = np.where(better, v, values), np.where(better, flat, index)
     return values, index
 
 
@@ -344,9 +343,10 @@ def _avg_pool_numpy(x: np.ndarray, kernel: Shape, stride: Shape, padding: Shape,
     n, ones = len(kernel), _ones(kernel)
     spatial = x.shape[x.ndim - n:]
     out = pool_output_spatial(spatial, kernel, stride, padding, ones, ceil_mode)
-    v = _first(windows(x, kernel, stride, _covering(spatial, out, kernel, stride, padding, ones), ones), out)
+    wide = padded(x, _covering(spatial, out, kernel, stride, padding, ones))
+    total = sum(seen_at(wide, place, out, stride, ones) for place in np.ndindex(*kernel))
     divisor = pool_divisor(spatial, out, kernel, stride, padding, count_include_pad, divisor_override)
-    return v.sum(axis=tuple(range(v.ndim - n, v.ndim)), dtype=x.dtype) / np.asarray(divisor, x.dtype)
+    return total / np.asarray(divisor, x.dtype)
 
 
 def _avg_pool_grad_infer(g: Type, input_spatial: Shape, **pool: Any) -> Type:
@@ -362,7 +362,8 @@ def _avg_pool_grad_numpy(g: np.ndarray, input_spatial: Shape, kernel: Shape, str
     out = g.shape[g.ndim - n:]
     divisor = pool_divisor(input_spatial, out, kernel, stride, padding, count_include_pad, divisor_override)
     share = g / np.asarray(divisor, g.dtype)
-    v = np.broadcast_to(share.reshape(*g.shape, *ones), (*g.shape, *kernel))
+    lead = g.shape[:g.ndim - n]
+    v = np.broadcast_to(share.reshape(*lead, 1, *out), (*lead, prod(kernel), *out))
     return spread(v, input_spatial, kernel, stride,
                   _covering(input_spatial, out, kernel, stride, padding, ones), ones)
 
