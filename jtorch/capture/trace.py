@@ -9,28 +9,32 @@ state in being and is captured.
 """
 from __future__ import annotations
 
+import ctypes
 import functools
 import gc
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jtorch import compiler
+from jtorch import compiler, dtypes
 from jtorch._tensor import Tensor, computed_tensor, wrap
 from jtorch.capture.cell import Cell
 from jtorch.capture.execute import scalar_buffer, strip_markers
 from jtorch.capture.inline import callable_graph, record_call
-from jtorch.capture.record import Recorder, current
-from jtorch.capture.signature import Leaf, flatten, signature_of, unflatten
+from jtorch.capture.record import SPENT, Recorder, current
+from jtorch.capture.signature import Leaf, flatten, signature_of, unflatten, views_of
 from jtorch.errors import TraceError
 from jtorch.ir.graph import Graph, Value, topological, user_location
 from jtorch.runtime.memory import allocator
 from jtorch.storage import Storage
 from jtorch.views import store
 
+_SCALAR_SLOTS: dict[Any, Any] = {
+    dtypes.float64: ctypes.c_double, dtypes.int64: ctypes.c_int64, dtypes.bool_: ctypes.c_bool}
 _references = sys.getrefcount
 _CELL_REFERENCES = 3  # the storage, a local variable, getrefcount's argument
 _BUFFER_REFERENCES = 2  # the cell, getrefcount's argument
+_LOCAL_REFERENCES = 3  # the cell, a local variable, getrefcount's argument
 _ATTEMPTS = 3  # calls that may leave new tensors behind before tracing is given up for the function
 
 
@@ -110,11 +114,17 @@ class Variant:
                 values.append(source)
             return places[source]
 
-        # written storages first: their outputs are in place
+        # written storages first: their outputs are in place. An argument's storage is noted by the argument's number.
+        argument_storage = {id(leaf.storage): i for i, leaf in enumerate(leaves)}
         self.written: list[tuple[Storage, int]] = []
+        self.written_arguments: list[tuple[int, int]] = []
         for storage, cell in trace.before.items():
             if storage.cell.epoch is epoch and cell is not storage.cell:
-                self.written.append((storage, place(recorder.cell_value(storage.cell))))
+                out = place(recorder.cell_value(storage.cell))
+                if id(storage) in argument_storage:
+                    self.written_arguments.append((argument_storage[id(storage)], out))
+                else:
+                    self.written.append((storage, out))
         self.grads: list[tuple[Tensor | int, Tensor | None, int]] = []  # of a tensor, or of an argument by number
         for t, _, _ in trace.grads.values():
             g = t._grad
@@ -124,6 +134,7 @@ class Variant:
         self.guarded_grads = [(t, g is None) for t, g, read in trace.grads.values()
                               if read and id(t) not in argument_of]
         self.differentiable = False
+        self.spent: dict[int, Value] = {}  # results whose graph the function's own backward has used up
         for item in flat_result:
             if not isinstance(item, Tensor):
                 self.results.append(("static", item))
@@ -133,9 +144,13 @@ class Variant:
                 self.results.append(("same", item))
             else:
                 v = recorder.value(item)
-                self.differentiable |= v.requires_grad
-                self.results.append(("new", (place(v), v.requires_grad)))
+                spent = v in epoch.spent  # the function itself called backward: outside there is nothing to go through
+                self.differentiable |= v.requires_grad and not spent
+                self.results.append(("new", (place(v), v.requires_grad and not spent)))
+                if v.requires_grad and spent:
+                    self.spent[len(self.results) - 1] = v
         written = {out for _, out in self.written}
+        self.plain = not (self.differentiable or self.written_arguments or any(type(t) is int for t, _, _ in self.grads))
         self.only_new = all(kind == "new" and item[0] not in written for kind, item in self.results)
         self.trace_values = values
         params = sorted((v for v in topological(values) if v.op.kind == "leaf"), key=lambda v: v.attrs[0])
@@ -200,13 +215,28 @@ class Variant:
         self.types = [v.type for v in self.trace_values]
         settled = [(s, out) for s, out in self.written if out in self.in_place
                    and self.sources[self.in_place[out]][1] is s]
-        self.settled = [s for s, _ in settled]
         self.moved = [(s, out) for s, out in self.written if (s, out) not in settled]
-        self.owned = [(self.sources[param][1], param) for param in self.in_place.values()]
-        self.fresh = [(i, v.type.nbytes) for i, v in enumerate(self.trace_values) if i not in self.in_place]
-        self.fixed = [source.ptr if kind == "constant" else 0 for kind, source in self.sources]
+        count = len(self.sources)
+        self.owned = [(self.sources[param][1], param, count + out) for out, param in self.in_place.items()]
+        self.read_only = [(s, i) for s, _, i in self.state if i not in self.in_place.values()]
+        own_grads = {out: g._storage for t, g, out in self.grads  # type: ignore[union-attr]
+                     if out >= 0 and type(t) is not int and self._only_use(out)}
+        self.fresh = [(i, v.type.nbytes, own_grads.get(i)) for i, v in enumerate(self.trace_values)
+                      if i not in self.in_place]
+        self.fixed = [source.ptr if kind == "constant" else 0 for kind, source in self.sources] + [0] * len(self.types)
         self.from_arguments = [(i, a) for i, (kind, a) in enumerate(self.sources) if kind == "argument"]
-        self.getters = [(i, getter) for i, (kind, getter) in enumerate(self.sources) if kind == "scalar"]
+        self.getters = []
+        for i, (kind, getter) in enumerate(self.sources):
+            if kind == "scalar":
+                slot = _SCALAR_SLOTS[self.graph.params[i].dtype]()
+                self.getters.append((slot, getter))
+                self.fixed[i] = ctypes.addressof(slot)
+
+    def _only_use(self, out: int) -> bool:
+        """Is this output nothing but one tensor's gradient?"""
+        uses = [o for _, _, o in self.grads] + [o for _, o in self.written]
+        uses += [item[0] for kind, item in self.results if kind == "new"]
+        return uses.count(out) == 1
 
     def run(self, leaves: Sequence[Any]) -> Any:
         """`leaves`: per tensor argument something with `.ptr` (and for a recorded run, a Leaf)."""
@@ -217,49 +247,54 @@ class Variant:
         ptrs = self.fixed[:]
         for i, a in self.from_arguments:
             ptrs[i] = leaves[a].ptr
-        for storage, param in self.owned:
+        for storage, i, out in self.owned:
             cell = storage.cell
             if _references(cell) > _CELL_REFERENCES or _references(cell.buffer) > _BUFFER_REFERENCES:
-                self._own(storage)
-        for storage, _, i in self.state:
+                cell = self._own(storage)
+            ptrs[i] = ptrs[out] = cell.buffer.ptr
+        for storage, i in self.read_only:
             ptrs[i] = storage.cell.buffer.ptr
-        if self.getters:
-            scalars = [scalar_buffer(getter()) for _, getter in self.getters]
-            for (i, _), b in zip(self.getters, scalars):
-                ptrs[i] = b.ptr
+        for slot, getter in self.getters:
+            slot.value = getter()
         outputs: list[Any] = [None] * len(self.types)
-        where = len(ptrs)
-        ptrs += [0] * len(outputs)
-        for out, param in self.in_place.items():
-            ptrs[where + out] = ptrs[param]
-        for out, size in self.fresh:
+        where = len(self.sources)
+        for out, size, grad in self.fresh:
+            if grad is not None:  # the gradient's memory of the last call, if nobody else has it
+                cell = grad.cell
+                b = cell.buffer
+                if b is not None and _references(cell) <= _CELL_REFERENCES and _references(b) <= _LOCAL_REFERENCES:
+                    ptrs[where + out] = b.ptr
+                    outputs[out] = b
+                    continue
             b = outputs[out] = allocator.alloc(size)
             ptrs[where + out] = b.ptr
         self.executable.run(ptrs)
-        if self.written or self.grads:
+        if self.written or self.grads or self.written_arguments:
             self._effects(leaves, outputs)
-        if self.only_new:
-            if self.structure is None:
-                place = self.results[0][1][0]
-                return computed_tensor(outputs[place], self.types[place])
-            return unflatten(self.structure, [computed_tensor(outputs[item[0]], self.types[item[0]])
-                                              for _, item in self.results])
-        return self._result(leaves, outputs)
+        if not self.only_new:
+            return self._result(leaves, outputs)
+        flat = [computed_tensor(outputs[item[0]], self.types[item[0]]) for _, item in self.results]
+        for i, v in self.spent.items():
+            cell = flat[i]._storage.cell
+            cell.value, cell.epoch = v, SPENT
+        return flat[0] if self.structure is None else unflatten(self.structure, flat)
 
     @staticmethod
-    def _own(storage: Storage) -> None:
-        """Make sure that nobody else sees the memory that is about to be written."""
-        if storage.exports is not None and storage.exported():
-            return  # the outside is meant to see it
+    def _own(storage: Storage) -> Cell:
+        """The storage's cell, with memory of its own: it is about to be written, and somebody else holds it."""
         cell = storage.cell
+        if storage.exports is not None and storage.exported():
+            return cell  # the outside is meant to see it
         copy = allocator.alloc(cell.buffer.nbytes)
         copy.copy_from(cell.buffer)
         storage.cell = Cell(cell.type, None, None, copy)
+        return storage.cell
 
     def _effects(self, leaves: Sequence[Any], outputs: list[Any]) -> None:
-        for storage in self.settled:
-            storage.version += 1
-        for storage, out in self.moved:
+        moved = self.moved
+        if self.written_arguments:
+            moved = moved + [(leaves[i].storage, out) for i, out in self.written_arguments]
+        for storage, out in moved:
             buffer = outputs[out] if outputs[out] is not None else self._copy_of(out)
             if storage.exports is not None and storage.exported():
                 storage.cell.buffer.copy_from(buffer)
@@ -271,7 +306,7 @@ class Variant:
                 buffer = outputs[out] if outputs[out] is not None else self._copy_of(out)
                 if type(t) is int:
                     g = computed_tensor(buffer, self.types[out])
-                else:
+                elif g._storage.cell.buffer is not buffer:  # type: ignore[union-attr]
                     storage = g._storage  # type: ignore[union-attr]
                     storage.cell = Cell(self.types[out], None, None, buffer)
                     storage.version += 1
@@ -314,6 +349,8 @@ class Variant:
                 flat.append(item)
         for storage, out in self.written:
             store(recorder, storage, recorder.detached(values[out]))
+        for i, out in self.written_arguments:
+            store(recorder, leaves[i].storage, recorder.detached(values[out]))
         for t, g, out in self.grads:
             owner = leaves[t].tensor if type(t) is int else t
             owner._grad = g if out < 0 else wrap(recorder, recorder.detached(values[out]))
@@ -328,6 +365,7 @@ class Traced:
         self.name = name or getattr(function, "__name__", type(function).__name__)
         self.variants: dict[Any, list[Variant]] = {}
         self.plain: dict[Any, Variant] = {}
+        self.aliasing: set[Any] = set()  # signatures whose calls write to views among the arguments, or to their bases
         self.events: list[str] = []
         self.failures = 0
         self.latest: Variant | None = None
@@ -357,12 +395,15 @@ class Traced:
         flat, structure = flatten((args, kwargs) if kwargs else args)
         leaves = [Leaf(t) for t in flat if isinstance(t, Tensor)]
         signature = signature_of(flat, structure, recorder)
+        if signature in self.aliasing:
+            leaves = [Leaf(t, True) for t in flat if isinstance(t, Tensor)]
+            signature = (signature, views_of(leaves))
         reason = None
         for variant in self.variants.get(signature, ()):
             reason = variant.stale()
             if reason is None:
                 self.latest = variant
-                if not kwargs and variant.only_new and not variant.differentiable:
+                if not kwargs and variant.only_new and variant.plain:
                     self.plain[self._plain_key(args, recorder.grad_enabled)] = variant
                     self.plain.pop(None, None)
                 return variant.run(leaves)
@@ -403,7 +444,10 @@ class Traced:
             escaped = self._escaped(trace, recorder, result)
             if trace.initializing or escaped:
                 return self._finish_eagerly(trace, recorder, result, escaped)
-            variant = Variant(self, trace, recorder, leaves, stand_ins, result)
+            written = {id(s) for s in trace.before}
+            aliased = any(not leaf.whole and not written.isdisjoint((id(leaf.storage), id(leaf.tensor._storage)))
+                          for leaf in leaves)
+            variant = None if aliased else Variant(self, trace, recorder, leaves, stand_ins, result)
         except BaseException:
             self._roll_back(trace)
             raise
@@ -411,6 +455,12 @@ class Traced:
             current.recorder = outer
         result = None
         self._roll_back(trace)
+        recorder.epoch.forget()  # so that the memory of captured cells may be written in place
+        del trace, stand_ins
+        if variant is None:  # views have to be seen as what they are
+            self.aliasing.add(signature)
+            leaves = [Leaf(leaf.tensor, True) for leaf in leaves]
+            return self._capture((signature, views_of(leaves)), flat, structure, leaves, keywords)
         self.variants.setdefault(signature, []).append(variant)
         self.latest = variant
         return variant.run(leaves)
