@@ -86,7 +86,11 @@ def evaluate(function: Function, args: tuple[Any, ...]) -> Any:
 
 
 def check_tensors(function: Function, values: list[Any]) -> None:
-    """TypeError where a parameter that takes tensors was given something else."""
+    """TypeError where a parameter that takes tensors was given something else, or no operand is a tensor."""
+    if function.kinds[:1] == ("o",) and not function.wants_builder and not any(
+            type(a) is Value and not (a.op.kind == "leaf" and a.attrs[0] < 0) for a in values):
+        raise TypeError(f"{function.name}(): argument '{function.names[0]}' (position 1) must be Tensor, not "
+                        f"{'float' if type(values[0]) is Value else type(values[0]).__name__}")
     for i, (kind, a) in enumerate(zip(function.kinds, values)):
         if kind != "v" or a is None or type(a) is Value:
             continue

@@ -501,12 +501,18 @@ def _line_dtype(start: Any, end: Any, dt: Any, out: Any) -> dtype:
     return d
 
 
+def _steps(name: str, steps: Any) -> int:
+    if not hasattr(steps, "__index__"):
+        raise TypeError(f"{name}(): argument 'steps' (position 3) must be int, not {type(steps).__name__}")
+    return steps.__index__()
+
+
 @expose("linspace", method=False)
 def linspace(start: Any, end: Any, steps: int, *, out: Any = None, dtype: Any = None, layout: Any = None,
              device: Any = None, pin_memory: bool = False, requires_grad: bool = False) -> Tensor:
     devices.check(device)
     d = _line_dtype(start, end, dtype, out)
-    return finish(evaluate(_linspace, (start, end, int(steps), d, None)), requires_grad, out)
+    return finish(evaluate(_linspace, (start, end, _steps("linspace", steps), d, None)), requires_grad, out)
 
 
 @expose("logspace", method=False)
@@ -514,7 +520,7 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, out: Any =
              layout: Any = None, device: Any = None, pin_memory: bool = False, requires_grad: bool = False) -> Tensor:
     devices.check(device)
     d = _line_dtype(start, end, dtype, out)
-    return finish(evaluate(_linspace, (start, end, int(steps), d, base)), requires_grad, out)
+    return finish(evaluate(_linspace, (start, end, _steps("logspace", steps), d, base)), requires_grad, out)
 
 
 def band(builder: Builder, rows: int, columns: int, diagonal: int) -> tuple[Value, Value]:

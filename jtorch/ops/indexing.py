@@ -62,13 +62,13 @@ def parse(t: Tensor, index: Any) -> tuple[Tensor, list[tuple[int, Tensor]]]:
     if used > len(shape):
         raise IndexError(_TOO_MANY.format(len(shape)))
     starts, stops, steps = [0] * len(shape), list(shape), [1] * len(shape)
-    kept: list[int | None] = []  # the view's dimensions: one of the tensor's, or None for a new one
+    kept: list[int] = []  # the view's dimensions: d is one of the tensor's, -1 - d a new one in front of that
     tensors: list[tuple[int, Tensor]] = []
     d = 0
     sliced = False
     for item in items:
         if item is None:
-            kept.append(None)
+            kept.append(-1 - d)
         elif item is Ellipsis:
             for _ in range(len(shape) - used):
                 kept.append(d)
@@ -82,7 +82,7 @@ def parse(t: Tensor, index: Any) -> tuple[Tensor, list[tuple[int, Tensor]]]:
             d += 1
         elif item is True or item is False:
             tensors.append((len(kept), from_array(np.array([0] if item else [], np.int64))))
-            kept.append(None)
+            kept.append(-1 - d)
         elif isinstance(item, Tensor):
             found = _scalar_index(item)
             if found is not None:
@@ -95,7 +95,7 @@ def parse(t: Tensor, index: Any) -> tuple[Tensor, list[tuple[int, Tensor]]]:
                 kept.append(d)
                 d += 1
             if not _consumed(item):
-                kept.append(None)
+                kept.append(-1 - d)
         else:
             starts[d] = _check_int(_int_of(item, len(shape)), d, shape)
             stops[d], sliced = starts[d] + 1, True
@@ -140,19 +140,17 @@ def _slice_bounds(s: slice, n: int) -> tuple[int, int, int]:
         return slice(start, stop, step).indices(n)
 
 
-def _viewed(t: Tensor, starts: list[int], stops: list[int], steps: list[int], kept: list[int | None],
+def _viewed(t: Tensor, starts: list[int], stops: list[int], steps: list[int], kept: list[int],
             sliced: bool) -> Tensor:
     part = make_view(t, movement.slice_, (tuple(starts), tuple(stops), tuple(steps))) if sliced else t
     if kept == list(range(t.ndim)):
         return part if sliced else alias(t)
     shape, strides = part._type.shape, part.stride()
-    new_shape = tuple([1 if d is None else shape[d] for d in kept])
-    result = _reshape(part, new_shape)
-    new_strides: list[int] = []
-    for d in reversed(kept):  # a new dimension's stride is the extent of what follows it, as unsqueeze says
-        new_strides.insert(0, strides[d] if d is not None else
-                           (new_strides[0] * new_shape[-len(new_strides)] if new_strides else 1))
-    return _placed(result, tuple(new_strides), part.storage_offset())
+    result = _reshape(part, tuple([1 if d < 0 else shape[d] for d in kept]))
+    old_shape, old_strides = (*t._type.shape, 1), (*t.stride(), 1)
+    # a new dimension's stride is what unsqueeze gives before later items are applied
+    placed = tuple([strides[d] if d >= 0 else old_shape[-1 - d] * old_strides[-1 - d] for d in kept])
+    return _placed(result, placed, part.storage_offset())
 
 
 # --- advanced indices ------------------------------------------------------------------------------------------------
@@ -484,8 +482,8 @@ _index_select = define()(_index_select_value)
 def gather(input: Value, dim: int, index: Value, *, sparse_grad: bool = False) -> Value:
     axis = wrap_dim(dim, input.ndim)
     if index.type.numel == 0:
-        index = constant(input.builder, 0, dtypes.int64, index.shape if index.ndim == input.ndim else (0,) * input.ndim)
-        return indexing.gather(input, index, axis=axis)
+        nothing = constant(input.builder, 0, dtypes.int64, index.shape if index.ndim == input.ndim else (0,) * input.ndim)
+        return movement.reshape_to(indexing.gather(input, nothing, axis=axis), index.shape)
     if index.dtype not in (dtypes.int64, dtypes.int32):
         raise RuntimeError("gather(): Expected dtype int32/int64 for index")
     if max(input.ndim, 1) != max(index.ndim, 1):
@@ -542,8 +540,9 @@ def _source(input: Value, index: Value, source: Value, axis: int, name: str) -> 
         raise RuntimeError(f"{name}(): self and source expected to have the same dtype, but got (self) "
                            f"{type_name(input.dtype)} and (source) {type_name(source.dtype)}")
     x, i, s = _at_least_1(input), _at_least_1(_long(index, name)), _at_least_1(source)
-    if s.ndim < x.ndim:
-        s = movement.reshape_to(s, (*s.shape, *(1,) * (x.ndim - s.ndim)))
+    if s.ndim != x.ndim or any(n != m for a, (n, m) in enumerate(zip(s.shape, x.shape)) if a != axis):
+        raise RuntimeError(f"{name}(): self and source must have the same shape apart from dimension {axis}, but got "
+                           f"{list(x.shape)} and {list(source.shape)}")
     if s.shape[axis] != i.shape[0]:
         raise IndexError(f"{name}(): Number of indices ({i.shape[0]}) should be equal to source.size(dim): "
                          f"({s.shape[axis]}), for dim: {axis}")
@@ -575,8 +574,10 @@ def index_fill(input: Value, dim: int, index: Value, value: Operand) -> Value:
     if index.dtype is not dtypes.int64:
         raise IndexError("index_fill_(): Expected dtype int64 for index.")
     x, i = _at_least_1(input), _at_least_1(index)
-    src = movement.expand_to(arith.as_value(x.builder, value, x.dtype), (*x.shape[:axis], i.shape[0], *x.shape[axis + 1:]))
-    return movement.reshape_to(indexing.put(x, i, src, axis=axis), input.shape)
+    hit = indexing.put(constant(x.builder, False, dtypes.bool_, x.shape), i, constant(
+        x.builder, True, dtypes.bool_, (*x.shape[:axis], i.shape[0], *x.shape[axis + 1:])), axis=axis)
+    filled = movement.expand_to(arith.as_value(x.builder, value, x.dtype), x.shape)
+    return movement.reshape_to(ew.where(hit, filled, x), input.shape)
 
 
 # --- scatter ---------------------------------------------------------------------------------------------------------

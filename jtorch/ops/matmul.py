@@ -503,7 +503,7 @@ def cov(input: Value, *, correction: int = 1, fweights: Value | None = None, awe
             total = whole - reduce.sum_(weights * ew.cast_to(aweights, x.dtype), axes=(0,)) / whole * correction
         total = arith.maximum(total, 0.0)
     y = product(scaled, contract.transpose_last(centred)) / total
-    return movement.reshape_to(y, ()) if y.type.numel == 1 and input.ndim < 2 else y
+    return movement.reshape_to(y, ()) if y.type.numel == 1 else y
 
 
 @define()

@@ -13,6 +13,7 @@ from jtorch.capture.dispatch import NUMBERS, Function, evaluate, wrap_result
 from jtorch.capture.record import current
 from jtorch.ir import arith
 from jtorch.ir.arith import Operand
+from jtorch.ir.composites import pointwise as composed
 from jtorch.ir.graph import Value
 from jtorch.ir.primitive import REGISTRY, op
 from jtorch.ir.prims import elementwise as ew
@@ -85,11 +86,19 @@ def mul(input: Operand, other: Operand) -> Value:
 def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> Value:
     if rounding_mode is None:
         return arith.div(input, other)
-    if rounding_mode == "floor":
-        return arith.floor_divide(input, other)
-    if rounding_mode == "trunc":
-        return arith.trunc_divide(input, other)
+    if rounding_mode in ("floor", "trunc"):
+        result = (arith.floor_divide if rounding_mode == "floor" else arith.trunc_divide)(input, other)
+        return _zero_gradient(result, input, other)
     raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
+
+
+def _zero_gradient(result: Value, *operands: Operand) -> Value:
+    """`result` as a differentiable function of the operands that is constant around every point."""
+    for x in operands:
+        if isinstance(x, Value) and x.requires_grad:
+            always = constant(result.builder, True, dtypes.bool_, result.shape)
+            result = ew.where(always, result, arith.broadcast((ew.cast_to(x, result.dtype), result))[0])
+    return result
 
 
 @define(inplace=True)
@@ -292,13 +301,21 @@ def nan_to_num(input: Value, nan: float | None = 0.0, posinf: float | None = Non
 
 # --- two operands ----------------------------------------------------------------------------------------------------
 
-def _binary(names: str, formula: Callable[[Any, Any], Value], inplace: bool = True, method: bool = True) -> None:
+def _binary(names: str, formula: Callable[[Any, Any], Value], inplace: bool = True, numbers: str = "other") -> None:
+    """`numbers`: which operands may be Python numbers: 'both', 'other' or 'none'."""
     first, *others = names.split()
 
-    def body(input: Operand, other: Operand) -> Value:
+    def both(input: Operand, other: Operand) -> Value:
         return formula(input, other)
+
+    def second(input: Value, other: Operand) -> Value:
+        return formula(input, other)
+
+    def neither(input: Value, other: Value) -> Value:
+        return formula(input, other)
+    body: Callable[..., Value] = {"both": both, "other": second, "none": neither}[numbers]
     body.__name__ = first
-    define(first, *others, inplace=inplace, method=method)(body)
+    define(first, *others, inplace=inplace)(body)
 
 
 def _int_binary(name: str, formula: Callable[..., Value]) -> Callable[..., Value]:
@@ -339,16 +356,19 @@ for _names, _formula in {"eq": arith.eq, "ne not_equal": arith.ne, "lt less": ar
 for _names, _formula in {
         "maximum": arith.maximum, "minimum": arith.minimum, "fmax": _extreme(arith.maximum),
         "fmin": _extreme(arith.minimum)}.items():
-    _binary(_names, _formula, inplace=False)
+    _binary(_names, _formula, inplace=False, numbers="none")
 for _names, _formula in {
-        "atan2 arctan2": arith.atan2, "fmod": arith.fmod, "remainder": arith.remainder,
-        "floor_divide": arith.floor_divide, "logical_and": _logical_binary(ew.bitwise_and),
-        "logical_or": _logical_binary(ew.bitwise_or), "logical_xor": _logical_binary(ew.bitwise_xor),
+        "atan2 arctan2": arith.atan2, "logical_and": _logical_binary(ew.bitwise_and),
+        "logical_or": _logical_binary(ew.bitwise_or), "logical_xor": _logical_binary(ew.bitwise_xor)}.items():
+    _binary(_names, _formula, numbers="none")
+_binary("fmod", arith.fmod)
+for _names, _formula in {
+        "remainder": arith.remainder, "floor_divide": arith.floor_divide,
         "bitwise_and": _int_binary("bitwise_and", arith.bitwise_and),
         "bitwise_or": _int_binary("bitwise_or", arith.bitwise_or),
         "bitwise_xor": _int_binary("bitwise_xor", arith.bitwise_xor),
         "bitwise_left_shift": _shift(ew.left_shift), "bitwise_right_shift": _shift(ew.right_shift)}.items():
-    _binary(_names, _formula)
+    _binary(_names, _formula, numbers="both")
 
 
 def _copysign(a: Operand, b: Operand) -> Value:
@@ -360,31 +380,6 @@ def _heaviside(a: Operand, b: Operand) -> Value:
     zero = ew.zeros_like(x)
     return arith.where(ew.isnan(x) if x.dtype.is_floating_point else _false(x), x,
                        arith.where(arith.eq(x, 0), y, ew.cast_to(x > zero, x.dtype)))
-
-
-def _xlogy(a: Operand, b: Operand) -> Value:
-    x, y = arith.promote(a, b, float_result=True)
-    zero = arith.eq(x, 0)
-    product = arith.where(zero, 0.0, x * ew.log(arith.where(zero, 1.0, y)))
-    return arith.where(ew.isnan(y), y, product)
-
-
-def _hypot(a: Operand, b: Operand) -> Value:
-    x, y = arith.promote(a, b, float_result=True)
-    big, small = ew.maximum(ew.abs_(x), ew.abs_(y)), ew.minimum(ew.abs_(x), ew.abs_(y))
-    zero = arith.eq(big, 0)
-    ratio = small / arith.where(zero, 1.0, big)
-    size = big * ew.sqrt(ratio * ratio + 1)
-    return arith.where(ew.isinf(big), big, ew.sqrt(x * x + y * y) if x.requires_grad or y.requires_grad else size)
-
-
-def _log_add(a: Operand, b: Operand, base: float) -> Value:
-    x, y = arith.promote(a, b, float_result=True)
-    high = ew.maximum(x, y)
-    low = ew.minimum(x, y)
-    same = ew.isinf(high) & arith.eq(x, y)
-    gap = arith.where(same, 0.0, low - high) * base
-    return arith.where(same, x, high + ew.log1p(ew.exp(gap)) / base)
 
 
 def _ldexp(a: Operand, b: Operand) -> Value:
@@ -401,12 +396,17 @@ def _gcd_binary(name: str, function: str) -> None:
     _binary(name, apply)
 
 
+def _composed(composite: Any) -> Callable[..., Value]:
+    return lambda a, b: composite(*arith.promote(a, b, float_result=True))
+
+
 _binary("copysign", _copysign)
-_binary("heaviside", _heaviside)
-_binary("xlogy", _xlogy)
-_binary("hypot", _hypot)
-_binary("logaddexp", lambda a, b: _log_add(a, b, 1.0), inplace=False)
-_binary("logaddexp2", lambda a, b: _log_add(a, b, math.log(2)), inplace=False)
+_binary("heaviside", _heaviside, numbers="none")
+_binary("xlogy", _composed(composed.xlogy), numbers="both")
+_binary("hypot", _composed(composed.hypot), numbers="none")
+_binary("logaddexp", _composed(composed.logaddexp), inplace=False, numbers="none")
+_binary("logaddexp2", lambda a, b: composed.logaddexp(*[v * math.log(2) for v in arith.promote(a, b, float_result=True)])
+        / math.log(2), inplace=False, numbers="none")
 _binary("ldexp", _ldexp)
 
 
@@ -472,7 +472,7 @@ def lerp(input: Value, end: Value, weight: Operand) -> Value:
         raise RuntimeError(f"expected dtype {input.dtype.name} for `end` but got dtype {end.dtype.name}")
     if isinstance(weight, Value) and not arith.is_scalar(weight) and weight.dtype is not input.dtype:
         raise RuntimeError(f"expected dtype {input.dtype.name} for `weight` but got dtype {weight.dtype.name}")
-    w = weight if isinstance(weight, Value) else arith.as_value(input.builder, weight, input.dtype)
+    w = arith.as_value(input.builder, weight, input.dtype)
     near = input + w * (end - input)
     far = end - (end - input) * (1 - w)
     return arith.where(ew.abs_(w) < 0.5, near, far)

@@ -47,7 +47,9 @@ def inferred_shape(shape: tuple[int, ...], numel: int) -> tuple[int, ...]:
 
 def alias(t: Tensor) -> Tensor:
     """Another tensor over all of the same memory."""
-    return make_view(t, movement.reshape, (t._type.shape,))
+    v = make_view(t, movement.reshape, (t._type.shape,))
+    v._geometry = t._geometry
+    return v
 
 
 def _reshape(t: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -677,6 +679,8 @@ def roll(input: Value, shifts: Any, dims: Any = ()) -> Value:
     if len(shifts) != len(dims):
         raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
     for d, s in zip(dims, shifts):
+        if not input.ndim:
+            raise IndexError("Dimension specified as 0 but tensor has no dimensions")
         input = _rolled(input, wrap_dim(d, input.ndim), s)
     return input
 

@@ -229,7 +229,7 @@ def unique_consecutive(input: Tensor, return_inverse: bool = False, return_count
     if len(rows) == 0:
         return _unique_result(array, np.zeros(array.shape if dim is None else 0), np.zeros(0), return_inverse, return_counts)
     changed = np.ones(len(rows), bool)
-    changed[1:] = (rows[1:] != rows[:-1]).reshape(len(rows) - 1, -1).any(1)
+    changed[1:] = (rows[1:] != rows[:-1]).any(tuple(range(1, rows.ndim)))
     starts = np.flatnonzero(changed)
     values = rows[starts] if dim is None else np.moveaxis(rows[starts], 0, axis)
     inverse = np.cumsum(changed) - 1
@@ -293,6 +293,8 @@ def searchsorted(sorted_sequence: Value, input: Any, *, out_int32: bool = False,
         raise RuntimeError("torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of "
                            f"boundaries tensor and input value tensor must match, but we got boundaries tensor "
                            f"{list(sorted_sequence.shape)} and input value tensor {list(x.shape)}")
+    if x.type.numel == 0:
+        return constant(b, 0, dtypes.int32 if out_int32 else dtypes.int64, x.shape)
     places = indexing.searchsorted(sorted_sequence, x, right=right or side == "right")
     return ew.cast_to(places, dtypes.int32) if out_int32 else places
 

@@ -1,0 +1,201 @@
+"""Making tensors, and what they are made into: against PyTorch."""
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import jtorch
+
+torch = pytest.importorskip("torch")
+
+
+def same(a, b):
+    assert tuple(a.shape) == tuple(b.shape)
+    assert str(a.dtype) == str(b.dtype)
+    if b.dtype is torch.bfloat16:
+        a, b = a.float(), b.float()
+    np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-6, atol=1e-7)
+
+
+DATA = [
+    1, 1.5, True, 2 + 3j, [], [1, 2], [1, 2.5], [True, False], [[1, 2], [3, 4]], [[]], (1, 2), np.float64(3), np.int32(3),
+    np.arange(3), np.arange(3, dtype=np.float32), [np.arange(2), np.arange(2)], np.array(5), [1 + 2j, 3], [True, 2],
+    np.array([True]), [np.float64(1.0)], range(3), [[[1.0]]], np.ones((2, 0)),
+]
+
+
+@pytest.mark.parametrize("data", DATA, ids=repr)
+def test_tensor(data):
+    same(jtorch.tensor(data), torch.tensor(data))
+    same(jtorch.tensor(data, dtype=jtorch.float64) if not np.iscomplexobj(data) else jtorch.tensor(data),
+         torch.tensor(data, dtype=torch.float64) if not np.iscomplexobj(data) else torch.tensor(data))
+
+
+MAKERS = [
+    lambda m: m.zeros(2, 3), lambda m: m.zeros((2, 3)), lambda m: m.ones([2], dtype=m.int32), lambda m: m.zeros(()),
+    lambda m: m.full((2, 2), 7), lambda m: m.full((2,), 1.5), lambda m: m.full((2,), True), lambda m: m.full((1,), 3, dtype=m.half),
+    lambda m: m.arange(5), lambda m: m.arange(2, 9, 3), lambda m: m.arange(0.0, 1.0, 0.25), lambda m: m.arange(5, 0, -2),
+    lambda m: m.arange(3, dtype=m.float64), lambda m: m.arange(1, 4.5), lambda m: m.arange(0), lambda m: m.linspace(0, 1, 5),
+    lambda m: m.linspace(3, -3, 7, dtype=m.float64), lambda m: m.linspace(0, 10, 1), lambda m: m.logspace(0, 2, 3),
+    lambda m: m.eye(3), lambda m: m.eye(2, 4, dtype=m.int64), lambda m: m.zeros_like(m.ones(2, dtype=m.int8)),
+    lambda m: m.ones_like(m.zeros(2), dtype=m.bool), lambda m: m.full_like(m.zeros(2, 2), 3), lambda m: m.tensor([1]).new_zeros(3),
+    lambda m: m.zeros(1).new_full((2,), 4), lambda m: m.zeros(1).new_ones(2, 2), lambda m: m.zeros(1).new_tensor([1, 2]),
+    lambda m: m.tril_indices(3, 3), lambda m: m.triu_indices(3, 4, 1), lambda m: m.scalar_tensor(3), lambda m: m.empty(0, 3),
+    lambda m: m.hann_window(6), lambda m: m.hamming_window(5, False), lambda m: m.complex(m.ones(2), m.zeros(2)),
+    lambda m: m.as_tensor([1, 2]), lambda m: m.FloatTensor([1, 2]), lambda m: m.LongTensor([[1], [2]]), lambda m: m.Tensor([3]),
+    lambda m: m.tensor(3.7).int(), lambda m: m.tensor([1.7, -1.7]).long(), lambda m: m.tensor([0.0, 2.0]).bool(),
+    lambda m: m.tensor([300]).byte(), lambda m: m.tensor([1, 2]).to(m.float64), lambda m: m.tensor([1.0]).type(m.int16),
+    lambda m: m.tensor([1.0]).type("torch.LongTensor"), lambda m: m.tensor([1.0]).half(), lambda m: m.tensor([1.0]).bfloat16(),
+    lambda m: m.cartesian_prod(m.arange(2), m.arange(2)), lambda m: m.bartlett_window(4), lambda m: m.blackman_window(4),
+]
+
+
+@pytest.mark.parametrize("index", range(len(MAKERS)))
+def test_makers(index):
+    same(MAKERS[index](jtorch), MAKERS[index](torch))
+
+
+def test_sharing_with_numpy_both_ways():
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    t = jtorch.from_numpy(array)
+    array[0, 0] = 10
+    assert t[0, 0].item() == 10
+    t[1, 2] = -1
+    assert array[1, 2] == -1
+    t.mul_(2)
+    assert array[0, 0] == 20
+    u = jtorch.zeros(4)
+    back = u.numpy()
+    back[1] = 3
+    assert u[1].item() == 3
+    u.add_(1)
+    assert back.tolist() == [1, 4, 1, 1]
+    v = u[2:]
+    v.fill_(9)
+    assert back.tolist() == [1, 4, 9, 9]
+    w = v.numpy()
+    w[0] = 0
+    assert u.tolist() == [1, 4, 0, 9]
+
+
+def test_sharing_is_not_spread_by_copies():
+    x = jtorch.ones(3)
+    y = x.clone()
+    array = x.numpy()
+    array[0] = 5
+    assert y.tolist() == [1, 1, 1] and x.tolist() == [5, 1, 1]
+    z = x.clone()
+    array[1] = 6
+    assert z.tolist() == [5, 1, 1] and x.tolist() == [5, 6, 1]
+    pending = x + 1
+    array[:] = 0
+    assert pending.tolist() == [6, 7, 2]
+
+
+def test_strided_arrays():
+    base = np.arange(12, dtype=np.float32).reshape(3, 4)
+    for view in (base.T, base[:, ::2], base[1:, 1:], base[::2].T, np.asfortranarray(base)):
+        t, expected = jtorch.from_numpy(view), torch.from_numpy(view)
+        assert tuple(t.stride()) == tuple(expected.stride())
+        same(t, expected)
+        t[0, 0] = 50
+        assert view[0, 0] == 50
+    with pytest.raises(ValueError, match="negative"):
+        jtorch.from_numpy(base[::-1])
+
+
+def test_a_dropped_array_no_longer_flushes():
+    t = jtorch.from_numpy(np.ones(3, np.float32))
+    assert not t._storage.exported()
+    array = np.ones(3, np.float32)
+    t = jtorch.from_numpy(array)
+    assert t._storage.exported()
+    part = array[1:]
+    del array
+    assert t._storage.exported()
+    part[0] = 4
+    assert t.tolist() == [1, 4, 1]
+    del part
+    assert not t._storage.exported()
+    n = t.numpy()
+    assert t._storage.exported()
+    del n
+    assert not t._storage.exported()
+
+
+def test_python_conversions():
+    assert jtorch.tensor(3).item() == 3 and isinstance(jtorch.tensor(3).item(), int)
+    assert isinstance(jtorch.tensor(True).item(), bool) and isinstance(jtorch.tensor(1.0).item(), float)
+    assert float(jtorch.tensor([2.5])) == 2.5 and int(jtorch.tensor(2.7)) == 2 and complex(jtorch.tensor(1.0)) == 1
+    assert bool(jtorch.tensor([[1]])) and not jtorch.tensor(0.0)
+    assert list(range(5))[jtorch.tensor(2)] == 2
+    assert len(jtorch.zeros(4, 2)) == 4
+    assert f"{jtorch.tensor(3.14159):.2f}" == "3.14"
+    assert jtorch.tensor([[1, 2], [3, 4]]).tolist() == [[1, 2], [3, 4]]
+    assert np.asarray(jtorch.ones(2)).dtype == np.float32
+    assert isinstance(np.exp(jtorch.zeros(2)), jtorch.Tensor)
+    assert repr(jtorch.arange(3)) == repr(torch.arange(3))
+    assert repr(jtorch.ones(2, requires_grad=True)) == repr(torch.ones(2, requires_grad=True))
+
+
+def test_copies():
+    x = jtorch.arange(4.0)
+    x.requires_grad_()
+    y = copy.deepcopy(x)
+    assert y.requires_grad and y.tolist() == x.tolist()
+    with jtorch.no_grad():
+        y.zero_()
+    assert x.sum().item() == 6
+    z = pickle.loads(pickle.dumps(x))
+    assert z.requires_grad and z.tolist() == x.tolist()
+    shared = [x.detach(), x.detach()[1:]]
+    first, second = copy.deepcopy(shared)
+    first.zero_()
+    assert second.tolist() == [0, 0, 0]
+    d = x.detach()
+    d[0] = 9
+    assert x[0].item() == 9 and not d.requires_grad
+    x.data = jtorch.zeros(2)
+    assert x.shape == (2,) and x.requires_grad
+    x.data.add_(1)
+    assert x.tolist() == [1, 1]
+
+
+def test_resize_and_set():
+    a, b = jtorch.arange(6), torch.arange(6)
+    same(a.resize_(2, 2), b.resize_(2, 2))
+    c = jtorch.zeros(3)
+    c.set_(jtorch.arange(4.0))
+    assert c.tolist() == [0, 1, 2, 3]
+    out = jtorch.empty(0)
+    assert jtorch.add(jtorch.ones(2), 1, out=out) is out and out.tolist() == [2, 2]
+
+
+def test_random_numbers_are_those_of_pytorch():
+    for f in (lambda m: m.rand(5), lambda m: m.randn(3), lambda m: m.randn(20), lambda m: m.randn(37, dtype=m.float64),
+              lambda m: m.randint(0, 10, (7,)), lambda m: m.randperm(10), lambda m: m.empty(5).uniform_(-2, 3),
+              lambda m: m.empty(17).normal_(1, 2), lambda m: m.normal(0.0, m.ones(3)), lambda m: m.empty(4).random_(100),
+              lambda m: m.bernoulli(m.full((9,), 0.3)), lambda m: m.multinomial(m.ones(6), 3), lambda m: m.rand_like(m.ones(2, 2)),
+              lambda m: m.multinomial(m.tensor([0.1, 0.9]), 8, True), lambda m: m.empty(5, dtype=m.int64).random_(),
+              lambda m: m.randint(3, (2, 2)), lambda m: m.empty(3, 4).t().normal_(), lambda m: m.empty(4).geometric_(0.4)):
+        jtorch.manual_seed(7)
+        torch.manual_seed(7)
+        for _ in range(3):
+            same(f(jtorch), f(torch))
+
+
+def test_generators():
+    g, h = jtorch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
+    same(jtorch.rand(4, generator=g), torch.rand(4, generator=h))
+    state = g.get_state()
+    x = jtorch.randn(5, generator=g)
+    g.set_state(state)
+    assert jtorch.equal(x, jtorch.randn(5, generator=g))
+    state = jtorch.get_rng_state()
+    x = jtorch.rand(2)
+    jtorch.set_rng_state(state)
+    assert jtorch.equal(x, jtorch.rand(2))
+    assert g.initial_seed() == 3
+    jtorch.manual_seed(0)
+    assert jtorch.initial_seed() == 0

@@ -1,0 +1,64 @@
+"""What is refused, and how: exception types and texts against PyTorch's."""
+import numpy as np
+import pytest
+
+import jtorch
+
+torch = pytest.importorskip("torch")
+
+CASES = [
+    lambda m: m.ones(2, 3) + m.ones(4), lambda m: m.ones(2, 3) @ m.ones(2, 3), lambda m: m.mm(m.ones(2, 3), m.ones(2, 3)),
+    lambda m: m.bmm(m.ones(1, 2, 3), m.ones(1, 2, 3)), lambda m: m.ones(2, 3).view(4), lambda m: m.ones(2, 3).t().view(6),
+    lambda m: m.ones(2, 3).reshape(-1, 4), lambda m: m.ones(2, 3).reshape(-1, -1), lambda m: m.ones(3)[5], lambda m: m.ones(3)[-4],
+    lambda m: m.ones(2, 3)[0, 0, 0], lambda m: m.tensor(1.0)[0], lambda m: m.ones(3)[m.tensor([3])], lambda m: m.ones(3)[::-1],
+    lambda m: m.ones(3)[m.ones(2, dtype=m.bool)], lambda m: m.ones(3)[m.ones(3)], lambda m: m.ones(3).sum(1),
+    lambda m: m.ones(2, 3).transpose(0, 2), lambda m: m.ones(2, 3).squeeze(4), lambda m: m.ones(2, 3).sum((0, 0)),
+    lambda m: m.ones(3).item(), lambda m: bool(m.ones(3)), lambda m: bool(m.ones(0)), lambda m: len(m.tensor(1)),
+    lambda m: iter(m.tensor(1)), lambda m: int(m.ones(2)), lambda m: m.ones(2, requires_grad=True).numpy(),
+    lambda m: m.ones(3, dtype=m.int64).add_(1.5), lambda m: m.ones(3).add_(m.ones(2, 3)), lambda m: m.ones(1).mul_(m.ones(3)),
+    lambda m: m.ones(2, dtype=m.bool) - m.ones(2, dtype=m.bool), lambda m: -m.ones(2, dtype=m.bool),
+    lambda m: m.ones(3, dtype=m.int64).mean(), lambda m: m.ones(2, requires_grad=True).add_(1),
+    lambda m: m.ones(2, dtype=m.int64, requires_grad=True), lambda m: m.tensor([[1, 2], [3]]), lambda m: m.tensor("a"),
+    lambda m: m.cat([]), lambda m: m.cat([m.ones(2), m.ones(2, 2)]), lambda m: m.cat([m.ones(2, 2), m.ones(3, 3)]),
+    lambda m: m.stack([m.ones(2), m.ones(3)]), lambda m: m.stack([]), lambda m: m.zeros(-1), lambda m: m.ones(0).max(),
+    lambda m: m.ones(0, 2).max(0), lambda m: m.ones(0).argmax(), lambda m: m.ones(2, 3).expand(3, 3), lambda m: m.ones(2, 3).expand(3),
+    lambda m: m.ones(4).narrow(0, 3, 2), lambda m: m.ones(4).select(0, 4), lambda m: m.ones(4).split([1, 2]),
+    lambda m: m.ones(2, 2).permute(0, 0), lambda m: m.ones(2, 2).permute(0), lambda m: m.ones(2, 2, 2).t(),
+    lambda m: m.exp(2.0), lambda m: m.cat(m.ones(2)), lambda m: m.cat([m.ones(2), 3]), lambda m: m.arange(0, 5, 0),
+    lambda m: m.arange(5, 0), lambda m: m.ones(3).topk(4), lambda m: m.dot(m.ones(2), m.ones(3)), lambda m: m.mv(m.ones(2, 3), m.ones(2)),
+    lambda m: m.dot(m.ones(2, 2), m.ones(2)), lambda m: m.ones(2, dtype=m.int64) @ m.ones(2), lambda m: m.addmm(m.ones(3), m.ones(2, 3), m.ones(2, 3)),
+    lambda m: m.ones(3).gather(0, m.tensor([[0]])), lambda m: m.ones(3).gather(0, m.tensor([0.0])),
+    lambda m: m.ones(3).index_select(0, m.tensor([5])), lambda m: m.ones(3).masked_fill(m.ones(3), 1),
+    lambda m: m.from_numpy([1, 2]), lambda m: m.from_numpy(np.arange(3)[::-1]), lambda m: m.from_numpy(np.array(["a"])),
+    lambda m: m.tensor([1, 2]).pow(-1), lambda m: m.tensor([1]) // m.tensor([0]), lambda m: m.ones(3) == "a" or 1 / 0,
+    lambda m: m.einsum("ij,jk->ik", m.ones(2, 3)), lambda m: m.einsum("ij->k", m.ones(2, 3)), lambda m: m.ones(2).__getitem__("a"),
+    lambda m: m.where(m.ones(2), m.ones(2), m.ones(2)), lambda m: m.ones(2).unflatten(0, (3, 2)), lambda m: m.ones(2).copy_(m.ones(3)),
+    lambda m: m.ones(3).chunk(0), lambda m: m.ones(3).flip(1), lambda m: m.ones(3).diagonal(), lambda m: m.randperm(-1),
+    lambda m: m.randint(5, 5, (2,)), lambda m: m.multinomial(m.ones(2), 3), lambda m: m.ones(2).uniform_(1, 0),
+    lambda m: m.ones(2).normal_(0, -1), lambda m: m.bernoulli(m.ones(2), 2.0), lambda m: m.allclose(m.ones(2), m.ones(2, dtype=m.float64)),
+    lambda m: m.ones(3).expand(2, 3).add_(1), lambda m: m.broadcast_tensors(m.ones(2), m.ones(3)), lambda m: m.ones(2).clamp(),
+    lambda m: m.ones(2, 2).unsqueeze(4), lambda m: m.softmax(m.ones(2, dtype=m.int64), 0), lambda m: m.ones(3).mT, lambda m: m.ones(2, 3).as_strided((9,), (1,)),
+    lambda m: m.ones(3).__setitem__(slice(0, 2), m.ones(3)), lambda m: m.ones(3).__setitem__(0, m.ones(2)),
+    lambda m: m.ones(3).__setitem__(m.tensor([0, 1]), m.ones(3)), lambda m: m.iinfo(m.float32), lambda m: m.finfo(m.int32),
+    lambda m: m.set_default_dtype(m.int32), lambda m: m.device("tpu"), lambda m: 1 + m.ones(2) + "a", lambda m: m.ones(2).to("nothing"),
+]
+
+
+def caught(module, case):
+    try:
+        case(module)
+    except Exception as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("index", range(len(CASES)))
+def test_refused_as_pytorch_does(index):
+    expected, found = caught(torch, CASES[index]), caught(jtorch, CASES[index])
+    assert expected is not None, "the case is wrong: PyTorch takes it"
+    assert found is not None, f"not refused; PyTorch: {type(expected).__name__}: {expected}"
+    assert isinstance(found, type(expected)) or isinstance(expected, type(found)), (found, expected)
+    first = str(expected).strip().splitlines()[0]
+    if "invalid combination of arguments" in first or "unsupported operand" in first:
+        return
+    assert str(found).strip().splitlines()[0][:60] == first[:60], f"\n{found}\n{expected}"

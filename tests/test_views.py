@@ -1,0 +1,206 @@
+"""Views against PyTorch: shapes, strides, offsets, values, and what writing through them changes."""
+import random
+
+import numpy as np
+import pytest
+
+import jtorch
+
+torch = pytest.importorskip("torch")
+
+
+def pair(shape, dtype=np.float32):
+    array = np.arange(int(np.prod(shape)), dtype=dtype).reshape(shape)
+    return jtorch.tensor(array), torch.tensor(array)
+
+
+def same(a, b, context=""):
+    assert tuple(a.shape) == tuple(b.shape), context
+    assert str(a.dtype) == str(b.dtype), context
+    np.testing.assert_array_equal(a.detach().numpy(), b.detach().numpy(), err_msg=str(context))
+
+
+def same_place(a, b, context=""):
+    same(a, b, context)
+    if a.numel():
+        assert tuple(a.stride()) == tuple(b.stride()), context
+        assert a.storage_offset() == b.storage_offset(), context
+    assert a.is_contiguous() == b.is_contiguous(), context
+
+
+VIEWS = {
+    "view": lambda x: x.view(4, 6),
+    "view -1": lambda x: x.view(-1, 2),
+    "view_as": lambda x: x.view_as(x.reshape(6, 4)),
+    "reshape": lambda x: x.reshape(3, 8),
+    "transpose": lambda x: x.transpose(0, 2),
+    "permute": lambda x: x.permute(2, 0, 1),
+    "movedim": lambda x: x.movedim(0, -1),
+    "movedim two": lambda x: x.movedim((0, 1), (1, 2)),
+    "swapaxes": lambda x: x.swapaxes(0, 1),
+    "unsqueeze 0": lambda x: x.unsqueeze(0),
+    "unsqueeze 1": lambda x: x.transpose(0, 2).unsqueeze(1),
+    "unsqueeze -1": lambda x: x.unsqueeze(-1),
+    "squeeze": lambda x: x.unsqueeze(1).unsqueeze(0).squeeze(),
+    "squeeze dim": lambda x: x.unsqueeze(1).squeeze(1),
+    "squeeze kept": lambda x: x.squeeze(0),
+    "narrow": lambda x: x.narrow(1, 1, 2),
+    "select": lambda x: x.select(1, -1),
+    "index": lambda x: x[1],
+    "index two": lambda x: x[1, :, 2],
+    "index none": lambda x: x[:, None, 1:],
+    "index ellipsis": lambda x: x[..., 0],
+    "slice step": lambda x: x[:, ::2, 1::2],
+    "slice all": lambda x: x[:],
+    "expand": lambda x: x[:, :1].expand(2, 3, 4),
+    "expand new": lambda x: x.expand(2, 2, 3, 4),
+    "expand keep": lambda x: x[:1].expand(5, -1, -1),
+    "diagonal": lambda x: x.diagonal(0, 1, 2),
+    "diagonal up": lambda x: x.diagonal(1, 1, 2),
+    "diagonal down": lambda x: x.diagonal(-1, 2, 1),
+    "diagonal of transposed": lambda x: x.transpose(0, 2).diagonal(1),
+    "unfold": lambda x: x.unfold(2, 2, 1),
+    "unfold 1": lambda x: x.unfold(1, 2, 1),
+    "as_strided": lambda x: x.as_strided((2, 3), (5, 2), 1),
+    "as_strided of slice": lambda x: x[1].as_strided((2, 2), (3, 1)),
+    "flatten": lambda x: x.flatten(1),
+    "flatten all": lambda x: x.flatten(),
+    "unflatten": lambda x: x.unflatten(2, (2, 2)),
+    "unflatten -1": lambda x: x.unflatten(-1, (-1, 2)),
+    "T": lambda x: x[0].T,
+    "mT": lambda x: x.mT,
+    "t": lambda x: x[:, 0].t(),
+    "chunk": lambda x: x.chunk(2, 2)[1],
+    "split": lambda x: x.split(2, 1)[1],
+    "split sizes": lambda x: x.split([1, 3], -1)[1],
+    "tensor_split": lambda x: x.tensor_split(3, 2)[0],
+    "unbind": lambda x: x.unbind(1)[2],
+    "detach": lambda x: x[1].detach(),
+    "hsplit": lambda x: x.hsplit(3)[1],
+    "ravel": lambda x: x.ravel(),
+    "reshape of transposed": lambda x: x.transpose(1, 2).reshape(2, 2, 2, 3),
+    "view of narrow": lambda x: x.narrow(0, 1, 1).view(12),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_place(name):
+    a, b = pair((2, 3, 4))
+    same_place(VIEWS[name](a), VIEWS[name](b))
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_write_through_view_is_seen_by_base(name):
+    a, b = pair((2, 3, 4))
+    va, vb = VIEWS[name](a), VIEWS[name](b)
+    if "expand" in name or "unfold" in name:
+        return
+    va.mul_(-2)
+    vb.mul_(-2)
+    same(a, b)
+    same(va, vb)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_write_to_base_is_seen_by_view(name):
+    a, b = pair((2, 3, 4))
+    va, vb = VIEWS[name](a), VIEWS[name](b)
+    for x in (a, b):
+        x[0, 1] = 100
+        x.add_(1)
+    same(a, b)
+    same(va, vb)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_gradient(name):
+    a, b = pair((2, 3, 4))
+    for x in (a, b):
+        x.requires_grad_()
+        y = VIEWS[name](x)
+        if y.requires_grad:
+            (y * y).sum().backward()
+    if b.grad is not None:
+        same(a.grad, b.grad)
+
+
+def test_random_chains_of_views():
+    rng = random.Random(0)
+    steps = [
+        lambda x, r: x.transpose(r.randrange(x.ndim), r.randrange(x.ndim)) if x.ndim else x,
+        lambda x, r: x.unsqueeze(r.randint(0, x.ndim)),
+        lambda x, r: x.squeeze(),
+        lambda x, r: x.narrow(0, r.randint(0, x.shape[0] - 1), 1) if x.ndim and x.shape[0] else x,
+        lambda x, r: x[..., ::2] if x.ndim else x,
+        lambda x, r: x[1:] if x.ndim and x.shape[0] > 1 else x,
+        lambda x, r: x.flatten() if r.random() < 0.3 else x,
+        lambda x, r: x.permute(*r.sample(range(x.ndim), x.ndim)) if x.ndim else x,
+        lambda x, r: x.reshape(-1, 2) if x.numel() % 2 == 0 and x.numel() else x,
+        lambda x, r: x.diagonal() if x.ndim > 1 else x,
+        lambda x, r: x.select(0, 0) if x.ndim > 2 else x,
+    ]
+    for trial in range(200):
+        a, b = pair((2, 3, 4, 2))
+        for k in range(rng.randint(1, 6)):
+            step, seed = rng.choice(steps), rng.random()
+            a2, b2 = step(a, random.Random(seed)), step(b, random.Random(seed))
+            if rng.random() < 0.4:
+                for x in (a2, b2):
+                    x.add_(k + 1)
+            same(a, b, trial)
+            a, b = a2, b2
+            same_place(a, b, trial)
+        assert (a._storage is not None) and a.is_contiguous() == b.is_contiguous()
+
+
+def test_view_shares_and_reshape_copies_only_where_it_must():
+    x = jtorch.arange(6.0).reshape(2, 3)
+    y = x.t().reshape(6)
+    y.zero_()
+    assert x.sum().item() == 15
+    z = x.reshape(3, 2)
+    z.zero_()
+    assert x.sum().item() == 0
+    assert x.view(6).data_ptr() == x.data_ptr()
+    assert x[1].data_ptr() == x.data_ptr() + 3 * 4
+
+
+def test_views_of_views_write_back():
+    x, y = pair((4, 4))
+    for t in (x, y):
+        t[1:][:, 1:].t()[0] = 7.0
+        t.diagonal().fill_(-1)
+        t[0].view(2, 2)[1] += 5
+    same(x, y)
+
+
+def test_in_place_view_changes():
+    for name, args in (("t_", ()), ("unsqueeze_", (0,)), ("transpose_", (0, 1)), ("squeeze_", ())):
+        a, b = pair((2, 3))
+        same_place(getattr(a, name)(*args), getattr(b, name)(*args))
+        same_place(a, b)
+
+
+@pytest.mark.parametrize("function", [
+    lambda m, x: m.flip(x, (0, 2)), lambda m, x: m.roll(x, 1), lambda m, x: m.roll(x, (1, -1), (0, 2)),
+    lambda m, x: x.repeat(2, 1, 3), lambda m, x: x.repeat(2, 1, 1, 1), lambda m, x: m.tile(x, (2,)),
+    lambda m, x: m.cat([x, x + 1], 1), lambda m, x: m.stack([x, x], -1), lambda m, x: m.hstack([x, x]),
+    lambda m, x: m.vstack([x[0], x[1]]), lambda m, x: m.dstack([x[0], x[0]]), lambda m, x: m.rot90(x, 3, (1, 2)),
+    lambda m, x: m.fliplr(x), lambda m, x: m.repeat_interleave(x, 2, 1), lambda m, x: m.diag_embed(x[0], 1),
+    lambda m, x: m.diag(x[0, 0]), lambda m, x: m.diag(x[0], 1), lambda m, x: m.tril(x, -1), lambda m, x: m.triu(x, 1),
+    lambda m, x: m.meshgrid(x[0, 0], x[0, :, 0], indexing="xy")[0], lambda m, x: m.block_diag(x[0], x[1]),
+    lambda m, x: m.column_stack([x[0, 0], x[0, 1]]), lambda m, x: m.atleast_3d(x[0]), lambda m, x: m.broadcast_to(x, (2, 2, 3, 4)),
+    lambda m, x: m.select_scatter(x, x[0] * 0, 0, 1), lambda m, x: m.diagonal_scatter(x[0], x[0, :, 0] * 0),
+    lambda m, x: m.cartesian_prod(x[0, 0], x[0, 1]), lambda m, x: m.combinations(x[0, 0], 2),
+])
+def test_rearrangements(function):
+    a, b = pair((2, 3, 4))
+    same(function(jtorch, a), function(torch, b))
+
+
+def test_empty_and_zero_sizes():
+    for shape in ((0,), (0, 3), (2, 0, 3)):
+        a, b = pair(shape)
+        for f in (lambda x: x.reshape(-1), lambda x: x.unsqueeze(0), lambda x: x.transpose(0, -1), lambda x: x[..., :1],
+                  lambda x: x.sum(), lambda x: x.sum(0), lambda x: x + 1, lambda x: x.flip(0), lambda x: x.repeat(2, *x.shape)):
+            same(f(a), f(b), shape)
