@@ -48,7 +48,7 @@ LAZY_FOR_ROOMS: dict[tuple[str, str], str] = {
 TO_MOVE_UP = {"nn", "ops"}
 # Third-party packages that must not load with `import jtorch`.
 HEAVY = {"numba", "torch", "matplotlib"}
-HEAVY_FILES = {"runtime.frontend", "runtime.intrinsics", "codegen.cuda_frontend"}  # loaded when something is compiled
+HEAVY_FILES = {"runtime.frontend", "runtime.intrinsics", "runtime.tiles"}  # loaded when something is compiled
 
 
 def modules() -> list[tuple[str, ast.Module]]:
