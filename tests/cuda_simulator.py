@@ -1,10 +1,10 @@
 """Runs the text of a `@cuda.jit` kernel, unchanged, without a GPU and without Numba.
 
-Threads are generators: the calls at which threads meet (`syncthreads`, `shfl_*_sync`, `ballot_sync`...) are rewritten into
-`yield`, and a scheduler runs the warps of a block one after another, each until it waits at a barrier. That is
+Threads are generators: the calls at which threads meet (`syncthreads`, `shfl_*_sync`, `ballot_sync`...) are rewritten
+into `yield`, and a scheduler runs the warps of a block one after another, each until it waits at a barrier. That is
 deterministic; `reverse=True` runs warps and lanes in the opposite order, so that a race shows as a different result.
 
-Errors, not undefined behaviour: a warp operation that not all named lanes reach, a barrier that not all threads of the block
+Errors, not undefined behaviour: a warp operation that not all lanes reach, a barrier that not all threads of the block
 reach, an access outside a buffer. Numbers are NumPy scalars, so float32 rounds and uint32 wraps as on the device.
 
 It lives with the tests because nothing that is installed uses it.
@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 WARP = 32
-TYPES = {"b8": np.bool_, "u8": np.uint8, "u16": np.uint16, "u32": np.uint32, "i8": np.int8, "i16": np.int16, "i32": np.int32,
-         "i64": np.int64, "f16": np.float16, "f32": np.float32, "f64": np.float64}
-MEETINGS = {"syncthreads", "syncwarp", "ballot_sync", "any_sync", "all_sync", "shfl_sync", "shfl_up_sync", "shfl_down_sync",
-            "shfl_xor_sync"}
+TYPES = {"b8": np.bool_, "u8": np.uint8, "u16": np.uint16, "u32": np.uint32, "i8": np.int8, "i16": np.int16,
+         "i32": np.int32, "i64": np.int64, "f16": np.float16, "f32": np.float32, "f64": np.float64}
+MEETINGS = {"syncthreads", "syncwarp", "ballot_sync", "any_sync", "all_sync", "shfl_sync", "shfl_up_sync",
+            "shfl_down_sync", "shfl_xor_sync"}
 
 
 class Divergence(AssertionError):
@@ -53,8 +53,8 @@ class Pointer:
 class Libdevice:
     """libdevice's functions by NumPy, or where it has none by `math`, in the operand's own type."""
 
-    NUMPY = {"acos": "arccos", "acosh": "arccosh", "asin": "arcsin", "asinh": "arcsinh", "atan": "arctan", "atanh": "arctanh",
-             "atan2": "arctan2"}
+    NUMPY = {"acos": "arccos", "acosh": "arccosh", "asin": "arcsin", "asinh": "arcsinh", "atan": "arctan",
+             "atanh": "arctanh", "atan2": "arctan2"}
     MATH = {"tgamma": math.gamma, "erf": math.erf, "erfc": math.erfc, "lgamma": math.lgamma}
 
     def __getattr__(self, name: str) -> Any:

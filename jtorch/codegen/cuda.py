@@ -2,16 +2,16 @@
 
 The same nests as the CPU's, cut differently: threads take the place of vector lanes and of items.
 
-- 'map': one loop over the collapsed domain; thread t takes elements t, t + threads, ... of the whole grid.
-- 'row', 'column': items are taken by blocks or warps (a *team*, see `cuda_teams`), whose threads share the reduce loops,
-  collapsed into one; then the team exchanges its partial folds, and goes on with the next phase.
+- 'map', 'tile': one loop over the collapsed domain; thread t takes elements t, t + threads, ... of the whole grid.
+- 'row', 'column': items are taken by blocks or warps (a *team*, see `cuda_teams`), whose threads share the reduce
+  loops, collapsed into one; then the team exchanges its partial folds, and goes on with the next phase.
 
-Every statement stands in the outermost of three levels in which it can: the kernel, an item, a point. Index arithmetic is
-in one type, u32 where every position of a launch fits and i64 elsewhere. Values that a later phase needs again are computed
-again: registers and the first-level cache are nearer than any scratch memory.
+Every statement stands in the outermost of three levels in which it can: the kernel, an item, a point. Index arithmetic
+is in one type, u32 where every position of a launch fits and i64 elsewhere. Values that a later phase needs again are
+computed again: registers and the first-level cache are nearer than any scratch memory.
 
-Names: p pointers, n extents, s strides, k constants; v values, o offsets, a and x the accumulator and the position of a
-fold, b and y another thread's; r and c loop counters, t the position in the reduce loops.
+Names: p pointers, n extents, s strides, k constants; v values, o offsets, a the accumulator of a fold, b another
+thread's; r and c loop counters, t the position in the reduce loops.
 """
 from __future__ import annotations
 
@@ -60,14 +60,17 @@ class Writer:
         self.nest, self.index_type = nest, index
         self.counter = [f"r{i}" for i in range(nest.parallel)] + [f"c{i}" for i in range(nest.reduce)]
         self.outer, self.inner = range(nest.parallel), range(nest.parallel, nest.parallel + nest.reduce)
-        self.constants = {i: f"k{j}" for j, i in enumerate(i for i, v in enumerate(nest.values) if isinstance(v, Constant))}
-        self.codes = {i: f"e{j}" for j, i in enumerate(i for i, v in enumerate(nest.values) if isinstance(v, Apply) and v.fails)}
-        self.folds = {i: v for i, v in enumerate(nest.values) if isinstance(v, Fold)}
+        values = list(enumerate(nest.values))
+        self.folds = {i: v for i, v in values if isinstance(v, Fold)}
+        constants = [i for i, v in values if isinstance(v, Constant)]
+        self.constants = {i: f"k{j}" for j, i in enumerate(constants)}
+        can_fail = [i for i, v in values if isinstance(v, Apply) and v.fails]
+        self.codes = {i: f"e{j}" for j, i in enumerate(can_fail)}
         self.stride_names: dict[str, list[str]] = {}
         self.strides = 0
         self.used: set[int] = set()  # loops whose counters are read
         for i, v in enumerate(nest.values):
-            if isinstance(v, Load | Iota | Fold) and v.access is not None:
+            if isinstance(v, Load | Iota):
                 self._name_strides(f"v{i}", v.access)
         for j, s in enumerate(nest.stores):
             self._name_strides(f"w{j}", s.access)
@@ -156,10 +159,7 @@ class Writer:
             return f"{scalar.CONVERSIONS[v.dtype]}({self.position(f'v{i}', v.access, chain)})"
         assert isinstance(v, Apply)
         operand = self.nest.values[v.args[0]].dtype if v.args else v.dtype
-        text = cuda_scalar.translate(v.text.format(*[f"v{a}" for a in v.args]), operand)
-        if by_name(operand).is_floating_point and by_name(v.dtype).itemsize < 4 and not by_name(v.dtype).is_floating_point:
-            text = text if v.dtype == "bool" else f"i32({text})"  # a float is cut to 32 bits, then wraps
-        return self.typed(text, v.dtype)
+        return self.typed(cuda_scalar.translate(v.text.format(*[f"v{a}" for a in v.args]), operand), v.dtype)
 
     def cone(self, targets: Iterable[int], have: set) -> list[int]:
         """What has to be computed for the targets, operands first."""
@@ -173,7 +173,8 @@ class Writer:
         return sorted(found)
 
     def place(self, targets: Iterable[int], chain: list[Level]) -> None:
-        """Write the statements that compute the targets, each into the outermost level of the chain that has its loops."""
+        """Write the statements that compute the targets, each into the outermost level of the chain that has its
+        loops."""
         for i in self.cone(targets, set().union(*[level.have for level in chain])):
             v = self.nest.values[i]
             depth = next(d for d, level in enumerate(chain) if self.nest.loops_of[i] <= level.loops)
@@ -193,44 +194,17 @@ class Writer:
 
     # --- folds -------------------------------------------------------------------------------------------------------
 
-    def accumulator(self, f: int) -> str:
-        """dtype of what is folded."""
-        return self.nest.values[self.folds[f].arg].dtype
-
-    def start(self, f: int) -> list[str]:
-        reduction = operation(self.folds[f].op).reduction
-        lines = [f"a{f} = {scalar.identity(reduction.identity, by_name(self.accumulator(f)))}"]
-        return lines + ([f"x{f} = {self.index_type}(0)"] if reduction.arg else [])
-
-    def combine(self, f: int, acc: str, value: str) -> str:
-        """The fold's own text over two operands."""
-        op, dtype = self.folds[f].op, self.accumulator(f)
-        text = LOGIC.get(op) if dtype == "bool" else None
-        names = {"acc": acc, "a": value}
-        text = re.sub(r"\b(acc|a)\b", lambda m: names[m[1]], text or operation(op).reduction.combine)
-        return cuda_scalar.translate(text, dtype)
-
-    def fold(self, f: int, chain: list[Level]) -> list[str]:
-        """Statements that fold one point into this thread's accumulator."""
+    def start(self, f: int) -> str:
         v = self.folds[f]
-        if not operation(v.op).reduction.arg:
-            return [f"a{f} = {self.typed(self.combine(f, f'a{f}', f'v{v.arg}'), self.accumulator(f))}"]
-        return [f"g{f} = {self.combine(f, f'a{f}', f'v{v.arg}')}",
-                f"a{f} = v{v.arg} if g{f} else a{f}",
-                f"x{f} = {self.position(f'v{f}', v.access, chain)} if g{f} else x{f}"]
+        return f"a{f} = {scalar.identity(operation(v.op).reduction.identity, by_name(v.dtype))}"
 
-    def merge(self, f: int) -> list[str]:
-        """Statements that fold another thread's accumulator (b, y) into this one's (a, x). Of equals the first one wins."""
-        if not operation(self.folds[f].op).reduction.arg:
-            return [f"a{f} = {self.typed(self.combine(f, f'a{f}', f'b{f}'), self.accumulator(f))}"]
-        return [f"g{f} = {self.combine(f, f'a{f}', f'b{f}')}",
-                f"h{f} = {self.combine(f, f'b{f}', f'a{f}')}",
-                f"g{f} = g{f} | ((not h{f}) & (y{f} < x{f}))",
-                f"a{f} = b{f} if g{f} else a{f}",
-                f"x{f} = y{f} if g{f} else x{f}"]
-
-    def finish(self, f: int) -> str:
-        return f"v{f} = i64(x{f})" if operation(self.folds[f].op).reduction.arg else f"v{f} = a{f}"
+    def combine(self, f: int, value: str) -> str:
+        """Fold one more value, a point's or another thread's, into this thread's accumulator."""
+        v = self.folds[f]
+        text = LOGIC.get(v.op) if v.dtype == "bool" else None
+        names = {"acc": f"a{f}", "a": value}
+        text = re.sub(r"\b(acc|a)\b", lambda m: names[m[1]], text or operation(v.op).reduction.combine)
+        return f"a{f} = {self.typed(cuda_scalar.translate(text, v.dtype), v.dtype)}"
 
     # --- the whole ---------------------------------------------------------------------------------------------------
 

@@ -89,7 +89,7 @@ def launch_of(step: Step) -> Launch:
     items, blocks = items_of(step), 1
     if nest.chunked:
         inner = inner // max(binding.extents[nest.parallel], 1) * binding.chunk
-    if nest.schedule == "map":
+    if not nest.reduce and nest.schedule in ("map", "tile"):
         team, threads, per_block = "map", MAP_THREADS, MAP_THREADS
     elif nest.schedule == "column":
         team, threads, per_block = "column", 32 * COLUMN_WARPS, 1
@@ -106,7 +106,8 @@ def launch_of(step: Step) -> Launch:
     sizes = {"total": items, "items": items, "blocks": blocks, "inner": inner, "chunk": binding.chunk,
              "rest": prod(binding.extents[nest.parallel + 1:])}
     given = {"buffer": iter(binding.buffers), "extent": iter(binding.extents), "stride": iter(binding.strides),
-             "constant": iter(binding.constants), "error": iter([("error", 0)]), "code": iter(range(1, 1 + len(binding.fails)))}
+             "constant": iter(binding.constants), "error": iter([("error", 0)]),
+             "code": iter(range(1, 1 + len(binding.fails)))}
     args = tuple([sizes[a] if a in sizes else next(given[a]) for a in kernel.arguments])
     return Launch(kernel, min(-(-items // per_block), MAX_BLOCKS), threads, args, nest, tuple(binding.fails))
 

@@ -1,8 +1,8 @@
 """Scalar kernel text -> the same expression in the names that a `@cuda.jit` kernel knows.
 
-Operators, literals and conversions are the CPU's. The tables below are everything in which this target differs: a name is
-either a libdevice function, or an expression over {0}, {1}, ... in which {T} converts to the operands' type and {f} is
-libdevice's suffix of it. Expressions may use names of the tables again.
+Operators, literals and conversions are the CPU's. The tables below are everything in which this target differs: a name
+is either a libdevice function, or an expression over {0}, {1}, ... in which {T} converts to the operands' type and {f}
+is libdevice's suffix of it. Expressions may use names of the tables again.
 
 >>> translate("select(v1 > f32(0), exp(v1), v2)", "float32")
 'libdevice.expf(v1) if v1 > f32(0) else v2'
@@ -16,10 +16,10 @@ from jtorch.codegen.scalar import CONVERSIONS
 from jtorch.dtypes import by_name
 
 LIBDEVICE = frozenset(
-    "acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc erfinv exp exp2 expm1 fabs floor fmax fmin "
-    "fmod hypot lgamma log log10 log1p log2 nextafter pow rint rsqrt sin sinh sqrt tan tanh trunc".split())
-"""Functions of floats that libdevice has under the same name, with `f` at the end for float32. (Through `math`, some of them
-would give integers or compute in float64.)"""
+    "acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc erfinv exp exp2 expm1 fabs floor fmax "
+    "fmin fmod hypot lgamma log log10 log1p log2 nextafter pow rint rsqrt sin sinh sqrt tan tanh trunc".split())
+"""Functions of floats that libdevice has under the same name, with `f` at the end for float32. (Through `math`, some of
+them would give integers or compute in float64.)"""
 
 EVERY = {
     "select": "({1} if {0} else {2})",
@@ -53,6 +53,9 @@ HALVES = {
 }
 
 INTEGERS = {
+    "isnan": "({0} != {0})",
+    "isinf": "({0} != {0})",
+    "isfinite": "({0} == {0})",
     "remainder": "({0} % {1})",
     "floor_divide": "({0} // {1})",
     "trunc_divide": "select((i64({0}) < 0) == (i64({1}) < 0), i64({0}) // i64({1}), -(-i64({0}) // i64({1})))",
@@ -60,9 +63,12 @@ INTEGERS = {
 }
 
 SHIFTS = {
-    ast.LShift: "({0} << {1} if {1} < 64 else {T}(0))",  # too far gives 0 (or the sign), not whatever the hardware leaves
+    ast.LShift: "({0} << {1} if {1} < 64 else {T}(0))",
     ast.RShift: "({0} >> ({1} if {1} < 63 else {T}(63)))",
 }
+"""Too far gives 0 (or the sign), not whatever the hardware leaves."""
+
+NARROW = frozenset(("i8", "i16", "u8"))
 
 KNOWN = frozenset(CONVERSIONS.values()) | {"abs", "u16", "f16", "True", "False"}
 
@@ -98,6 +104,8 @@ class _Translation(ast.NodeTransformer):
             node.func = ast.parse(f"libdevice.{name}{self.types['f']}", mode="eval").body
         elif name in LIBDEVICE and name in ("floor", "ceil", "trunc", "rint"):
             return node.args[0]  # of an integer
+        elif name in NARROW and self.is_float:  # a float is cut to 32 bits, then wraps
+            node.args = [ast.Call(ast.Name("i32"), node.args, [])]
         elif name and name not in KNOWN:
             raise NoCudaText(f"{name} of {self.types['T']} has no CUDA text")
         return node

@@ -3,12 +3,12 @@
 A *team* takes one item at a time; its threads share the item's reduce loops.
 
 - `Warp`: the 32 threads of a warp, for short rows; exchange by shuffles alone.
-- `Block`: all threads of a block; shuffles within each warp, then once more over the warps' results in shared memory.
-- `Column`: for folds over rows of contiguous columns: lane l of every warp has column l of 32, the warps share the rows;
-  exchange through shared memory.
+- `Block`: all threads of a block; shuffles within each warp, then over the warps' results in shared memory.
+- `Column`: for folds over rows of contiguous columns: lane l of every warp has column l of 32, the warps share the
+  rows; exchange through shared memory.
 
-After an exchange all threads of a team hold the same result, bit by bit, so what follows from it is computed by all alike.
-Exchanges combine in a fixed tree: the result does not depend on timing.
+After an exchange all threads of a team (of a column) hold the same result, bit by bit, so that each can compute what
+follows from it. Exchanges combine in a fixed tree: the result does not depend on timing.
 """
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from jtorch.codegen.cuda import Kernel, Level, Writer, indent
 from jtorch.codegen.loops import DENSE, Access, Nest
 from jtorch.codegen.scalar import CONVERSIONS
 from jtorch.dtypes import by_name
-from jtorch.ir.primitive import op as operation
 
 COLUMN_WARPS = 8
 
@@ -43,13 +42,10 @@ class Team:
     def __init__(self, w: Writer) -> None:
         self.w = w
 
-    def parts(self, f: int) -> list[tuple[str, str, str, str]]:
-        """(accumulator, another's, type in which it travels, its own type) of all that a fold keeps."""
-        w = self.w
-        found = [(f"a{f}", f"b{f}", carrier(w.accumulator(f)), CONVERSIONS[w.accumulator(f)])]
-        if operation(w.folds[f].op).reduction.arg:
-            found.append((f"x{f}", f"y{f}", "i32" if w.index_type == "u32" else "i64", w.index_type))
-        return found
+    def types(self, f: int) -> tuple[str, str]:
+        """A fold's own type, and the one in which it travels between threads."""
+        dtype = self.w.folds[f].dtype
+        return CONVERSIONS[dtype], carrier(dtype)
 
     def setup(self) -> list[str]:
         w, index = self.w, self.w.index_type
@@ -57,8 +53,7 @@ class Team:
                  f"thread = {index}(cuda.threadIdx.x)", f"lane = {w.i('thread & 31')}"]
         if self.shared:
             lines.append(f"warp = {w.i('thread >> 5')}")
-            lines += [f"sh_{mine} = cuda.shared.array({self.shared}, {kind})"
-                      for f in w.folds for mine, _, kind, _ in self.parts(f)]
+            lines += [f"sh{f} = cuda.shared.array({self.shared}, {self.types(f)[1]})" for f in w.folds]
         return lines
 
     def counters(self) -> list[str]:
@@ -71,10 +66,9 @@ class Team:
         """Every lane gets the fold over its warp."""
         lines = []
         for f in folds:
-            for mine, other, kind, own in self.parts(f):
-                got = f"cuda.shfl_xor_sync(0xffffffff, {converted(mine, own, kind)}, k)"
-                lines.append(f"{other} = {converted(got, kind, own)}")
-            lines += self.w.merge(f)
+            own, kind = self.types(f)
+            got = f"cuda.shfl_xor_sync(0xffffffff, {converted(f'a{f}', own, kind)}, k)"
+            lines += [f"b{f} = {converted(got, kind, own)}", self.w.combine(f, f"b{f}")]
         return ["k = 16", "while k:", *indent([*lines, "k >>= 1"])]
 
 
@@ -95,12 +89,14 @@ class Block(Team):
                 f"warps = {self.w.i('width >> 5')}"]
 
     def exchange(self, folds: list[int]) -> list[str]:
-        parts = [part for f in folds for part in self.parts(f)]
-        write = [f"sh_{mine}[warp] = {converted(mine, own, kind)}" for mine, _, kind, own in parts]
-        read = [f"{mine} = {converted(f'sh_{mine}[lane]', kind, own)}" for mine, _, kind, own in parts]
-        neutral = [line for f in folds for line in self.w.start(f)]
-        return [*self.butterfly(folds), "if lane == 0:", *indent(write), "cuda.syncthreads()", "if lane < warps:", *indent(read),
-                "else:", *indent(neutral), *self.butterfly(folds)]
+        write, read = [], []
+        for f in folds:
+            own, kind = self.types(f)
+            write.append(f"sh{f}[warp] = {converted(f'a{f}', own, kind)}")
+            read.append(f"a{f} = {converted(f'sh{f}[lane]', kind, own)}")
+        neutral = [self.w.start(f) for f in folds]
+        return [*self.butterfly(folds), "if lane == 0:", *indent(write), "cuda.syncthreads()",
+                "if lane < warps:", *indent(read), "else:", *indent(neutral), *self.butterfly(folds)]
 
 
 class Column(Team):
@@ -120,14 +116,14 @@ class Column(Team):
         return lines
 
     def exchange(self, folds: list[int]) -> list[str]:
-        write, first, other = [], [], []
+        write, first, others = [], [], []
         for f in folds:
-            for mine, theirs, kind, own in self.parts(f):
-                write.append(f"sh_{mine}[thread] = {converted(mine, own, kind)}")
-                first.append(f"{mine} = {converted(f'sh_{mine}[lane]', kind, own)}")
-                other.append(f"{theirs} = {converted(f'sh_{mine}[k + lane]', kind, own)}")
-            other += self.w.merge(f)
-        return [*write, "cuda.syncthreads()", *first, "k = 32", f"while k < {self.shared}:", *indent([*other, "k += 32"])]
+            own, kind = self.types(f)
+            write.append(f"sh{f}[thread] = {converted(f'a{f}', own, kind)}")
+            first.append(f"a{f} = {converted(f'sh{f}[lane]', kind, own)}")
+            others += [f"b{f} = {converted(f'sh{f}[k + lane]', kind, own)}", self.w.combine(f, f"b{f}")]
+        return [*write, "cuda.syncthreads()", *first,
+                "k = 32", f"while k < {self.shared}:", *indent([*others, "k += 32"])]
 
 
 TEAMS = {"warp": Warp, "block": Block, "column": Column}
@@ -148,8 +144,8 @@ def emit_folds(nest: Nest, index: str, team_name: str) -> Kernel:
         chain = [w.top, item, point]
         w.place([nest.values[f].arg for f in folds] + [nest.stores[j].value for j in stores], chain)
         for f in folds:
-            item.lines += w.start(f)
-            point.lines += w.fold(f, chain)
+            item.lines.append(w.start(f))
+            point.lines.append(w.combine(f, f"v{nest.values[f].arg}"))
         stored = [w.store(j, chain) for j in stores]
         if stored and team.guard:
             stored = [f"if {team.guard}:", *indent(stored)]
@@ -157,7 +153,7 @@ def emit_folds(nest: Nest, index: str, team_name: str) -> Kernel:
         item.lines += [f"t = {w.i(team.first)}", "while t < inner:",
                        *indent([*where, *point.lines, *stored, f"t = {w.i(f't + {team.step}')}"])]
         item.lines += team.exchange(folds) if folds else []
-        item.lines += [w.finish(f) for f in folds]
+        item.lines += [f"v{f} = a{f}" for f in folds]
         item.have.update(folds)
     if item_stores:
         once = Level(item.loops)  # the threads that do not store need not load either

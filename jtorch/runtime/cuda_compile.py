@@ -1,4 +1,4 @@
-"""Kernel text -> PTX -> cubin for a device that need not be there: numba-cuda as a compiler, nvJitLink as the assembler.
+"""Kernel text -> PTX -> cubin for a device that need not be there: numba-cuda compiles, nvJitLink assembles.
 
     built = compile_kernel(source, params, cc=(9, 0))
     built.ptx, built.cubin, built.registers, built.spilled
@@ -48,14 +48,14 @@ def toolkit() -> SimpleNamespace:
         try:
             load_nvidia_dynamic_lib(name)
         except DynamicLibNotFoundError:
-            raise ToolkitMissing(f"compiling for CUDA needs lib{name.lower()} of CUDA toolkit 13.0, in jtorch[cuda]") from None
+            raise ToolkitMissing(f"compiling for CUDA needs jtorch[cuda]: lib{name.lower()} was not found") from None
     from numba.cuda import libdevice
     return SimpleNamespace(core=core, cuda=cuda, types=types, libdevice=libdevice)
 
 
 def signature(params: tuple[str, ...]) -> Any:
     types = toolkit().types
-    return types.void(*[types.CPointer(getattr(types, p[2:])) if p.startswith("p:") else getattr(types, p) for p in params])
+    return types.void(*[types.CPointer(getattr(types, p[2:])) if p[:2] == "p:" else getattr(types, p) for p in params])
 
 
 def to_ptx(source: str, params: tuple[str, ...], cc: tuple[int, int] = (9, 0)) -> str:
