@@ -184,6 +184,8 @@ def wrap(recorder: Recorder, v: Value) -> Tensor:
     if v.requires_grad and not recorder.grad_enabled:
         v = recorder.detached(v)
     epoch = recorder.epoch
+    if epoch.spent:
+        epoch.revive(v)
     cell = Cell(v.type, v, epoch)
     pending = epoch.pending
     pending.append(cell)

@@ -196,6 +196,8 @@ def assign(t: Tensor, v: Value) -> Tensor:
 def store(recorder: Recorder, storage: Any, new: Value) -> None:
     """Make `new` the contents of a storage; at once, in its own memory, where the outside is looking."""
     epoch = recorder.epoch
+    if epoch.spent:
+        epoch.revive(new)
     cell = Cell(storage.cell.type, new, epoch)
     epoch.pending.append(cell)
     if storage.exports is not None and storage.exported() and recorder.tracing is None:

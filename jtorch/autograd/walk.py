@@ -70,14 +70,14 @@ class Walk:
             visited: list[Value] = []
             run_hooks = {v: functools.partial(self.run_hooks, list(h)) for v, h in hooks.items()}
             found = gradients(roots, cotangents, wanted, run_hooks, visited)
-            cached = (found, frozenset(visited), frozenset(v for v in visited if not v.op.linear))
+            cached = (found, *spendable(visited))
             if remember:
                 recorder.backwards[key] = cached
         found, visited_nodes, with_residuals = cached
         if epoch.spent and not epoch.spent.isdisjoint(with_residuals):
             raise RuntimeError(_TWICE)
-        if not self.keep:
-            epoch.spent.update(visited_nodes)
+        if not self.keep and visited_nodes:
+            epoch.spend(visited_nodes)
         return found
 
     def run_hooks(self, hooks: list[Callable[[Tensor], Any]], g: Value) -> Value:
@@ -113,6 +113,36 @@ class Walk:
         move.env.update(zip(seeds, cells.values()))
         move.cut = True
         return {v: move.value(g) for v, g in self.through(epoch, roots, seeds, wanted).items()}  # type: ignore[arg-type]
+
+
+def spendable(visited: Sequence[Value]) -> tuple[frozenset[Value], frozenset[Value]]:
+    """Of the nodes that a backward went through: those behind which something is given up with the graph, and those that
+    themselves keep operands for the backward. Sums and the like keep nothing, and a graph of them may be used again."""
+    keep: set[Value] = set()
+    spent: set[Value] = set()
+    for v in reversed(visited):
+        if keeps_operands(v):
+            keep.add(v)
+            spent.add(v)
+        elif any(i.siblings[0] in spent for i in v.inputs):
+            spent.add(v)
+    return frozenset(spent), frozenset(keep)
+
+
+def keeps_operands(v: Value) -> bool:
+    name = v.op.name
+    if v.op.linear or name in ("add", "sub", "neg") or v.op.kind == "marker":
+        return False
+    if name not in ("mul", "div"):
+        return True
+    a, b = v.inputs
+    return not (is_number(b) or (name == "mul" and is_number(a)))
+
+
+def is_number(v: Value) -> bool:
+    while v.op.linear and len(v.inputs) == 1:
+        v = v.inputs[0]
+    return v.op.kind == "create" and not v.inputs or (v.op is leaf and v.attrs[0] < 0)
 
 
 class Move:

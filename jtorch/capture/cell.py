@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from jtorch.ir.graph import Type, Value
@@ -41,7 +42,7 @@ class Epoch:
     """
 
     __slots__ = ("recorder", "serial", "leaves", "leaf_values", "scalars", "variables", "variable_values", "pending",
-                 "saved", "spent", "hooks", "flush_now", "functions", "__weakref__")
+                 "saved", "spent", "spent_before", "hooks", "flush_now", "functions", "__weakref__")
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -54,6 +55,33 @@ class Epoch:
         self.pending: list[Cell] = []
         self.saved: dict[Value, Cell] = {}
         self.spent: set[Value] = set()
+        self.spent_before = 0  # how many cells were pending when something was last spent
         self.hooks: dict[Value, list[Any]] = {}
         self.functions: list[Any] = []
         self.flush_now = False
+
+    def forget(self) -> None:
+        """Let go of all cells: nothing will be asked of this epoch again."""
+        self.leaves.clear()
+        self.leaf_values.clear()
+        self.variables.clear()
+        self.variable_values.clear()
+        self.pending.clear()
+
+    def spend(self, nodes: Iterable[Value]) -> None:
+        self.spent.update(nodes)
+        self.spent_before = len(self.pending)
+
+    def revive(self, v: Value) -> None:
+        """`v` was computed anew: a graph that is given up and this one are the same Values, but this one may be used.
+
+        What lies behind the values of earlier tensors was not computed anew.
+        """
+        if v.siblings[0] not in self.spent:
+            return
+        earlier = {c.value.siblings[0] for c in self.pending[:self.spent_before] if c.value is not None}
+        stack = [v.siblings[0]]
+        while stack:
+            node = stack.pop()
+            self.spent.discard(node)
+            stack += [i.siblings[0] for i in node.inputs if i.siblings[0] in self.spent and i.siblings[0] not in earlier]

@@ -159,7 +159,7 @@ class Recorder:
 
     def residuals(self, epoch: Epoch, values: tuple[Value, ...]) -> tuple[Value, ...]:
         """What to compute besides `values` so that a backward after this flush need not repeat the dear work."""
-        roots = tuple([v for v in values if v.requires_grad and v not in epoch.spent])
+        roots = tuple([v for v in values if v.requires_grad and v.siblings[0] not in epoch.spent])
         if not roots:
             return ()
         key = ("residuals", roots, values)
@@ -189,7 +189,7 @@ class Recorder:
                 continue
             if c.buffer is not None and not v.requires_grad:
                 c.value = c.epoch = None
-            elif v in epoch.spent:
+            elif v.siblings[0] in epoch.spent:
                 c.epoch = SPENT
 
     def materialise(self, cell: Cell) -> None:

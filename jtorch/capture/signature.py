@@ -12,14 +12,16 @@ from jtorch.storage import Storage
 
 
 class Leaf:
-    """A tensor argument as dense data: `ptr` is its address. A strided view is copied first."""
+    """A tensor argument as dense data: `ptr` is its address. A strided view is copied first, or, where the function
+    writes, is passed as its `whole` storage."""
 
-    __slots__ = ("tensor", "shown", "cell", "storage", "buffer", "ptr", "nbytes")
+    __slots__ = ("tensor", "shown", "cell", "storage", "buffer", "ptr", "nbytes", "whole")
 
-    def __init__(self, t: Tensor) -> None:
+    def __init__(self, t: Tensor, whole: bool = False) -> None:
         self.tensor = self.shown = t
         storage = t._storage
-        if t._view is None:
+        self.whole = whole or t._view is None
+        if self.whole:
             self.cell, self.storage, self.buffer = storage.cell, storage, storage.cell.buffer
             self.ptr = self.buffer.ptr
             return
@@ -35,9 +37,9 @@ class Leaf:
         self.storage = Storage(self.cell)
 
     def stand_in(self) -> Tensor:
-        """The tensor that the traced function sees: the argument itself unless it is a view."""
+        """The tensor that the traced function sees: the argument itself unless it is a view passed as dense data."""
         t = self.tensor
-        if t._view is None:
+        if self.whole:
             return t
         s = new_tensor(type(t), self.storage, t._type, None)
         s._requires_grad, s._grad = t.requires_grad, t._grad
@@ -100,6 +102,11 @@ def signature_of(flat: Sequence[Any], structure: Any, recorder: Recorder) -> tup
         else:
             parts.append((type(x), _hashable(x)))
     return tuple(parts)
+
+
+def views_of(leaves: Sequence[Leaf]) -> tuple:
+    """What makes calls alike whose arguments are passed as whole storages."""
+    return tuple([(leaf.tensor._view, leaf.tensor._geometry, leaf.cell.type) for leaf in leaves])
 
 
 def _hashable(x: Any) -> Any:
