@@ -19,8 +19,16 @@ from jtorch.codegen.loops import Nest, show
 from jtorch.codegen.lower import lower
 from jtorch.codegen.partition import Group, partition
 from jtorch.codegen.place import Placed, place
-from jtorch.codegen.plan import (Entry, MemoryPlan, arguments, call_arguments, order_entries, plan_memory,
-                                 redirect_unsafe, step_entry)
+from jtorch.codegen.plan import (
+    Entry,
+    MemoryPlan,
+    arguments,
+    call_arguments,
+    order_entries,
+    plan_memory,
+    redirect_unsafe,
+    step_entry,
+)
 from jtorch.ir.fingerprint import fingerprint
 from jtorch.ir.graph import Graph, Value
 from jtorch.ir.passes.decompose import decompose
@@ -68,7 +76,8 @@ class KernelInfo:
     def __str__(self) -> str:
         where = ", ".join(f"{file}:{line}" for file, line in self.lines)
         head = f"{self.name}: {', '.join(self.ops)}" + (f"  ({where})" if where else "")
-        work = f"    region {self.region}, {self.total} items of work, grain {self.grain}, {self.bytes} bytes, {self.flops} flops"
+        work = f"    region {self.region}, {self.total} items of work, grain {self.grain}, {self.bytes} bytes, " \
+               f"{self.flops} flops"
         return "\n".join([head, work, f"    ends because {self.reason}"])
 
 
@@ -139,8 +148,8 @@ def describe(i: int, e: Entry) -> KernelInfo:
     if e.epilogue is None:
         reason = group.reason if group is not None else "it copies a finished output to its place"
     if e.step is not None and e.kernel is not None:
-        return KernelInfo(f"kernel{i}", e.kernel.source, e.kernel.params, ops, e.step.bytes, e.step.flops, lines, reason,
-                          e.step.nest, e.step.total, e.step.grain, e.region)
+        return KernelInfo(f"kernel{i}", e.kernel.source, e.kernel.params, ops, e.step.bytes, e.step.flops, lines,
+                          reason, e.step.nest, e.step.total, e.step.grain, e.region)
     if e.call is not None:
         return KernelInfo(f"kernel{i} {e.call.name}", e.call.source, e.call.params, ops, 0, 0, lines, reason, None,
                           e.call.total, e.call.grain, e.region)
@@ -190,7 +199,8 @@ class Compilation:
                     if took:
                         absorbed.add(epilogues[group.library].number)
             else:
-                entries += [step_entry(group, step, emit(step.nest)) for step in lower(group) if step.elements]
+                entries += [step_entry(group, step, emit(step.nest)) for step in lower(group, tiles=True) if
+                step.elements]
         return entries
 
     def lower_library(self, group: Group, finisher: Group | None, counts: dict[Value, int]) -> tuple[list[Entry], bool]:
@@ -250,7 +260,8 @@ class Compilation:
             else:
                 assert e.kernel is not None and e.step is not None
                 kernel = loaded[e.kernel.source, e.kernel.params]
-                launches.append(Launch(kernel.address, arguments(e, memory, codes), e.step.total, e.step.grain, e.barrier))
+                launches.append(Launch(kernel.address, arguments(e, memory, codes), e.step.total, e.step.grain,
+                                       e.barrier))
         if not launches:
             return None
         buffers = len(self.graph.params) + len(self.graph.outputs)

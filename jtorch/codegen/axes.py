@@ -2,11 +2,12 @@
 
 A group iterates over a set of axes. A value of the group reads each of its dimensions as an affine form of them:
 
-    Form = (offset, ((axis, coefficient), ...))       index = offset + sum(axis * coefficient), larger coefficients first
+    Form = (offset, ((axis, coefficient), ...))       index = offset + sum(axis * coefficient), larger coefficients
+    first
 
 A row-major matrix over axes r and c has the forms (0, ((r, 1),)), (0, ((c, 1),)); flattened it has the one form
-(0, ((r, C), (c, 1))). A dimension of size 1, or one that was broadcast, has `ZERO`. Splitting an axis into two is always
-allowed, so forms are read through `Axes.normal`, which replaces split axes by their parts.
+(0, ((r, C), (c, 1))). A dimension of size 1, or one that was broadcast, has `ZERO`. Splitting an axis into two is
+always allowed, so forms are read through `Axes.normal`, which replaces split axes by their parts.
 """
 from __future__ import annotations
 

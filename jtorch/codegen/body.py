@@ -1,7 +1,7 @@
 """What a group computes, with concrete axes: the step between a fusion group and a loop nest.
 
-A `Body` is a list of statements over axes with known extents; every access is `{axis: stride in elements}` with an offset.
-`lower.body_of(group)` makes it, `schedule` orders its axes into loops and separates structure from sizes.
+A `Body` is a list of statements over axes with known extents; every access is `{axis: stride in elements}` with an
+offset. `lower.body_of(group)` makes it, `schedule` orders its axes into loops and separates structure from sizes.
 """
 from __future__ import annotations
 

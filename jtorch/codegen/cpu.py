@@ -1,9 +1,10 @@
 """Loop nest -> kernel text for Numba, and the order of the kernel's arguments.
 
-The text uses raw pointers and the names of `runtime/intrinsics.py`. Every statement stands in the outermost loop in which
-it can: broadcast loads in the row, scalars before the loops. Each schedule is one function.
+The text uses raw pointers and the names of `runtime/intrinsics.py`. Every statement stands in the outermost loop in
+which it can: broadcast loads in the row, scalars before the loops. Each schedule is one function.
 
-Names: p pointers, n extents, s strides, k constants, q per-worker scratch; v values, o offsets, r, c and i loop counters.
+Names: p pointers, n extents, s strides, k constants, q per-worker scratch; v values, o offsets, r, c and i loop
+counters.
 """
 from __future__ import annotations
 
@@ -23,7 +24,10 @@ KEEP_COST = 8  # a value of this cost that a later phase needs again is kept, no
 
 @dataclass
 class Kernel:
-    """Text and parameters of a kernel. `scratch` are element types of per-worker arrays, each as long as a row (or block)."""
+    """Text and parameters of a kernel.
+
+    `scratch` are the element types of its per-worker arrays (`plan.scratch_length`).
+    """
 
     source: str
     params: tuple[str, ...]
@@ -154,7 +158,8 @@ class Writer:
         return sorted(found)
 
     def place(self, targets: Iterable[int], chain: list[Level]) -> None:
-        """Write the statements that compute `targets`, each into the outermost level of the chain that has its loops."""
+        """Write the statements that compute `targets`, each into the outermost level of the chain that has its
+        loops."""
         have = set().union(*[level.have for level in chain])
         for i in self.cone(targets, have):
             v = self.nest.values[i]
@@ -273,7 +278,7 @@ def emit_map(w: Writer) -> Kernel:
 def emit_tile(w: Writer) -> Kernel:
     """
         for item in range(begin, end):           # a tile of the last two loops
-            for i in range(lo, hi):              # what is contiguous along the other loop: staged row by row, so that
+            for i in range(lo, hi):              # contiguous along the other loop: staged row by row, so that
                 for r in range(tlo, thi):        # every cache line is read once
                     q[(i - lo) * pitch + r - tlo] = ...
             for r in range(tlo, thi):
@@ -306,7 +311,8 @@ def emit_tile(w: Writer) -> Kernel:
         tile += ["outer = index_div(row, tiles)", *w.rows(range(side), "outer")]
     body = [*_block(w.vector), *tile, *chain[1].lines, *staging, f"for r{side} in range(tlo, thi):",
             *indent([*chain[2].lines, "for i in range(lo, hi):", *indent(chain[3].lines)])]
-    return w.kernel(top.lines, ["for item in range(begin, end):", *indent(body)], ["block", "blocks", "tile", "tiles", "pitch"])
+    return w.kernel(top.lines, ["for item in range(begin, end):", *indent(body)],
+                    ["block", "blocks", "tile", "tiles", "pitch"])
 
 
 def _block(last: int) -> list[str]:
@@ -375,7 +381,7 @@ def emit_row(w: Writer) -> Kernel:
             outermost = depth == 0 and nest.chunked
             bounds = "clo, chi" if outermost else f"0, n{n}"
             if counted and depth == len(reduce) - 1:
-                lines = [f"t = t0 + i", *lines]
+                lines = ["t = t0 + i", *lines]
             block = [f"for {w.counter[n]} in range({bounds}):", *indent(lines)]
             if counted and depth == len(reduce) - 1:
                 block += [f"t0 = t0 + n{n}"]

@@ -1,8 +1,8 @@
 """Elementwise groups that finish a library kernel's result block by block, while the block is in cache.
 
-A group is an epilogue of a node if it maps the node's result element by element, and everything else that it reads exists
-before the node runs. The kernel hands over blocks [batch, r0:r1, c0:c1] of the result; the group's nest is printed over
-these bounds (`library.Epilogue`).
+A group is an epilogue of a node if it maps the node's result element by element, and everything else that it reads
+exists before the node runs. The kernel hands over blocks [batch, r0:r1, c0:c1] of the result; the group's nest is
+printed over these bounds (`library.Epilogue`).
 """
 from __future__ import annotations
 

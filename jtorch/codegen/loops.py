@@ -16,12 +16,12 @@
               | 'row'     the last reduce loop is the vector; one work item per index of the parallel loops
               | 'column'  the last parallel loop is the vector, the reduce loops run outside it
 
-A value depends on the loops of its loads. A Fold does not depend on the reduce loops any more; a value that reads a Fold and
-depends on reduce loops belongs to a later *phase*: the reduce loops run once for every phase. `chunked` nests split the
-outermost reduce loop: parallel loop 0 numbers its chunks, and the folds are partial.
+A value depends on the loops of its loads. A Fold does not depend on the reduce loops any more; a value that reads a
+Fold and depends on reduce loops belongs to a later *phase*: the reduce loops run once for every phase. `chunked`
+nests split the outermost reduce loop: parallel loop 0 numbers its chunks, and the folds are partial.
 
-Nests are hashable and contain no sizes, names or addresses: equal nests are the same kernel. What differs between two uses of
-a kernel (addresses, extents, strides, constants) is in the `Binding`.
+Nests are hashable and contain no sizes, names or addresses: equal nests are the same kernel. What differs between two
+uses of a kernel (addresses, extents, strides, constants) is in the `Binding`.
 """
 from __future__ import annotations
 
@@ -72,6 +72,7 @@ class Fold:
     dtype: str
     op: str
     arg: int
+    access: Access | None = None  # of a fold that keeps positions: none is made today, argmax is two folds
 
 
 @dataclass(frozen=True, slots=True)

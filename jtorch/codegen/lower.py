@@ -14,11 +14,11 @@ from jtorch.ir.primitive import Op
 from jtorch.ir.primitive import op as operation
 
 
-def lower(group: Group) -> list[Step]:
-    """The kernels of a group, in order: one, or two if its reduction is split."""
+def lower(group: Group, tiles: bool = False) -> list[Step]:
+    """The kernels of a group, in order: one, or two if its reduction is split. `tiles`: see `schedule`."""
     body = body_of(group)
     if not group.split or any(v.op.kind == "reduce" and v.op.reduction.arg for v in group.nodes):
-        return [schedule(body)]
+        return [schedule(body, tiles=tiles)]
     length = chunk_length(body)
     if not length:
         return [schedule(body)]
@@ -92,8 +92,10 @@ def body_of(group: Group) -> Body:
 
 
 def add_position(body: Body, op: Op, d: dtype, arg: int, strides: dict[int, int]) -> int:
-    """Statements of argmax: the extremum m, then the first position where a == m (or, m being nan, where a is). Two folds
-    that vectorise, in place of one that carries a value and its position from element to element."""
+    """Statements of argmax: the extremum m, then the first position where a == m (or, m being nan, where a is).
+
+    Two folds that vectorise, in place of one that carries a value and its position from element to element.
+    """
     def add(statement: Any) -> int:
         body.statements.append(statement)
         return len(body.statements) - 1
@@ -118,7 +120,7 @@ def _is_row_divisor(group: Group, node: Value) -> bool:
 
 
 def split(body: Body, length: int) -> tuple[Body, Body]:
-    """Two bodies for a reduction that is cut into chunks: the first folds each chunk, the second folds the partial results.
+    """Two bodies for a reduction cut into chunks: the first folds each chunk, the second the partial results.
 
     What depends on the folds, and what is at row level, goes to the second. The chunk number is a new outer axis, the
     first (see `schedule`).

@@ -1,12 +1,13 @@
 """Fusion: which nodes share a kernel.
 
-Groups are numbered as they are opened, and values flow only from a lower or equal number to a higher: that one invariant
-keeps the order of groups a valid order of execution, without any search for cycles. Nodes are visited in the graph's order.
-A node may join an open group whose number is not below any of its producers', if its elements fit the group's
-iteration axes (`Group.join`). Where a node could not join the group of its producers, the reason is kept: it is where a kernel ends.
+Groups are numbered as they are opened, and values flow only from a lower or equal number to a higher: that one
+invariant keeps the order of groups a valid order of execution, without any search for cycles. Nodes are visited in the
+graph's order. A node may join an open group whose number is not below any of its producers', if its elements fit the
+group's iteration axes (`Group.join`). Where a node could not join the group of its producers, the reason is kept: it is
+where a kernel ends.
 
-A group's axes are outer (parallel) and, once a reduction joined, inner (reduced). A value is at *point* level (it spans all
-axes) or at *row* level (the outer ones). After a reduction, values of both levels can go on in the same group.
+A group's axes are outer (parallel) and, once a reduction joined, inner (reduced). A value is at *point* level (it spans
+all axes) or at *row* level (the outer ones). After a reduction, values of both levels can go on in the same group.
 
 A cheap value of an earlier group is not loaded but computed again from what that group loaded (`Group.recompute`).
 """
@@ -281,7 +282,7 @@ class Group:
                 materialised.add(root)
                 loads.append(root)
         new = [r for r in dict.fromkeys(loads) if r not in self.loads]
-        if len(self.loads) + len(new) > MAX_BUFFERS and again:  # too many arrays to compute things again from: load the results
+        if len(self.loads) + len(new) > MAX_BUFFERS and again:  # too many arrays to compute from: load the results
             again, new = {}, [r for r in dict.fromkeys(map(self.placed.root, node.inputs))
                               if not is_constant(r) and r not in self.forms and r not in self.loads]
             materialised.update([r for r in new if r.op.kind != "leaf"])

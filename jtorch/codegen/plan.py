@@ -1,8 +1,8 @@
 """Where every value lives, in which order kernels run, and where they wait for each other.
 
 An `Entry` is one launch or one host call, with what it reads and writes. `plan` puts the barriers (regions are runs
-of entries that do not depend on one another), and gives every intermediate value a place in the arena for the regions in
-which it lives. Outputs are written where the caller wants them.
+of entries that do not depend on one another), and gives every intermediate value a place in the arena for the regions
+in which it lives. Outputs are written where the caller wants them.
 """
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ class MemoryPlan:
         return self.places[id(value)]
 
     def __str__(self) -> str:
-        lines = [f"arena {self.arena_size} bytes for {self.total_bytes} bytes of values, scratch {self.scratch_size} per worker"]
+        lines = [f"arena {self.arena_size} bytes for {self.total_bytes} bytes of values, scratch {self.scratch_size} "
+                 "per worker"]
         lines += [f"    {name}: {size} bytes at {offset}, regions {first}..{last}"
                   for name, size, offset, first, last in self.lives]
         return "\n".join(lines)
@@ -107,7 +108,8 @@ def copy_entry(source: Any, target: Any, emit: Callable[[Any], Kernel]) -> Entry
 
 
 def safe_in_place(entry: Entry, target: Any, param: Value) -> bool:
-    """May `target` be written over `param` by the kernel that reads it? It may if it reads each element before it writes it."""
+    """May `target` be written over `param` by the kernel that reads it? It may if it reads each element before it
+    writes it."""
     if param not in entry.reads:
         return True
     if entry.step is not None:
@@ -129,7 +131,8 @@ def safe_in_place(entry: Entry, target: Any, param: Value) -> bool:
             if binding.buffers[v.buffer][1] != 0 or strides["v", i] != strides["w", store]:
                 return False
     if nest.reduce:  # a row is read as a whole before it is written; a row value must not be
-        return all(nest.loops_of[i] == frozenset(range(nest.parallel + nest.reduce)) or strides["v", i] == strides["w", store]
+        every = frozenset(range(nest.parallel + nest.reduce))
+        return all(nest.loops_of[i] == every or strides["v", i] == strides["w", store]
                    for i, v in enumerate(nest.values)
                    if isinstance(v, Load) and binding.buffers[v.buffer][0] is param)
     return True
@@ -149,11 +152,12 @@ def access_strides(nest: Any, binding: Any) -> dict[tuple[str, int], tuple]:
     return result
 
 
-def redirect_unsafe(entries: list[Entry], outputs: dict[int, Value], params: tuple[Value, ...], in_place: dict[int, int],
-                    emit: Callable[[Any], Kernel]) -> dict[int, Any]:
+def redirect_unsafe(entries: list[Entry], outputs: dict[int, Value], params: tuple[Value, ...],
+                    in_place: dict[int, int], emit: Callable[[Any], Kernel]) -> dict[int, Any]:
     """Outputs that cannot be written over their parameter at once get a temporary, copied at the end.
 
-    Returns output number -> temporary. Such an output is unsafe if something reads the parameter after (or while) it is written.
+    Returns output number -> temporary. Such an output is unsafe if something reads the parameter after (or while) it
+    is written.
     """
     redirected: dict[int, Any] = {}
     readers_of: dict[int, list[int]] = {}

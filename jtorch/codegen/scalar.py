@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 import re
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from jtorch import dtypes
@@ -25,7 +25,7 @@ _TOKEN = re.compile(r"\b(T|O)\(|\b([abcdef])\b(?!\()")
 _LITERALS = (0, 1, -1, 2, 0.5)
 
 
-@lru_cache(maxsize=None)
+@cache
 def expression(op: Op, ins: tuple[dtype, ...], out: dtype, attrs: tuple) -> str:
     """Kernel text of `op` over {0}, {1}, ...
 
@@ -41,7 +41,7 @@ def expression(op: Op, ins: tuple[dtype, ...], out: dtype, attrs: tuple) -> str:
     return substitute(text, ins[0] if ins else out, out)
 
 
-@lru_cache(maxsize=None)
+@cache
 def failure(op: Op, ins: tuple[dtype, ...]) -> str | None:
     """The condition under which the operation reports its error; only integers can fail."""
     if op.fails is None or ins[0].category != dtypes.INT:

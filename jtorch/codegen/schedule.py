@@ -103,8 +103,9 @@ def _fuse_inner(body: Body, loop: tuple[int, int]) -> None:
     body.inner = [axis]
 
 
-def schedule(body: Body, chunk: int = 0) -> Step:
-    """The nest of a body. With `chunk`, outer axis 0 numbers chunks of that length of the first inner axis."""
+def schedule(body: Body, chunk: int = 0, tiles: bool = False) -> Step:
+    """The nest of a body; `tiles`: may transpositions become tiles? With `chunk`, outer axis 0 numbers chunks of that
+    length of the first inner axis."""
     weights = by_weight(body)
     column = bool(body.inner) and bool(body.outer[1 if chunk else 0:]) and is_column(body)
     accesses = [a.strides for a in body.accesses()]
@@ -122,7 +123,7 @@ def schedule(body: Body, chunk: int = 0) -> Step:
         parallel = merge_axes(outer, body.extents, accesses)
         reduce = merge_axes(inner, body.extents, accesses)
     kind = "column" if column else "row" if body.inner else "map"
-    side = crossing_loop(body, parallel) if kind == "map" else None
+    side = crossing_loop(body, parallel) if kind == "map" and tiles else None
     if side is not None:
         parallel = [loop for loop in parallel[:-1] if loop is not side] + [side, parallel[-1]]
         kind = "tile"

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from jtorch import dtypes
 from jtorch.ir.graph import Builder, Graph, Value, rewrite
 from jtorch.ir.prims.create import constant
@@ -148,7 +150,6 @@ def compose_casts(b: Builder, node: Value, inputs: tuple[Value, ...]) -> Value |
 
 
 def _converted(value: Any, source: dtypes.dtype, target: dtypes.dtype) -> Any:
-    import numpy as np
     with np.errstate(all="ignore"):
         return np.asarray(value, source.numpy).astype(target.numpy).item()
 
