@@ -58,6 +58,12 @@ def drop_marker(b: Builder, node: Value, inputs: tuple[Value, ...]) -> Value:
     return inputs[0]
 
 
+@rule("custom_function")
+def drop_custom_function(b: Builder, node: Value, inputs: tuple[Value, ...]) -> tuple[Value, ...]:
+    """custom_function(y, x) -> y: its derivative has been taken."""
+    return inputs[:node.attr("results")]
+
+
 # --- movement --------------------------------------------------------------------------------------------------------
 
 @rule("reshape", "expand", "permute", "slice", "flip", "as_strided")

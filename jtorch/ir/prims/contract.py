@@ -8,7 +8,7 @@ import numpy as np
 
 from jtorch.ir.graph import Type, Value
 from jtorch.ir.primitive import Op
-from jtorch.ir.prims.movement import expand_to, permute_to, reshape_to
+from jtorch.ir.prims.movement import expand_to, permute, permute_to, reshape_to
 
 
 def _matmul_infer(a: Type, b: Type) -> Type:
@@ -40,8 +40,21 @@ def _matmul_jvp(t: tuple, y: Value, a: Value, b: Value) -> Value:
     return left + right if left is not None and right is not None else left if right is None else right
 
 
-matmul = Op("matmul", "contract", _matmul_infer, np.matmul,
-            lambda g, y, a, b: (matmul(g, transpose_last(b)) if a.requires_grad else None,
-                                matmul(transpose_last(a), g) if b.requires_grad else None),
-            jvp=_matmul_jvp, batch=_matmul_batch)
+def _matmul_vjp(g: Value, y: Value, a: Value, b: Value) -> tuple:
+    """g b^T and a^T g; for an operand that is itself a transpose, the transpose of that, so that the two meet."""
+    grad_a = grad_b = None
+    if a.requires_grad:
+        grad_a = transpose_last(matmul(b, transpose_last(g))) if is_transpose(a) else matmul(g, transpose_last(b))
+    if b.requires_grad:
+        grad_b = transpose_last(matmul(transpose_last(g), a)) if is_transpose(b) else matmul(transpose_last(a), g)
+    return grad_a, grad_b
+
+
+def is_transpose(v: Value) -> bool:
+    """Is the value another one with its last two axes exchanged?"""
+    n = v.ndim
+    return v.op is permute and v.attrs[0] == (*range(n - 2), n - 1, n - 2)
+
+
+matmul = Op("matmul", "contract", _matmul_infer, np.matmul, _matmul_vjp, jvp=_matmul_jvp, batch=_matmul_batch)
 """[..., M, K] @ [..., K, N] with equal leading axes."""
