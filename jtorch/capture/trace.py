@@ -456,7 +456,8 @@ class Traced:
         result = None
         self._roll_back(trace)
         recorder.epoch.forget()  # so that the memory of captured cells may be written in place
-        del trace, stand_ins
+        trace.before.clear()
+        del stand_ins
         if variant is None:  # views have to be seen as what they are
             self.aliasing.add(signature)
             leaves = [Leaf(leaf.tensor, True) for leaf in leaves]

@@ -68,18 +68,22 @@ def _trace_module(module: Any) -> Any:
     kind = type(module)
     result = copy.copy(module)
     result.__class__ = type(kind.__name__, (TracedModule, kind), {"__module__": kind.__module__})
-    object.__setattr__(result, "_traced", Traced(_Forward(module), kind.__name__))
+    object.__setattr__(result, "_traced", Traced(_Forward(result, kind), kind.__name__))
     return result
 
 
 class _Forward:
-    """The original module's `forward` under a name of its own, so that a trace can tell what it belongs to."""
+    """What the forward of a traced module does: the original class's `forward`, with the traced module's flags."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, kind: type) -> None:
         self.module = module
+        self.forward = module.__dict__.get("forward") or kind.forward.__get__(module)  # type: ignore[attr-defined]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.module.forward(*args, **kwargs)
+        tracing = current.recorder.tracing
+        if tracing is not None:
+            tracing.saw_module(self.module)
+        return self.forward(*args, **kwargs)
 
 
 def is_tracing() -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from jtorch._tensor import Tensor
+from jtorch.capture.record import current
 from jtorch.nn.parameter import Buffer, Parameter, is_lazy
 from jtorch.nn.utils.hooks import BackwardHook, RemovableHandle
 from jtorch.views import type_name
@@ -505,6 +506,9 @@ class Module:
     # --- call --------------------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        tracing = current.recorder.tracing
+        if tracing is not None:
+            tracing.saw_module(self)
         if not _global.used:
             return self.forward(*args, **kwargs)
         if (self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks
