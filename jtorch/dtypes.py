@@ -75,8 +75,9 @@ def from_numpy(numpy_dtype: Any) -> dtype:
     found = _BY_NUMPY.get(np.dtype(numpy_dtype))
     if found is None:
         raise TypeError(
-            f"can't convert np.ndarray of type {np.dtype(numpy_dtype)}. The only supported types are: float64, float32, "
-            "float16, complex64, complex128, int64, int32, int16, int8, uint8, and bool.")
+            f"can't convert np.ndarray of type numpy.{np.dtype(numpy_dtype).type.__name__}. The only supported types are: "
+            "float64, float32, float16, complex64, complex128, int64, int32, int16, int8, uint64, uint32, uint16, uint8, and "
+            "bool.")
     return found
 
 
@@ -134,6 +135,10 @@ def result_type(operands: list[tuple[dtype, int]], default_float: dtype = float3
             continue
         if result is None:
             result = d
+            if priority == 0 and d.category == FLOAT:  # a Python number alone has no width of its own
+                result = default_float
+            elif priority == 0 and d.category == COMPLEX:
+                result = default_float.to_complex()
         elif d.category > result.category:
             if priority == 0 or result.category == BOOL or d.category != result.category:
                 # a float scalar with integer tensors gives the default float, not the scalar's own width

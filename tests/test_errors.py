@@ -46,7 +46,9 @@ CASES = [
 
 def caught(module, case):
     try:
-        case(module)
+        result = case(module)
+        if hasattr(result, "tolist"):
+            result.tolist()
     except Exception as error:
         return error
     return None

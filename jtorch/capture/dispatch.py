@@ -92,12 +92,12 @@ def check_tensors(function: Function, values: list[Any]) -> None:
         raise TypeError(f"{function.name}(): argument '{function.names[0]}' (position 1) must be Tensor, not "
                         f"{'float' if type(values[0]) is Value else type(values[0]).__name__}")
     for i, (kind, a) in enumerate(zip(function.kinds, values)):
-        if kind != "v" or a is None or type(a) is Value:
+        if kind != "v" or a is None or (type(a) is Value and not function.sequences[i]):
             continue
         wanted = "tuple of Tensors" if function.sequences[i] else "Tensor"
         if not function.sequences[i] or type(a) is not tuple:
             raise TypeError(f"{function.name}(): argument '{function.names[i]}' (position {i + 1}) must be {wanted}, not "
-                            f"{type(a).__name__}")
+                            f"{'Tensor' if type(a) is Value else type(a).__name__}")
         for j, item in enumerate(a):
             if item is not None and type(item) is not Value:
                 raise TypeError(f"expected Tensor as element {j} in argument {i}, but got {type(item).__name__}")

@@ -55,8 +55,14 @@ def _bool(self: Tensor) -> bool:
     return bool(self._array().reshape(())[()])
 
 
+def _scalar(self: Tensor) -> Any:
+    if self._type.numel != 1:
+        raise ValueError("only one element tensors can be converted to Python scalars")
+    return item(self)
+
+
 def _float(self: Tensor) -> float:
-    x = item(self)
+    x = _scalar(self)
     if isinstance(x, complex):
         if x.imag:
             raise RuntimeError("value cannot be converted to type double without overflow")
@@ -110,7 +116,7 @@ def _reversed(self: Tensor) -> Tensor:
 
 
 for _name, _method in {"__bool__": _bool, "__nonzero__": _bool, "__float__": _float, "__index__": _index, "__len__": _len,
-                       "__int__": lambda self: int(item(self)), "__complex__": lambda self: complex(item(self)),
+                       "__int__": lambda self: int(_scalar(self)), "__complex__": lambda self: complex(_scalar(self)),
                        "__iter__": _iter, "__contains__": _contains, "__repr__": _repr, "__format__": _format,
                        "__str__": lambda self: repr(self), "__reversed__": _reversed,
                        "__hash__": lambda self: id(self)}.items():

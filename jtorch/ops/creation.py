@@ -185,9 +185,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
         t = data.detach().clone() if dtype is None else data.detach().to(dtype, copy=True)
         return t.requires_grad_(True) if requires_grad else t
     t = from_array(array_from(data, as_dtype(dtype)))
-    if requires_grad:
-        t.requires_grad_(True)
-    return t
+    return require_grad(t) if requires_grad else t
 
 
 @expose("as_tensor", method=False)
@@ -282,9 +280,13 @@ def finish(v: Value, requires_grad: bool, out: Any = None) -> Tensor:
     if out is not None:
         return write_out(v, out)
     t = wrap(current.recorder, v)
-    if requires_grad:
-        t.requires_grad_(True)
-    return t
+    return require_grad(t) if requires_grad else t
+
+
+def require_grad(t: Tensor) -> Tensor:
+    if t.dtype.category < dtypes.FLOAT:
+        raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
+    return t.requires_grad_(True)
 
 
 def constant_of(shape: tuple[int, ...], value: Any, d: dtype) -> Value:
@@ -301,6 +303,8 @@ def _maker(name: str, value: float) -> None:
         devices.check(device)
         _check_dtype(name, dtype)
         d = _floating(dtype) if out is None or dtype is not None else out.dtype
+        if name == "zeros" and any(n < 0 for n in size):
+            raise RuntimeError("zeros: Dimension size must be non-negative.")
         return finish(constant_of(check_shape(size), value, d), requires_grad, out)
 
     def function(*size: Any, **kwargs: Any) -> Tensor:

@@ -1,6 +1,7 @@
 """Reading and writing at places: `x[...]`, masks, gather and scatter and their family."""
 from __future__ import annotations
 
+import functools
 import operator
 from typing import Any
 
@@ -60,6 +61,8 @@ def parse(t: Tensor, index: Any) -> tuple[Tensor, list[tuple[int, Tensor]]]:
     shape = t._type.shape
     used = sum([_consumed(i) for i in items if i is not Ellipsis])
     if used > len(shape):
+        if not shape and not isinstance(items[0], (slice, Tensor)):
+            _check_int(0, 0, shape)
         raise IndexError(_TOO_MANY.format(len(shape)))
     starts, stops, steps = [0] * len(shape), list(shape), [1] * len(shape)
     kept: list[int] = []  # the view's dimensions: d is one of the tensor's, -1 - d a new one in front of that
@@ -108,6 +111,8 @@ def _int_of(item: Any, ndim: int) -> int:
     try:
         return operator.index(item)
     except TypeError:
+        if isinstance(item, str):
+            raise TypeError("new(): invalid data type 'str'") from None
         raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
                          f"(got {type(item).__name__})") from None
 
@@ -286,7 +291,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
             shape = value.shape
             while len(shape) > part.ndim and shape[0] == 1:
                 shape = shape[1:]
-            copy_(part, value if len(shape) == value.ndim else value.reshape(shape))
+            copy_(part, (value if len(shape) == value.ndim else value.reshape(shape)).expand(part.shape))
         else:
             fill_(part, value)
         return
@@ -454,16 +459,6 @@ def _at_least_1(v: Value) -> Value:
     return v if v.ndim else movement.reshape_to(v, (1,))
 
 
-def _now(name: str, index: Any, size: int) -> None:
-    """The check of `index_select` and its kin: negative indices are refused too."""
-    if not isinstance(index, Tensor) or index._storage.cell.buffer is None or current.recorder.tracing is not None:
-        return
-    if index._type.numel:
-        array = index._array()
-        if int(array.min()) < 0 or int(array.max()) >= size:
-            raise IndexError("index out of range in self")
-
-
 def _index_select_value(input: Value, dim: int, index: Value) -> Value:
     axis = wrap_dim(dim, input.ndim)
     if index.ndim > 1:
@@ -475,7 +470,27 @@ def _index_select_value(input: Value, dim: int, index: Value) -> Value:
 
 
 _index_select_value.__name__ = "index_select"
-_index_select = define()(_index_select_value)
+define()(_index_select_value)
+
+
+def _checked(function: Any, name: str) -> Any:
+    """An indexing function that looks at indices which are at hand, so that the error comes at the user's line."""
+    @functools.wraps(function)
+    def call(input: Tensor, dim: Any, index: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(index, Tensor) and index._storage.cell.buffer is not None and index._type.numel and input.ndim and (
+                current.recorder.tracing is None and index.dtype.category == dtypes.INT):
+            array, n = index._array(), input.shape[wrap_dim(dim, input.ndim)]
+            low, high = int(array.min()), int(array.max())
+            if low < 0 or high >= n:
+                if name == "index_select":
+                    raise IndexError("index out of range in self")
+                if index.ndim == input.ndim:
+                    raise IndexError(f"index {high if high >= n else low} is out of bounds for dimension "
+                                     f"{wrap_dim(dim, input.ndim)} with size {n}")
+        return function(input, dim, index, *args, **kwargs)
+    return call
+
+
 
 
 @define()
@@ -691,6 +706,12 @@ def fill_diagonal_(self: Tensor, fill_value: float, wrap: bool = False) -> Tenso
     step = sum(self.stride())
     fill_(self.as_strided((self.shape[0],), (step,)), fill_value)
     return self
+
+
+for _name in ("index_select", "gather", "scatter", "scatter_", "scatter_add", "scatter_add_"):
+    if _name in FUNCTIONS:
+        FUNCTIONS[_name] = _checked(FUNCTIONS[_name], _name)
+    setattr(Tensor, _name, _checked(getattr(Tensor, _name), _name))
 
 
 # --- repeats ---------------------------------------------------------------------------------------------------------

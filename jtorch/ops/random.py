@@ -300,7 +300,7 @@ def randperm(n: int, *, generator: Generator | None = None, out: Any = None, dty
              device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
     devices.check(device)
     if n < 0:
-        raise RuntimeError(f"n must be non-negative, got{n}")
+        raise RuntimeError(f"Trying to create tensor with negative dimension {n}: [{n}]")
     return _made(draw(_RANDPERM, generator, int(n), as_dtype(dtype) or dtypes.int64), requires_grad, out)
 
 
@@ -369,6 +369,22 @@ def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
 
 # --- in place --------------------------------------------------------------------------------------------------------
 
+def _in_memory_order(t: Tensor) -> Tensor:
+    """The tensor with its dimensions in the order of memory, which is the order in which PyTorch fills it."""
+    if t._geometry is None:
+        return t
+    strides = t._geometry[0]
+    order = sorted(range(t.ndim), key=lambda d: -strides[d])
+    return t if order == list(range(t.ndim)) else t.permute(order)
+
+
+def _fill(t: Tensor, formula: Function, generator: Generator | None, *args: Any) -> Tensor:
+    """Draw over the tensor's shape and write."""
+    ordered = _in_memory_order(t)
+    assign(ordered, draw(formula, generator, ordered._type.shape, *args))
+    return t
+
+
 @expose("uniform_", function=False)
 def uniform_(self: Tensor, from_: float = 0, to: float = 1, *, generator: Generator | None = None, **kwargs: float) -> Tensor:
     low = kwargs.get("from", from_)
@@ -376,7 +392,7 @@ def uniform_(self: Tensor, from_: float = 0, to: float = 1, *, generator: Genera
         raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low:g} > to={to:g}")
     if not self.dtype.is_floating_point:
         raise NotImplementedError(f"\"check_uniform_bounds\" not implemented for '{type_name(self.dtype)}'")
-    return assign(self, draw(_UNIFORM, generator, self._type.shape, self.dtype, float(low), float(to)))
+    return _fill(self, _UNIFORM, generator, self.dtype, float(low), float(to))
 
 
 @expose("normal_", function=False)
@@ -385,14 +401,14 @@ def normal_(self: Tensor, mean: float = 0, std: float = 1, *, generator: Generat
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
     if not self.dtype.is_floating_point:
         raise NotImplementedError(f"\"normal_kernel_cpu\" not implemented for '{type_name(self.dtype)}'")
-    return assign(self, draw(_NORMAL, generator, self._type.shape, self.dtype, float(mean), float(std), self.is_contiguous()))
+    return _fill(self, _NORMAL, generator, self.dtype, float(mean), float(std), self.is_contiguous())
 
 
 @expose("log_normal_", function=False)
 def log_normal_(self: Tensor, mean: float = 1, std: float = 2, *, generator: Generator | None = None) -> Tensor:
     if std <= 0:
         raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std:g}")
-    return assign(self, draw(_LOG_NORMAL, generator, self._type.shape, self.dtype, float(mean), float(std)))
+    return _fill(self, _LOG_NORMAL, generator, self.dtype, float(mean), float(std))
 
 
 @expose("bernoulli_", function=False)
@@ -400,28 +416,28 @@ def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None
     if isinstance(p, Tensor):
         return assign(self, draw(_BERNOULLI, generator, self._type.shape, p.detach(), self.dtype))
     _check_p("bernoulli_", p)
-    return assign(self, draw(_BERNOULLI, generator, self._type.shape, float(p), self.dtype))
+    return _fill(self, _BERNOULLI, generator, float(p), self.dtype)
 
 
 @expose("exponential_", function=False)
 def exponential_(self: Tensor, lambd: float = 1, *, generator: Generator | None = None) -> Tensor:
     if lambd <= 0:
         raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd:g}")
-    return assign(self, draw(_EXPONENTIAL, generator, self._type.shape, self.dtype, float(lambd)))
+    return _fill(self, _EXPONENTIAL, generator, self.dtype, float(lambd))
 
 
 @expose("cauchy_", function=False)
 def cauchy_(self: Tensor, median: float = 0, sigma: float = 1, *, generator: Generator | None = None) -> Tensor:
     if sigma <= 0:
         raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma:g}")
-    return assign(self, draw(_CAUCHY, generator, self._type.shape, self.dtype, float(median), float(sigma)))
+    return _fill(self, _CAUCHY, generator, self.dtype, float(median), float(sigma))
 
 
 @expose("geometric_", function=False)
 def geometric_(self: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
     if not 0 < p < 1:
         raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p:g}")
-    return assign(self, draw(_GEOMETRIC, generator, self._type.shape, self.dtype, float(p)))
+    return _fill(self, _GEOMETRIC, generator, self.dtype, float(p))
 
 
 @expose("random_", function=False)
@@ -430,14 +446,14 @@ def random_(self: Tensor, from_: Any = None, to: int | None = None, *, generator
     """`random_()`, `random_(to)`, `random_(from, to)`."""
     low = kwargs.get("from", from_)
     if low is None and to is None:
-        return assign(self, draw(_RANDOM, generator, self._type.shape, self.dtype))
+        return _fill(self, _RANDOM, generator, self.dtype)
     if to is None and "from" not in kwargs:
         low, to = 0, low
     if to is None:
         to = int(np.iinfo(self.dtype.numpy).max) + 1 if not self.dtype.is_floating_point else 1 << 24
     low, to = int(low or 0), int(to)
     _check_range(low, to, self.dtype)
-    return assign(self, draw(_RANDINT, generator, self._type.shape, low, to, self.dtype))
+    return _fill(self, _RANDINT, generator, low, to, self.dtype)
 
 
 __all__ = ["Generator", "default_generator", "manual_seed"]

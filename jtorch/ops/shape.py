@@ -299,7 +299,7 @@ def expand(self: Tensor, *sizes: Any, size: Any = None, implicit: bool = False) 
     shape = self._type.shape
     lead = len(new) - len(shape)
     if lead < 0:
-        raise RuntimeError(f"expand({{{tensor_words(self)}}}, size={list(new)}): the number of sizes provided "
+        raise RuntimeError(f"expand({tensor_words(self)}, size={list(new)}): the number of sizes provided "
                            f"({len(new)}) must be greater or equal to the number of dimensions in the tensor ({len(shape)})")
     full = []
     for i, n in enumerate(new):
@@ -322,7 +322,7 @@ def expand(self: Tensor, *sizes: Any, size: Any = None, implicit: bool = False) 
 
 def tensor_words(x: Tensor) -> str:
     kinds = {"float32": "Float", "float64": "Double", "int64": "Long", "int32": "Int", "bool": "Bool"}
-    return f"torch.{kinds.get(x.dtype.name, x.dtype.name)}Tensor{list(x.shape)}"
+    return f"torch.{kinds.get(x.dtype.name, x.dtype.name)}Tensor{{{list(x.shape)}}}"
 
 
 @expose("broadcast_to")
@@ -734,7 +734,7 @@ def joined(values: Sequence[Value], axis: int) -> Value:
 @define("cat", "concat", "concatenate", method=False)
 def cat(tensors: tuple[Value, ...], dim: int = 0) -> Value:
     if not tensors:
-        raise RuntimeError("torch.cat(): expected a non-empty list of Tensors")
+        raise ValueError("torch.cat(): expected a non-empty list of Tensors")
     for i, v in enumerate(tensors):
         if v.ndim == 0:
             raise RuntimeError(f"zero-dimensional tensor (at position {i}) cannot be concatenated")
