@@ -61,20 +61,28 @@ def fast_inplace(function: Function) -> Callable[[Tensor, Any], Tensor]:
 
 @define(inplace=True)
 def add(input: Operand, other: Operand, *, alpha: Operand = 1) -> Value:
-    return arith.add(input, other if _is_one(alpha) else _scaled(other, alpha))
+    return arith.add(input, other if _is_one(alpha) else _scaled(input, other, alpha))
 
 
 @define("sub", "subtract", inplace=True)
 def sub(input: Operand, other: Operand, *, alpha: Operand = 1) -> Value:
-    return arith.sub(input, other if _is_one(alpha) else _scaled(other, alpha))
+    return arith.sub(input, other if _is_one(alpha) else _scaled(input, other, alpha))
 
 
 def _is_one(x: Any) -> bool:
     return not isinstance(x, Value) and x == 1
 
 
-def _scaled(other: Operand, alpha: Operand) -> Operand:
-    return other * alpha if isinstance(other, Value) else alpha * other
+def _scaled(input: Operand, other: Operand, alpha: Operand) -> Operand:
+    """alpha * other in the dtype of the sum with `input`."""
+    builder = arith.builder_of((input, other))
+    d = arith.result_dtype(builder, (input, other))
+    of_alpha = arith.result_dtype(builder, (alpha,))
+    if of_alpha is dtypes.bool_ and d is not dtypes.bool_:
+        raise RuntimeError("Boolean alpha only supported for Boolean results.")
+    if of_alpha.category > d.category and d.category < dtypes.FLOAT:
+        raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
+    return arith.mul(arith.as_value(builder, other, d), arith.as_value(builder, alpha, d))
 
 
 @define("mul", "multiply", inplace=True)
@@ -417,7 +425,7 @@ def float_power(input: Operand, exponent: Operand) -> Value:
 
 @define(method=False)
 def rsub(input: Operand, other: Operand, *, alpha: Operand = 1) -> Value:
-    return arith.sub(other, input if _is_one(alpha) else _scaled(input, alpha))
+    return arith.sub(other, input if _is_one(alpha) else _scaled(other, input, alpha))
 
 
 # --- three operands --------------------------------------------------------------------------------------------------
