@@ -80,7 +80,7 @@ def _scaled(input: Operand, other: Operand, alpha: Operand) -> Operand:
     of_alpha = arith.result_dtype(builder, (alpha,))
     if of_alpha is dtypes.bool_ and d is not dtypes.bool_:
         raise RuntimeError("Boolean alpha only supported for Boolean results.")
-    if of_alpha.category > d.category and d.category < dtypes.FLOAT:
+    if of_alpha.category >= dtypes.FLOAT > d.category:
         raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
     return arith.mul(arith.as_value(builder, other, d), arith.as_value(builder, alpha, d))
 
