@@ -32,6 +32,9 @@ Arg = Any
     ('code', exception, message)  a number for `store_error` that makes the program raise this
 """
 
+TILES = "from jtorch.runtime.tiles import product_tile, shifted, tile_columns, tile_rows  # version 1"
+"""The line that kernels begin with which multiply in registers. Another version makes another kernel."""
+
 GRAIN_NS = 15_000
 """Nanoseconds of work that a chunk should be worth."""
 
@@ -157,8 +160,7 @@ class Lowering:
         if total <= 0:
             return
         filled = dict(holes or {})
-        if "EPILOGUE" in body_of(function):
-            filled["EPILOGUE"] = epilogue.lines if epilogue else "pass"
+        filled["EPILOGUE"] = epilogue.lines if epilogue else "pass"
         if epilogue:
             names += tuple(name for name, _ in epilogue.params)
             args = [*args, *((n, kind, a) for (n, kind), a in zip(epilogue.params, epilogue.args))]
@@ -189,12 +191,13 @@ def text(function: Callable, names: tuple[str, ...], holes: tuple[tuple[str, str
     expected = signature_of(function)
     assert (*names[:len(expected) - 3], "begin", "end", "worker") == expected, (function.__name__, names, expected)
     body = body_of(function)
-    for hole, value in holes:
+    for hole, value in (*holes, *holes):  # twice, as lines that are filled in may have holes themselves
         pattern = re.compile(rf"^([ ]*){hole}$", re.MULTILINE)
         body = pattern.sub(lambda m, value=value: textwrap.indent(value, m[1]), body)
         body = re.sub(rf"\b{hole}\b", lambda m, value=value: value, body)
     body = re.sub(r"[ ]+# (?:noqa|type:).*$", "", body, flags=re.MULTILINE)
-    return f"def kernel({', '.join((*names, 'begin', 'end', 'worker'))}):\n" + textwrap.indent(body, "    ")
+    imports = TILES + "\n\n" if "product_tile(" in body else ""
+    return imports + f"def kernel({', '.join((*names, 'begin', 'end', 'worker'))}):\n" + textwrap.indent(body, "    ")
 
 
 STORAGE = {dtypes.float16: "uint16", dtypes.bfloat16: "uint16"}

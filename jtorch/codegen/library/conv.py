@@ -1,4 +1,4 @@
-"""Convolutions: blocks of columns ("im2col") that stay in the cache, and BLAS on them; direct loops where channels are few.
+"""Convolutions: unrolled windows in the cache, and products in registers or by BLAS on them.
 
 All kernels are written for three spatial axes; fewer are leading axes of size 1. Columns are never made for a whole image:
 an item unrolls the windows of some output rows and some channels into its worker's scratch memory and multiplies.
@@ -15,11 +15,11 @@ from jtorch.codegen.library import gemm as gemm_library
 from jtorch.codegen.library.call import Arg, Lowering, Operand, conversion, grain_of, pointer, row_major
 from jtorch.codegen.library.copy import contiguous, converted, copy, zero
 from jtorch.codegen.library.gemm import FLOPS_PER_NS
-from jtorch.codegen.library.language import (EPILOGUE, SIZE, SX, Pointer, T, addr_of, call_gemm_T, fma, index_div, index_mod,
+from jtorch.codegen.library.language import (EPILOGUE, OFFSETS, SIZE, SX, Pointer, T, addr_of, call_gemm_T, fma, index_div, index_mod,
                                              reassoc_add)
 
-COLUMNS = 1 << 17
-"""Elements of a block of columns: half a megabyte of float32, to stay in a second-level cache."""
+COLUMNS = 200_000
+"""Elements of a block of columns: less than a megabyte of float32, to stay in a second-level cache."""
 
 DEPTH = 512
 """Rows of columns (channels x window) that are multiplied at a time, at least where there are as many."""
@@ -30,92 +30,142 @@ ITEMS = 16
 PARTIAL_SUMS = 1 << 22
 """Elements of memory for the weight gradient's partial sums."""
 
+MARGIN = 64
+"""Elements behind the columns that the last tile may read."""
+
+WHOLE_TILES = 96
+"""A multiple of the columns of a tile, on any CPU."""
+
+BLOCK_FLOPS = 2e6
+"""An image is not cut into items of less work than this."""
+
 DIRECT_CHANNELS = 4
 """Input channels times output channels of a group up to which plain loops are used."""
 
 
-def conv_blocks(gemm: int, x: Pointer, w: Pointer, y: Pointer, scratch: Pointer, scratch_stride: int, groups: int,
-                cg: int, og: int, depth: int, height: int, width: int, kd: int, kh: int, kw: int, sd: int, sh: int,
-                sw: int, pd: int, ph: int, pw: int, dd: int, dh: int, dw: int, od: int, oh: int, ow: int, xn: int,
-                xc: int, xd: int, xh: int, xw: int, n: int, images: int, rows: int, channels: int, outs: int,
-                begin: int, end: int, worker: int) -> None:
-    """y = convolution(x, w). An item is a block of `images` whole images, or of `rows` output rows of one image, and
-    `outs` output channels of one group; `channels` input channels are unrolled at a time."""
-    window = kd * kh * kw
-    out_rows = od * oh
-    plane = out_rows * ow
-    row_blocks = index_div(out_rows + rows - 1, rows)
+def window_columns(x: Pointer, col: Pointer, offsets: Pointer, groups: int, cg: int, depth: int, height: int, width: int,
+                   kd: int, kh: int, kw: int, sd: int, sh: int, sw: int, pd: int, ph: int, pw: int, dd: int, dh: int,
+                   dw: int, od: int, oh: int, ow: int, xn: int, xc: int, xd: int, xh: int, xw: int, residues: int, strips: int,
+                   begin: int, end: int, worker: int) -> None:
+    """The columns of whole images for `tile_blocks`; an item is a channel of an output slice of an image."""
+    y0 = 0
+    if begin == 0:
+        at = 0
+        OFFSETS
+    for item in range(begin, end):
+        c = index_mod(item, groups * cg)
+        q = index_div(item, groups * cg)
+        z = index_mod(q, od)
+        i = index_div(q, od)
+        line = item * kw * kd * residues * strips * ow
+        STRIPS
+
+
+def tile_blocks(w: Pointer, y: Pointer, col: Pointer, offsets: Pointer, groups: int, cg: int, og: int, k: int, od: int,
+                plane: int, span: int, outs: int, pixels: int, begin: int, end: int, worker: int) -> None:
+    """y = w times the columns that `window_columns` made. An item is a block of `outs` output channels and `pixels`
+    output places of an output slice (`plane` places, `span` elements of columns per channel) of an image."""
+    pixel_blocks = index_div(plane + pixels - 1, pixels)
     out_blocks = index_div(og + outs - 1, outs)
-    columns = index_div(worker * scratch_stride, SIZE)
+    for item in range(begin, end):
+        p0 = index_mod(item, pixel_blocks) * pixels
+        q = index_div(item, pixel_blocks)
+        o0 = index_mod(q, out_blocks) * outs
+        q = index_div(q, out_blocks)
+        z = index_mod(q, od)
+        q = index_div(q, od)
+        g = index_mod(q, groups)
+        i = index_div(q, groups)
+        p1 = min(p0 + pixels, plane)
+        o1 = min(o0 + outs, og)
+        base = ((i * od + z) * groups + g) * cg * span
+        result = (i * groups + g) * og * od * plane + z * plane
+        TILES
+
+
+def strip_blocks(x: Pointer, w: Pointer, y: Pointer, col: Pointer, offsets: Pointer, scratch_stride: int, table: int,
+                 groups: int, cg: int, og: int, depth: int, height: int, width: int, kd: int, kh: int, kw: int, sd: int,
+                 sh: int, sw: int, pd: int, ph: int, pw: int, dd: int, dh: int, dw: int, od: int, oh: int, ow: int, xn: int,
+                 xc: int, xd: int, xh: int, xw: int, k: int, residues: int, strips: int, rows: int,
+                 begin: int, end: int, worker: int) -> None:
+    """y = convolution(x, w). An item is a block of `rows` output rows of one output slice of one image and group; its
+    columns, and behind them the table of offsets, are made in the worker's scratch memory."""
+    row_blocks = index_div(oh + rows - 1, rows)
+    span = kw * kd * residues * strips * ow
+    plane = oh * ow
+    base = index_div(worker * scratch_stride, SIZE)
+    first = index_div(worker * scratch_stride + table, 8)
+    at = first
+    OFFSETS
     for item in range(begin, end):
         y0 = index_mod(item, row_blocks) * rows
         q = index_div(item, row_blocks)
-        o0 = index_mod(q, out_blocks) * outs
-        q = index_div(q, out_blocks)
+        z = index_mod(q, od)
+        q = index_div(q, od)
         g = index_mod(q, groups)
-        n0 = index_div(q, groups) * images
-        n1 = min(n0 + images, n)
-        y1 = min(y0 + rows, out_rows)
-        o1 = min(o0 + outs, og)
-        pixels = (y1 - y0) * ow
-        count = (n1 - n0) * pixels
-        result = columns + channels * window * images * rows * ow
-        for first in range(0, cg, channels):
-            last = min(first + channels, cg)
-            line = columns
-            for c in range(first, last):
-                for a in range(kd):
-                    for b in range(kh):
-                        for e in range(kw):
-                            shift = e * dw - pw
-                            lo = min(ow, max(0, (sw - 1 - shift) // sw))
-                            hi = max(lo, min(ow, (width - 1 - shift) // sw + 1))
-                            for i in range(n0, n1):
-                                z = index_div(y0, oh)
-                                row = y0 - z * oh
-                                for r in range(y0, y1):
-                                    iz = z * sd - pd + a * dd
-                                    iy = row * sh - ph + b * dh
-                                    if (iz >= 0) & (iz < depth) & (iy >= 0) & (iy < height):
-                                        source = i * xn + (g * cg + c) * xc + iz * xd + iy * xh + shift * xw
-                                        for j in range(line, line + lo):
-                                            scratch[j] = T(0.0)
-                                        for j in range(lo, hi):
-                                            scratch[line + j] = x[source + SX]
-                                        for j in range(line + hi, line + ow):
-                                            scratch[j] = T(0.0)
-                                    else:
-                                        for j in range(line, line + ow):
-                                            scratch[j] = T(0.0)
-                                    line += ow
-                                    row += 1
-                                    if row == oh:
-                                        row = 0
-                                        z += 1
-            beta = T(1.0)
-            if first == 0:
-                beta = T(0.0)
-            weights = addr_of(w, ((g * og + o0) * cg + first) * window)
-            if n1 - n0 == 1:
-                call_gemm_T(gemm, 0, 0, o1 - o0, count, (last - first) * window, T(1.0), weights, cg * window,
-                            addr_of(scratch, columns), count, beta,
-                            addr_of(y, ((n0 * groups + g) * og + o0) * plane + y0 * ow), plane)
-            else:
-                call_gemm_T(gemm, 0, 0, o1 - o0, count, (last - first) * window, T(1.0), weights, cg * window,
-                            addr_of(scratch, columns), count, beta, addr_of(scratch, result), count)
-        for image in range(n0, n1):
-            batch = image * groups + g
-            if n1 - n0 > 1:
-                for o in range(o0, o1):
-                    target = (batch * og + o) * plane
-                    source = result + (o - o0) * count + (image - n0) * plane
-                    for j in range(plane):
-                        y[target + j] = scratch[source + j]
-            r0 = o0
-            r1 = o1
-            c0 = y0 * ow
-            c1 = y1 * ow
-            EPILOGUE
+        i = index_div(q, groups)
+        line = base
+        for c in range(g * cg, g * cg + cg):
+            STRIPS
+        p0 = 0
+        p1 = min(rows, oh - y0) * ow
+        o0 = 0
+        o1 = og
+        result = (i * groups + g) * og * od * plane + z * plane + y0 * ow
+        TILES
+
+
+# Lines that the kernels above share.
+#
+# Columns: for each channel c, place e of the window along the width, slice a of its depth, and input row modulo the
+# stride, the input elements that e meets, output row after output row of them. What a row b of the window meets is then
+# a contiguous piece, `ow` elements per output row, that begins at some row: no element is copied for each b.
+
+STRIPS = """\
+for e in range(kw):
+    shift = e * dw - pw
+    lo = min(ow, max(0, (sw - 1 - shift) // sw))
+    hi = max(lo, min(ow, (width - 1 - shift) // sw + 1))
+    for a in range(kd):
+        iz = z * sd - pd + a * dd
+        for r in range(residues):
+            for q in range(strips):
+                iy = (y0 + q) * sh + r - ph
+                if (iz >= 0) & (iz < depth) & (iy >= 0) & (iy < height):
+                    source = i * xn + c * xc + iz * xd + iy * xh + shift * xw
+                    for j in range(line, line + lo):
+                        col[j] = T(0.0)
+                    for j in range(lo, hi):
+                        col[line + j] = x[source + SX]
+                    for j in range(line + hi, line + ow):
+                        col[j] = T(0.0)
+                else:
+                    for j in range(line, line + ow):
+                        col[j] = T(0.0)
+                line += ow"""
+
+OFFSETS_LINES = """\
+for c in range(cg):
+    for a in range(kd):
+        for b in range(kh):
+            for e in range(kw):
+                b0 = index_mod(b * dh, sh)
+                b1 = index_div(b * dh, sh)
+                offsets[at] = ((((c * kw + e) * kd + a) * residues + b0) * strips + b1) * ow
+                at += 1"""
+
+TILES = """\
+for p in range(p0, p1, tile_columns(y)):
+    for o in range(o0, o1, tile_rows(y)):
+        product_tile(shifted(w, (g * og + o) * k), k, shifted(col, base + p), shifted(offsets, FIRST), k,
+                     shifted(y, result + o * od * plane + p), od * plane, min(tile_rows(y), o1 - o),
+                     min(tile_columns(y), p1 - p), False)
+batch = i * groups + g
+r0 = o0
+r1 = o1
+c0 = COLUMN + p0
+c1 = COLUMN + p1
+EPILOGUE"""
 
 
 def conv_direct(x: Pointer, w: Pointer, y: Pointer, groups: int, cg: int, og: int, depth: int, height: int, width: int,
@@ -446,30 +496,51 @@ def direct(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fused
 
 
 def blocked(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fused: bool) -> None:
-    channels = min(v.cg, max(1, -(-DEPTH // v.window)))
-    pixels = max(64, COLUMNS // (channels * v.window))
-    out_rows = v.out[0] * v.out[1]
-    rows = min(out_rows, max(1, pixels // v.out[2]))
-    rows = -(-out_rows // -(-out_rows // rows))  # of even size
-    images = min(v.n, max(1, pixels // v.plane)) if rows == out_rows else 1
-    items = -(-v.n // images) * v.groups * -(-out_rows // rows)
-    if v.n > 1 and items < ITEMS and images > 1:
-        images = max(1, images * items // ITEMS)
-        items = -(-v.n // images) * v.groups * -(-out_rows // rows)
-    outs = v.og
-    if items < ITEMS and v.flops * v.n * v.groups / ITEMS > 2e6:
-        outs = min(v.og, gemm_library.round_up(-(-v.og * items // ITEMS), 32))
-    items *= -(-v.og // outs)
-    width = rows * v.out[2] * images
-    scratch = (channels * v.window + (outs if images > 1 else 0)) * width * out.dtype.itemsize
+    """Columns in each worker's cache where there are slices of images enough to share, else first those of everything."""
+    halo = ((v.kernel[1] - 1) * v.dilation[1]) // v.stride[1]
+    residues = min(v.stride[1], (v.kernel[1] - 1) * v.dilation[1] + 1)
+    strip = v.kernel[2] * v.kernel[0] * residues * v.out[2]  # elements of columns per channel and output row
     epilogue = low.fuse(v.n * v.groups, v.og, v.plane) if fused else None
-    p = pointer(out.dtype)
-    low.call(conv_blocks, [("gemm", "i", routine(out.dtype)), ("x", p, x.arg), ("w", p, w.arg), ("y", p, out.arg),
-                           ("scratch", p, ("scratch",)), ("scratch_stride", "i", ("scratch_stride",)), *v.integers(),
-                           *strides_of(x), ("n", "i", v.n), ("images", "i", images), ("rows", "i", rows),
-                           ("channels", "i", channels), ("outs", "i", outs)],
-             items, grain_of(2.0 * outs * v.depth * width / FLOPS_PER_NS), scratch,
-             holes=holes_of(out.dtype, SX=step(x, v)), epilogue=epilogue)
+    p, size = pointer(out.dtype), out.dtype.itemsize
+    holes = holes_of(out.dtype, STRIPS=STRIPS, TILES=TILES, OFFSETS=OFFSETS_LINES)
+    slices = v.n * v.groups * v.out[0]
+    slice_flops = v.flops / v.out[0]
+    rows = max(1, min(v.out[1], COLUMNS // (v.cg * strip) - halo))
+    rows = -(-v.out[1] // -(-v.out[1] // rows))  # of even size
+    if slices >= ITEMS and (rows > halo or rows == v.out[1]):
+        strips = rows + halo
+        table = gemm_library.round_up((v.cg * strip * strips + MARGIN) * size, 64)
+        low.call(strip_blocks, [("x", p, x.arg), ("w", p, w.arg), ("y", p, out.arg), ("col", p, ("scratch",)),
+                                ("offsets", "p:int64", ("scratch",)), ("scratch_stride", "i", ("scratch_stride",)),
+                                ("table", "i", table), *v.integers(), *strides_of(x), ("k", "i", v.depth),
+                                ("residues", "i", residues), ("strips", "i", strips), ("rows", "i", rows)],
+                 slices * -(-v.out[1] // rows), grain_of(slice_flops * rows / v.out[1] / FLOPS_PER_NS),
+                 table + v.depth * 8, holes={**holes, "FIRST": "first", "COLUMN": "z * plane + y0 * ow", "SX": step(x, v)},
+                 epilogue=epilogue)
+        return
+    strips = v.out[1] + halo
+    span, plane = strip * strips, v.out[1] * v.out[2]
+    columns, offsets = low.temp(out.dtype, (slices * v.cg * span + MARGIN,)), low.temp(dtypes.int64, (v.depth,))
+    low.call(window_columns, [("x", p, x.arg), ("col", p, columns.arg), ("offsets", "p:int64", offsets.arg),
+                              *v.integers(with_og=False), *strides_of(x), ("residues", "i", residues),
+                              ("strips", "i", strips)],
+             slices * v.cg, grain_of(span * 0.2), holes={**holes, "SX": step(x, v)})
+    pixels, outs = place_blocks(plane, v.og, slices, slice_flops)
+    low.call(tile_blocks, [("w", p, w.arg), ("y", p, out.arg), ("col", p, columns.arg), ("offsets", "p:int64", offsets.arg),
+                           *((name, "i", value) for name, value in (
+                               ("groups", v.groups), ("cg", v.cg), ("og", v.og), ("k", v.depth), ("od", v.out[0]),
+                               ("plane", plane), ("span", span), ("outs", outs), ("pixels", pixels)))],
+             slices * -(-plane // pixels) * -(-v.og // outs), grain_of(2.0 * pixels * outs * v.depth / FLOPS_PER_NS),
+             holes={**holes, "FIRST": "0", "COLUMN": "z * plane"}, epilogue=epilogue)
+
+
+def place_blocks(plane: int, outs: int, slices: int, slice_flops: float) -> tuple[int, int]:
+    """Output places and channels of an item: `ITEMS` items if they are worth it, places cut first, at whole tiles."""
+    wanted = min(ITEMS / slices, slice_flops / BLOCK_FLOPS)
+    pieces = max(1, min(int(wanted), plane // WHOLE_TILES))
+    pixels = gemm_library.round_up(-(-plane // pieces), WHOLE_TILES)
+    pieces = max(1, round(wanted / -(-plane // pixels)))
+    return pixels, gemm_library.round_up(-(-outs // pieces), 8)
 
 
 def input_grad(low: Lowering) -> None:

@@ -60,4 +60,4 @@ T = S = L = f32
 call_gemm_T = call_gemm
 load = store = f32
 AVERAGE = BEST = BOUNDS = COLUMN = COMBINE = DC = DIVISOR = EPILOGUE = INDEX_EDGE = INDEX_INSIDE = LOWEST = OFFSETS = PITCH = 0
-ROW = SC = SIZE = SX = VALUE = WINS = 0
+ROW = SC = SIZE = STRIPS = SX = TILES = VALUE = WINS = 0
