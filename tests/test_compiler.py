@@ -131,6 +131,13 @@ def test_outputs_that_are_parameters_views_or_twice_the_same():
     check(build([(F, (2, 3))], f), floats((2, 3)))
 
 
+def test_one_value_along_two_axes():
+    def f(x):
+        y = op("tanh")(x)
+        return expand_to(reshape_to(y, (5, 1)), (5, 5)) * 2 + expand_to(reshape_to(y, (1, 5)), (5, 5))
+    check(build([(F, (5,))], f), floats((5,)))
+
+
 def test_heads_split_in_one_kernel():
     def f(x, scale):
         y = reshape_to(x * 2, (4, 10, 2, 8))

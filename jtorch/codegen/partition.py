@@ -229,7 +229,11 @@ class Group:
                     if used & self.axes.of((reference[i],)):
                         return "its elements are not those of the loop"
                     found[i] = reference[i]
-        return self.axes.normals(found)  # type: ignore[arg-type]
+        forms = self.axes.normals(found)  # type: ignore[arg-type]
+        used_axes = [axis for _, terms in forms for axis, _ in terms]
+        if len(set(used_axes)) < len(used_axes):  # x[:, None] + x[None, :] is no diagonal
+            return "it reads two values of this loop at different places"
+        return forms
 
     def _reference(self, shape: Shape) -> Forms | None:
         if shape == self.shape:
