@@ -477,15 +477,17 @@ class Traced:
 
     def _escaped(self, trace: Trace, recorder: Recorder, result: Any) -> list[Storage]:
         """Storages that the call made and that live on elsewhere than in its result, gradients and written state."""
-        known = {id(s) for s in trace.before}
         flat, _ = flatten(result)
-        known |= {id(t._storage) for t in flat if isinstance(t, Tensor)}
-        known |= {id(t._grad._storage) for t, _, _ in trace.grads.values() if t._grad is not None}
-        epoch = recorder.epoch
+        storages = [*trace.before, *[t._storage for t in flat if isinstance(t, Tensor)],
+                    *[t._grad._storage for t, _, _ in trace.grads.values() if t._grad is not None]]
+        known = {id(s): s for s in storages}
+        holders: dict[int, int] = {}  # how many references to a cell the known storages are
+        for s in known.values():
+            holders[id(s.cell)] = holders.get(id(s.cell), 0) + 1
         found = []
-        for cell in epoch.pending:
-            if sys.getrefcount(cell) > 3:
-                for holder in gc.get_referrers(cell):
+        for cell in recorder.epoch.pending:
+            if sys.getrefcount(cell) > 3 + holders.get(id(cell), 0):
+                for holder in gc.get_referrers(cell):  # slow: it looks through all objects that there are
                     if type(holder) is Storage and id(holder) not in known and holder.cell is cell:
                         found.append(holder)
         if found:  # only those that something outlives the call with
