@@ -12,6 +12,7 @@ import pytest
 from op_samples import REGISTRY, samples
 
 from jtorch import dtypes
+from jtorch.codegen import cuda_program as codegen
 from jtorch.codegen.cuda_program import Program, cuda_program, cuda_source
 from jtorch.codegen.cuda_scalar import NoCudaText
 from jtorch.ir.graph import Builder, Graph, Type, Value
@@ -20,7 +21,7 @@ from jtorch.ir.primitive import op
 from jtorch.ir.prims.create import make_leaf
 from jtorch.runtime import cuda_compile
 
-TRIGONOMETRIC = ("sinf(", "cosf(", "tanf(")  # libdevice reduces large angles in float64
+TRIGONOMETRIC = ("libdevice.sinf", "libdevice.cosf", "libdevice.tanf")  # they reduce large angles in float64
 
 
 def simulate(program: Program, arrays: list[np.ndarray], reverse: bool = False) -> list[np.ndarray]:
@@ -81,6 +82,28 @@ def test_any_grid_gives_the_same_result(name):
     small = Program(program.graph, [replace(launch, blocks=1) for launch in program.launches], program.outputs)
     for a, b in zip(simulate(program, arrays), simulate(small, arrays)):
         assert a.tobytes() == b.tobytes()
+
+
+WIDE = ["chain", "softmax over last", "long rows", "sum, max, mean over first", "chunked views"]
+
+
+@pytest.fixture
+def wide(monkeypatch):
+    monkeypatch.setattr(codegen, "is_narrow", lambda step: False)
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_positions_of_64_bits(name, wide):
+    graph = cases.build(name)
+    arrays = cases.arrays_for(graph)
+    program = cuda_program(graph)
+    assert all("u32" not in launch.kernel.source for launch in program.launches)
+    compare(simulate(program, arrays), interpret(graph, arrays))
+
+
+def test_large_arrays_take_positions_of_64_bits():
+    assert "u32" in cases.program("softmax over last", (1 << 15, 1 << 15)).launches[0].kernel.source
+    assert "i64(cuda" in cases.program("softmax over last", (1 << 16, 1 << 15)).launches[0].kernel.source
 
 
 @pytest.mark.parametrize("name", cases.CASES)
@@ -180,9 +203,14 @@ def test_compiles_for_sm_90(name, toolkit):
             assert not re.search(r"\.f64\b", built.ptx), "float64 arithmetic in a kernel of float32"
 
 
+@pytest.mark.parametrize("name", WIDE)
+def test_positions_of_64_bits_compile(name, wide, toolkit):
+    test_compiles_for_sm_90(name, toolkit)
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_scalar_functions_compile(kind, toolkit):
-    """All of one type in one kernel each; trigonometric functions reduce large angles in float64."""
+    """A kernel for each."""
     for name in SCALAR:
         for graph, arrays in scalar_graphs(name):
             if not arrays[0].size or arrays[0].dtype != kind:
