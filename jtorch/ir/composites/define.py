@@ -28,22 +28,25 @@ def composite(name: str, body: Callable[..., Any], vjp: Callable[..., Any] | Non
               **more: Any) -> Op:
     """Define a composite. `attrs` are the attribute names with their defaults (`REQUIRED` for none).
 
-    Without `infer` the types come from running the body once on each new signature.
+    The body runs once on each new signature, in a builder of its own: faults that only the body finds are raised where
+    the operation is recorded. It gives the types where there is no `infer`, and has to agree with it where there is.
     """
     attrs = attrs or {}
-    result = Op(name, "composite", infer or _infer_by_body, None, vjp and _widened_vjp(vjp) if widen else vjp,
+
+    def checked(*types: Type, **given: Any) -> Any:
+        expected = None if infer is None else infer(*types, **given)
+        found = _types_of_body(result, types, tuple(given.items()))
+        if expected is not None and expected != found:
+            raise AssertionError(f"{name}: the rule says {expected}, the body gives {found}")
+        return found
+
+    result = Op(name, "composite", checked, None, vjp and _widened_vjp(vjp) if widen else vjp,
                 body=_widened(body, infer) if widen else body, attr_names=tuple(attrs),
                 attr_defaults={k: v for k, v in attrs.items() if v is not REQUIRED}, **more)
-    if infer is None:
-        result.infer = lambda *types, **given: _types_of_body(result, types, tuple(given.items()))
     return result
 
 
 REQUIRED = object()
-
-
-def _infer_by_body(*types: Type, **attrs: Any) -> Any:
-    raise AssertionError("replaced in `composite`")
 
 
 @lru_cache(maxsize=4096)
