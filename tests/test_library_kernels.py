@@ -188,6 +188,25 @@ def test_convolution(seed: int) -> None:
             check("conv_weight_grad", [g, x], tolerance, kernel_spatial=kernel, **attrs)
 
 
+@pytest.mark.parametrize("n, groups, cg, og, spatial, kernel, stride, dilation", [
+    (17, 1, 40, 9, (12, 12), (3, 3), (1, 1), (1, 1)), (3, 2, 17, 33, (30, 19), (3, 2), (2, 1), (1, 2)),
+    (2, 1, 8, 20, (9, 8, 10), (3, 3, 3), (1, 2, 1), (1, 1, 2)), (1, 1, 50, 70, (700,), (5,), (1,), (1,)),
+    (1, 1, 64, 64, (28, 28), (3, 3), (1, 1), (1, 1)), (1, 1, 130, 20, (7, 7), (3, 3), (1, 1), (2, 2)),
+])
+def test_convolution_in_registers(n: int, groups: int, cg: int, og: int, spatial: tuple, kernel: tuple, stride: tuple,
+                                  dilation: tuple) -> None:
+    """Sizes at which the work is cut into several pieces along every axis."""
+    draw = Draw(4)
+    padding = tuple((1, 2) for _ in kernel)
+    out = conv_output_spatial(spatial, kernel, stride, padding, dilation)
+    attrs: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    x, w = draw.array((n, groups * cg, *spatial), np.float32), draw.array((groups * og, cg, *kernel), np.float32) / 16
+    g = draw.array((n, groups * og, *out), np.float32)
+    check("convolution", [x, w], 5e-3, **attrs)
+    check("conv_input_grad", [g, w], 5e-3, input_spatial=spatial, **attrs)
+    check("conv_weight_grad", [g / 16, x], 5e-3, kernel_spatial=kernel, **attrs)
+
+
 def test_convolution_of_nothing() -> None:
     attrs: dict[str, Any] = {"stride": (1,), "padding": ((1, 1),), "dilation": (1,), "groups": 1}
     x, w, g = np.zeros((0, 2, 5), np.float32), np.ones((3, 2, 3), np.float32), np.zeros((0, 3, 5), np.float32)

@@ -33,6 +33,9 @@ PARTIAL_SUMS = 1 << 22
 MARGIN = 64
 """Elements behind the columns that the last tile may read."""
 
+PLACES = 512
+"""Output places whose operands stay in the cache while the weight gradient is summed."""
+
 WHOLE_TILES = 96
 """A multiple of the columns of a tile, on any CPU."""
 
@@ -311,6 +314,74 @@ def conv_weight_blocks(gemm: int, gy: Pointer, x: Pointer, gw: Pointer, scratch:
                             addr_of(gy, (i * groups + g) * og * plane + r0 * ow), plane, addr_of(scratch, columns), count,
                             beta, addr_of(gw, ((piece * groups + g) * og * cg + first) * window), cg * window)
                 beta = T(1.0)
+
+
+def channels_last(x: Pointer, xt: Pointer, offsets: Pointer, groups: int, cg: int, depth: int, height: int, width: int,
+                  sd: int, sh: int, sw: int, pd: int, ph: int, pw: int, od: int, oh: int, ow: int, xn: int, xc: int, xd: int,
+                  xh: int, xw: int, td: int, th: int, tw: int, begin: int, end: int, worker: int) -> None:
+    """xt[image, group, td, th, tw, channel] = x with its padding; an item is a row of it. And the table of where the
+    window of each output place begins."""
+    if begin == 0:
+        at = 0
+        for z in range(od):
+            for row in range(oh):
+                for j in range(ow):
+                    offsets[at] = ((z * sd * th + row * sh) * tw + j * sw) * cg
+                    at += 1
+    for item in range(begin, end):
+        iy = index_mod(item, th) - ph
+        q = index_div(item, th)
+        iz = index_mod(q, td) - pd
+        q = index_div(q, td)
+        g = index_mod(q, groups)
+        i = index_div(q, groups)
+        line = item * tw * cg
+        lo = max(0, min(tw, pw))
+        hi = max(lo, min(tw, width + pw))
+        if (iz < 0) | (iz >= depth) | (iy < 0) | (iy >= height):
+            lo = tw
+            hi = tw
+        for j in range(line, line + lo * cg):
+            xt[j] = T(0.0)
+        for c in range(cg):
+            source = i * xn + (g * cg + c) * xc + iz * xd + iy * xh - pw * xw
+            for j in range(lo, hi):
+                xt[line + j * cg + c] = x[source + j * xw]
+        for j in range(line + hi * cg, line + tw * cg):
+            xt[j] = T(0.0)
+
+
+def weight_tiles(gy: Pointer, xt: Pointer, offsets: Pointer, parts: Pointer, groups: int, cg: int, og: int, kd: int, kh: int,
+                 dd: int, dh: int, runs: int, run: int, run_step: int, td: int, th: int, tw: int, plane: int, n: int,
+                 images: int, outs: int, places: int, begin: int, end: int, worker: int) -> None:
+    """parts[piece, group, o, window, channel] = gy times xt, summed over a piece of `images` images. An item is `outs`
+    output channels and a row of the window of a group and a piece. A row of the window meets `runs` contiguous runs of
+    `run` elements of xt, `run_step` apart; `places` output places are taken at a time, to stay in the cache."""
+    out_blocks = index_div(og + outs - 1, outs)
+    length = kd * kh * runs * run
+    for item in range(begin, end):
+        b = index_mod(item, kh)
+        q = index_div(item, kh)
+        a = index_mod(q, kd)
+        q = index_div(q, kd)
+        o0 = index_mod(q, out_blocks) * outs
+        q = index_div(q, out_blocks)
+        g = index_mod(q, groups)
+        piece = index_div(q, groups)
+        o1 = min(o0 + outs, og)
+        for i in range(piece * images, min(piece * images + images, n)):
+            base = ((i * groups + g) * td + a * dd) * th * tw * cg + b * dh * tw * cg
+            for p in range(0, plane, places):
+                for e in range(runs):
+                    for c in range(0, run, tile_columns(xt)):
+                        target = (a * kh + b) * runs * run + e * run + c
+                        for o in range(o0, o1, tile_rows(xt)):
+                            product_tile(shifted(gy, ((i * groups + g) * og + o) * plane + p), plane,
+                                         shifted(xt, base + e * run_step + c), shifted(offsets, p),
+                                         min(places, plane - p),
+                                         shifted(parts, ((piece * groups + g) * og + o) * length + target), length,
+                                         min(tile_rows(xt), o1 - o), min(tile_columns(xt), run - c),
+                                         (i > piece * images) | (p > 0))
 
 
 def conv_weight_direct(gy: Pointer, x: Pointer, gw: Pointer, groups: int, cg: int, og: int, depth: int, height: int,
@@ -616,6 +687,9 @@ def summed(low: Lowering, v: Window, gy: Operand, x: Operand, gw: Operand) -> No
         low.call(conv_weight_direct, [*operands, ("gw", p, gw.arg), *v.integers(), *strides_of(x), ("n", "i", v.n)],
                  v.groups * v.og * v.cg, grain_of(v.n * v.flops / v.cg / v.og / 10), holes=holes_of(gw.dtype, SX=step(x, v)))
         return
+    if v.window > 1 and v.n * v.plane >= PLACES and v.cg >= 8 and v.og >= 4:
+        tiled_sums(low, v, gy, x, gw)
+        return
     channels = min(v.cg, max(1, -(-DEPTH // v.window)))
     items = v.groups * -(-v.cg // channels)
     pieces = max(1, min(v.n, -(-ITEMS // items), PARTIAL_SUMS // gw.numel))
@@ -637,7 +711,47 @@ def summed(low: Lowering, v: Window, gy: Operand, x: Operand, gw: Operand) -> No
              items, grain_of(v.flops * images * channels / v.cg / FLOPS_PER_NS), scratch,
              holes=holes_of(gw.dtype, SX=step(x, v)))
     if pieces > 1:
-        block = 4096
-        low.call(sum_pieces, [("parts", p, target.arg), ("out", p, gw.arg), ("n", "i", gw.numel), ("pieces", "i", pieces),
-                              ("block", "i", block)],
-                 -(-gw.numel // block), grain_of(block * pieces * 0.1))
+        add_pieces(low, target, gw, pieces)
+
+
+def add_pieces(low: Lowering, parts: Operand, out: Operand, pieces: int) -> None:
+    p, block = pointer(out.dtype), 4096
+    low.call(sum_pieces, [("parts", p, parts.arg), ("out", p, out.arg), ("n", "i", out.numel), ("pieces", "i", pieces),
+                          ("block", "i", block)], -(-out.numel // block), grain_of(block * pieces * 0.1))
+
+
+def tiled_sums(low: Lowering, v: Window, gy: Operand, x: Operand, gw: Operand) -> None:
+    """gw by products in registers, on x with its channels last."""
+    p, d = pointer(gw.dtype), gw.dtype
+    size = [(o - 1) * s + (k - 1) * r + 1 for o, s, k, r in zip(v.out, v.stride, v.kernel, v.dilation)]
+    xt = low.temp(d, (v.n * v.groups * prod(size) * v.cg + MARGIN,))
+    offsets = low.temp(dtypes.int64, (v.plane,))
+    where = [("td", "i", size[0]), ("th", "i", size[1]), ("tw", "i", size[2])]
+    known = {name: (name, kind, value) for name, kind, value in v.integers()}
+    low.call(channels_last, [("x", p, x.arg), ("xt", p, xt.arg), ("offsets", "p:int64", offsets.arg),
+                             *(known[k] for k in ("groups cg depth height width sd sh sw pd ph pw od oh ow").split()),
+                             *strides_of(x), *where],
+             v.n * v.groups * size[0] * size[1], grain_of(size[2] * v.cg * 0.6), holes=holes_of(d))
+    rows = v.groups * v.kernel[0] * v.kernel[1]
+    pieces = max(1, min(v.n, -(-ITEMS // rows), PARTIAL_SUMS // gw.numel))
+    images = -(-v.n // pieces)
+    pieces = -(-v.n // images)
+    outs = v.og
+    if rows * pieces < ITEMS:
+        outs = min(v.og, gemm_library.round_up(-(-v.og * rows * pieces // ITEMS), 8))
+    runs, run = (1, v.kernel[2] * v.cg) if v.dilation[2] == 1 else (v.kernel[2], v.cg)
+    shape = (v.groups * v.og, *v.kernel, v.cg)
+    parts = low.temp(d, (pieces, *shape))
+    flops = 2.0 * outs * v.kernel[2] * v.cg * v.plane * images
+    low.call(weight_tiles, [("gy", p, gy.arg), ("xt", p, xt.arg), ("offsets", "p:int64", offsets.arg), ("parts", p, parts.arg),
+                            *(known[k] for k in "groups cg og kd kh dd dh".split()), ("runs", "i", runs), ("run", "i", run),
+                            ("run_step", "i", v.dilation[2] * v.cg), *where,
+                            *((name, "i", value) for name, value in (("plane", v.plane), ("n", v.n), ("images", images),
+                                                                     ("outs", outs), ("places", PLACES)))],
+             pieces * rows * -(-v.og // outs), grain_of(flops / FLOPS_PER_NS))
+    total = parts
+    if pieces > 1:
+        total = low.temp(d, shape)
+        add_pieces(low, parts, total, pieces)
+    flat = Operand(total.place, d, shape, row_major(shape))
+    copy(low, flat.permuted((0, 4, 1, 2, 3)), gw.reshaped((shape[0], v.cg, *v.kernel)))
