@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -32,20 +33,25 @@ class Function:
     def __init__(self, body: Callable[..., Any]) -> None:
         self.body = body
         self.name = body.__name__.rstrip("_")
-        parameters = list(inspect.signature(body).parameters.values())
-        self.wants_builder = bool(parameters) and parameters[0].name == "builder"
-        if self.wants_builder:
-            parameters = parameters[1:]
-        self.names = tuple([p.name for p in parameters])
-        self.positional = sum(p.kind is not p.KEYWORD_ONLY for p in parameters)
-        self.sequences = tuple(["..." in str(p.annotation) for p in parameters])
-        self.kinds = tuple(["o" if "Operand" in str(p.annotation) else "v" if "Value" in str(p.annotation) else "s"
-                            for p in parameters])
+        names = parameter_names(body)
+        self.wants_builder = names[:1] == ("builder",)
+        self.names = names[1:] if self.wants_builder else names
+        self.positional = body.__code__.co_argcount - self.wants_builder
+        written = [str(body.__annotations__.get(n, "")) for n in self.names]
+        self.sequences = tuple(["..." in w for w in written])
+        self.kinds = tuple(["o" if "Operand" in w else "v" if "Value" in w else "s" for w in written])
 
     def apply(self, recorder: Recorder, values: list[Any]) -> Any:
         n = self.positional
         first = (recorder.builder,) if self.wants_builder else ()
         return self.body(*first, *values[:n], **dict(zip(self.names[n:], values[n:])))
+
+
+def parameter_names(body: Callable[..., Any]) -> tuple[str, ...]:
+    code = body.__code__
+    if code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS):
+        raise TypeError("an operator has named parameters only")
+    return code.co_varnames[:code.co_argcount + code.co_kwonlyargcount]
 
 
 def evaluate(function: Function, args: tuple[Any, ...]) -> Any:
@@ -137,41 +143,52 @@ def wrap_result(result: Any) -> Any:
 
 
 def operator(body: Callable[..., Any]) -> Callable[..., Any]:
-    """The public function of a value function, with the same signature (less `builder`)."""
+    """The public function of a value function, with the same signature (less `builder`), which also takes NumPy's names
+    `axis` and `keepdims`."""
     function = Function(body)
-    parameters = list(inspect.signature(body).parameters.values())[1 if function.wants_builder else 0:]
-    names = [p.name for p in parameters]
-    declared = [_declaration(p, i, parameters) for i, p in enumerate(parameters)]
-    renamed = []
-    for numpy_name, name in (("axis", "dim"), ("keepdims", "keepdim")):  # NumPy's names are taken too
-        if name not in names or numpy_name in names:
-            continue
-        if "*, " not in " ".join(declared) and "*" not in declared:
-            declared.append("*")
-        declared.append(f"{numpy_name}=_absent")
-        place = names.index(name)
-        if declared[place] == name and all("=" in d for d in declared[place + 1:] if d != "*"):
-            declared[place] = f"{name}=_absent"
-        renamed.append(f"    if {numpy_name} is not _absent: {name} = {numpy_name}\n")
-        if declared[place] == f"{name}=_absent":
-            renamed.append(f"    elif {name} is _absent: raise TypeError('{function.name}() missing 1 required positional "
-                           f"arguments: \"{name}\"')\n")
-    text = (f"def {function.name}({', '.join(declared)}):\n{''.join(renamed)}"
-            f"    return wrap_result(evaluate(function, ({' '.join(n + ',' for n in names)})))\n")
-    scope: dict[str, Any] = {"wrap_result": wrap_result, "evaluate": evaluate, "function": function,
-                             "_d": [p.default for p in parameters], "_absent": ABSENT}
-    exec(compile(text, f"<operator {function.name}>", "exec"), scope)
-    public = scope[function.name]
+    names, positional = function.names, function.positional
+    defaults = dict(zip(reversed(names[:positional]), reversed(body.__defaults__ or ())))
+    keyword_defaults = dict(body.__kwdefaults__ or {})
+    renamed = [(theirs, ours) for theirs, ours in (("axis", "dim"), ("keepdims", "keepdim"))
+               if ours in names and theirs not in names]
+    required = []
+    for theirs, ours in renamed:
+        keyword_defaults[theirs] = ABSENT
+        place = names.index(ours)
+        if place < positional and ours not in defaults and all(n in defaults for n in names[place + 1:positional]):
+            defaults[ours] = ABSENT
+            required.append(ours)
+    shape = (positional, len(names) - positional, tuple([(names.index(ours), ours in required) for _, ours in renamed]))
+    code = _template(*shape)
+    code = code.replace(co_varnames=(*names, *[theirs for theirs, _ in renamed]), co_name=function.name,
+                        co_filename=f"<operator {function.name}>")
+    scope: dict[str, Any] = {"wrap_result": wrap_result, "evaluate": evaluate, "function": function, "absent": ABSENT,
+                             "missing": functools.partial(_missing, function.name)}
+    ordered = tuple([defaults[n] for n in names[:positional] if n in defaults])
+    public = types.FunctionType(code, scope, function.name, ordered)
+    public.__kwdefaults__ = keyword_defaults
     functools.update_wrapper(public, body)
     public.__name__ = function.name
-    public.function = function
+    public.function = function  # type: ignore[attr-defined]
     return public
 
 
-def _declaration(p: inspect.Parameter, i: int, parameters: list[inspect.Parameter]) -> str:
-    text = p.name if p.default is p.empty else f"{p.name}=_d[{i}]"
-    if p.kind is p.KEYWORD_ONLY and not any(q.kind is q.KEYWORD_ONLY for q in parameters[:i]):
-        return "*, " + text
-    if p.kind is p.VAR_POSITIONAL:
-        raise TypeError("an operator has named parameters only")
-    return text
+def _missing(function: str, name: str) -> None:
+    raise TypeError(f'{function}() missing 1 required positional arguments: "{name}"')
+
+
+@functools.cache
+def _template(positional: int, keywords: int, renamed: tuple[tuple[int, bool], ...]) -> types.CodeType:
+    """The code of an operator with so many parameters. Compiling is slow, and operators differ in names only."""
+    names = [f"a{i}" for i in range(positional + keywords)]
+    extra = [f"r{i}" for i in range(len(renamed))]
+    declared = names[:positional] + (["*"] if keywords or extra else []) + names[positional:] + extra
+    lines = [f"def f({', '.join(declared)}):\n"]
+    for r, (place, required) in zip(extra, renamed):
+        lines.append(f"    if {r} is not absent: a{place} = {r}\n")
+        if required:
+            lines.append(f"    elif a{place} is absent: missing('dim')\n")
+    lines.append(f"    return wrap_result(evaluate(function, ({''.join(n + ', ' for n in names)})))\n")
+    scope: dict[str, Any] = {}
+    exec(compile("".join(lines), "<operator>", "exec"), scope)
+    return scope["f"].__code__
