@@ -7,6 +7,7 @@ Each step is named and timed (`exe.stages`), and what it made can be printed (`e
 """
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ from jtorch.runtime import blas, cache, compile, kernels
 from jtorch.runtime.program import HostCall, KernelError, Launch, Program
 
 PASSES: tuple[Callable[[Graph], Graph], ...] = (decompose, simplify, fold, simplify)
+
+_COMPUTES = re.compile(r"\s*[va](\d+) = (?!p\d|q\d|a\d+$|[bifu]\d+\()")
 
 _texts: dict[Nest, cpu.Kernel] = {}
 TEXTS_LIMIT = 20_000
@@ -72,6 +75,20 @@ class KernelInfo:
     total: int = 0
     grain: int = 0
     region: int = 0
+    nodes: list[Any] = field(default_factory=list)  # per value v0, v1, ... of a generated kernel
+
+    @property
+    def annotated(self) -> str:
+        """The source with the user's line beside each statement that computes one of their operations."""
+        lines = []
+        for line in self.source.splitlines():
+            match = _COMPUTES.match(line)
+            node = self.nodes[int(match[1])] if match and int(match[1]) < len(self.nodes) else None
+            if node is not None:
+                where = f"  {node.loc[0]}:{node.loc[1]}" if node.loc else ""
+                line = f"{line:<50}  # {node.op.name}{where}"
+            lines.append(line)
+        return "\n".join(lines)
 
     def __str__(self) -> str:
         where = ", ".join(f"{file}:{line}" for file, line in self.lines)
@@ -131,7 +148,7 @@ class Executable:
         for info in self.kernels:
             lines.append(str(info))
             if sources:
-                lines.append(info.source)
+                lines.append(info.annotated)
         if self.host_calls:
             lines.append(f"in NumPy, for want of a kernel: {', '.join(self.host_calls)}")
         return "\n".join([*lines, str(self.memory)])
@@ -149,7 +166,7 @@ def describe(i: int, e: Entry) -> KernelInfo:
         reason = group.reason if group is not None else "it copies a finished output to its place"
     if e.step is not None and e.kernel is not None:
         return KernelInfo(f"kernel{i}", e.kernel.source, e.kernel.params, ops, e.step.bytes, e.step.flops, lines,
-                          reason, e.step.nest, e.step.total, e.step.grain, e.region)
+                          reason, e.step.nest, e.step.total, e.step.grain, e.region, e.step.binding.nodes)
     if e.call is not None:
         return KernelInfo(f"kernel{i} {e.call.name}", e.call.source, e.call.params, ops, 0, 0, lines, reason, None,
                           e.call.total, e.call.grain, e.region)

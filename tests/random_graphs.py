@@ -18,6 +18,8 @@ def random_graph(rng: np.random.Generator, nodes: int = 12) -> tuple[Graph, list
     """A graph and arrays for its parameters."""
     b = Builder()
     sizes = rng.choice([1, 2, 3, 4, 6, 8, 33], size=3)
+    if rng.random() < 0.3:
+        sizes[:] = sizes[0]
     rank = int(rng.integers(1, 4))
     base = tuple(int(n) for n in sizes[:rank])
     params, arrays = [], []
@@ -75,6 +77,10 @@ def random_move(rng: np.random.Generator, x: Value) -> Value:
         return op("slice")(x, starts=starts, stops=x.shape, steps=steps)
     if kind < 0.8 and x.ndim:
         return op("flip")(x, axes=(int(rng.integers(0, x.ndim)),))
+    if x.ndim == 1 and rng.random() < 0.7:
+        n = x.type.numel
+        across = expand_to(reshape_to(x, (n, 1)), (n, n))
+        return op("add")(across, expand_to(x, (n, n))) if rng.random() < 0.5 else across
     if x.ndim < 3:
         return expand_to(x, (int(rng.integers(1, 4)), *x.shape))
     return reshape_to(x, (*x.shape[:1], x.shape[1] * x.shape[2]))

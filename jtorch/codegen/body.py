@@ -59,6 +59,7 @@ class Reduce:
     dtype: dtype
     op: Any
     arg: int
+    node: Any = None
 
 
 @dataclass(slots=True)

@@ -147,6 +147,7 @@ class Binding:
     constants: list[int | float] = field(default_factory=list)
     chunk: int = 0  # length of a chunk of the outermost reduce loop
     fails: list[Any] = field(default_factory=list)  # nodes that can fail, in order
+    nodes: list[Any] = field(default_factory=list)  # per value of the nest, the graph's node that it computes, or None
 
 
 def show(nest: Nest) -> str:

@@ -66,7 +66,7 @@ def body_of(group: Group) -> Body:
             if op.reduction.arg:
                 place[node] = add_position(body, op, source.dtype, arg, dict(axes.normal(seen[dims[0]])[1]))
             else:
-                add(node, Reduce(node.dtype, op, arg))
+                add(node, Reduce(node.dtype, op, arg, node))
         elif op.name == "iota":
             offset, terms = axes.normal(forms[0])
             add(node, Position(node.dtype, offset, dict(terms)))
@@ -79,7 +79,7 @@ def body_of(group: Group) -> Body:
                 if ("reciprocal", args[1]) not in place:
                     add(("reciprocal", args[1]), Compute(node.dtype, RECIPROCAL[node.dtype.compute], (args[1],), 4))
                 factors = args[0], place["reciprocal", args[1]]
-                add(node, Compute(node.dtype, "{0} * {1}", factors, 1))
+                add(node, Compute(node.dtype, "{0} * {1}", factors, 1, None, node))
                 continue
             ins = tuple([v.dtype for v in node.inputs])
             add(node, Compute(node.dtype, expression(op, ins, node.dtype, node.attrs), args, op.cost,
@@ -151,11 +151,11 @@ def split(body: Body, length: int) -> tuple[Body, Body]:
                 partial = Temporary(s.dtype, chunks * rows)
                 arg = into(first, moved, s.arg)
                 folded = len(first.statements)
-                first.statements.append(Reduce(s.dtype, s.op, arg))
+                first.statements.append(Reduce(s.dtype, s.op, arg, s.node))
                 strides = outer_strides | {chunk_axis: rows}
                 first.writes.append(Write(folded, partial, 0, dict(strides)))
                 target.statements.append(Read(s.dtype, partial, 0, dict(strides)))
-                target.statements.append(Reduce(s.dtype, s.op, len(target.statements) - 1))
+                target.statements.append(Reduce(s.dtype, s.op, len(target.statements) - 1, s.node))
                 table[i] = len(target.statements) - 1
                 stack.pop()
                 continue

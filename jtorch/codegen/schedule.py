@@ -186,6 +186,7 @@ def structure(body: Body, parallel: list[tuple[int, int]], reduce: list[tuple[in
     values: list[Any] = []
     for s in body.statements:
         name = s.dtype.name
+        binding.nodes.append(getattr(s, "node", None))
         if isinstance(s, Read):
             values.append(Load(name, buffer(s.source, s.offset, False), access(s.strides)))
         elif isinstance(s, Compute):
