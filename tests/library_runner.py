@@ -102,7 +102,8 @@ def _word(arg: object, places: Places, scratch: np.ndarray, error: np.ndarray) -
             "code": lambda: places.code(arg)}[kind]()
 
 
-def program(node: Value, arrays: Sequence[np.ndarray], **options: object) -> tuple[Callable[[], None], list[np.ndarray]]:
+def program(node: Value, arrays: Sequence[np.ndarray], **options: object) -> tuple[Callable[[], None],
+                                                                                   list[np.ndarray]]:
     """(function that runs the node's kernels on the pool, results that it writes)."""
     low = lower(node, arrays, **options)
     assert low is not None

@@ -131,7 +131,8 @@ for e_r in range(r0, r1):
 
 
 @pytest.mark.parametrize("name, shapes, attrs", [
-    ("matmul", [(300, 70), (70, 500)], {}), ("matmul", [(4, 30, 7), (4, 7, 5)], {}), ("matmul", [(1, 300), (300, 400)], {}),
+    ("matmul", [(300, 70), (70, 500)], {}), ("matmul", [(4, 30, 7), (4, 7, 5)], {}), ("matmul", [(1, 300), (300, 400)],
+                                                                                      {}),
     ("matmul", [(400, 300), (300, 1)], {}),
     ("convolution", [(3, 8, 20, 20), (40, 8, 3, 3)], {"padding": ((1, 1), (1, 1)), "groups": 1}),
     ("convolution", [(7, 8, 5, 5), (40, 8, 3, 3)], {"padding": ((1, 1), (1, 1)), "groups": 1}),
@@ -170,7 +171,8 @@ def test_convolution(seed: int) -> None:
         axes = range(pick([1, 2, 2, 2, 3]))
         groups, cg, og, n = pick([1, 1, 2, 3]), pick([1, 2, 5, 40]), pick([1, 2, 7, 33]), pick([1, 1, 2, 5, 17])
         kernel, stride = tuple(pick([1, 2, 3, 5]) for _ in axes), tuple(pick([1, 1, 2, 3]) for _ in axes)
-        dilation, padding = tuple(pick([1, 1, 2]) for _ in axes), tuple((pick([0, 1, 2, 6]), pick([0, 1, 2])) for _ in axes)
+        dilation, padding = tuple(pick([1, 1, 2]) for _ in axes), tuple((pick([0, 1, 2, 6]), pick([0, 1,
+                                                                                                   2])) for _ in axes)
         spatial = tuple(pick([1, 4, 7, 12, 19]) for _ in axes)
         dtype = pick([np.float32, np.float32, np.float64, np.float16])
         try:
@@ -291,7 +293,8 @@ def test_copies(seed: int) -> None:
     check("slice_update", [x, part], starts=starts, stops=stops, steps=steps)
     check("flip", [x], axes=tuple(sorted(draw.pick.sample(range(x.ndim), draw.pick.randint(0, x.ndim)))))
     check("pad", [x, np.array(3, dtype)], widths=tuple((pick([0, 1, 3]), pick([0, 2]), pick([0, 0, 1])) for _ in shape))
-    check("concatenate", [x, draw.array(shape, dtype), draw.array((*shape[:axis], 3, *shape[axis + 1:]), dtype)], axis=axis)
+    check("concatenate", [x, draw.array(shape, dtype), draw.array((*shape[:axis], 3, *shape[axis + 1:]), dtype)],
+          axis=axis)
     check("permute", [x], perm=tuple(draw.pick.sample(range(x.ndim), x.ndim)))
 
 

@@ -113,7 +113,8 @@ def whole(place: tuple[str, int], d: dtype, shape: Sequence[int]) -> Operand:
 class Epilogue:
     """Lines that finish a block of the result while it is in cache.
 
-    The result's data, which is contiguous, is seen as [batch, rows, columns]. `lines` may use the int64 variables `batch`, `r0`, `r1`,
+    The result's data, which is contiguous, is seen as [batch, rows, columns]. `lines` may use the int64 variables
+    `batch`, `r0`, `r1`,
     `c0`, `c1` (the block is one batch, rows r0..r1 and columns c0..c1), `worker`, and the names of `params`: pairs
     (name, kind), whose values are `args`. The block has been stored to the result's memory before the lines run.
     Names that begin with `e_` are theirs.
@@ -128,8 +129,8 @@ class Epilogue:
 class Lowering:
     """The kernel calls of one node, as they are collected.
 
-    `epilogue` is None or a function (batch, rows, columns) -> Epilogue | None: asked for lines that finish blocks of the
-    result seen with these extents. If the lowering takes them, `took_epilogue` becomes true.
+    `epilogue` is None or a function (batch, rows, columns) -> Epilogue | None: asked for lines that finish blocks of
+    the result seen with these extents. If the lowering takes them, `took_epilogue` becomes true.
     `in_place` says that result 0 has the memory of this operand (which is dead, whole and contiguous).
     """
 
@@ -220,8 +221,8 @@ def raw_name(d: dtype) -> str:
     return _WORDS[d.itemsize]
 
 
-_SHORT = {"float32": "f32", "float64": "f64", "bool": "b8", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
-          "uint8": "u8", "uint16": "u16", "uint32": "u32"}
+_SHORT = {"float32": "f32", "float64": "f64", "bool": "b8", "int8": "i8", "int16": "i16", "int32": "i32",
+          "int64": "i64", "uint8": "u8", "uint16": "u16", "uint32": "u32"}
 
 
 def conversion(d: dtype) -> str:

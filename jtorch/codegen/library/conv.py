@@ -1,7 +1,9 @@
+# ruff: noqa: B007, B018, F841  the kernels have holes, and what is filled in uses the names
 """Convolutions: unrolled windows in the cache, and products in registers or by BLAS on them.
 
-All kernels are written for three spatial axes; fewer are leading axes of size 1. Columns are never made for a whole image:
-an item unrolls the windows of some output rows and some channels into its worker's scratch memory and multiplies.
+All kernels are written for three spatial axes; fewer are leading axes of size 1. Columns are never made for a whole
+image: an item unrolls the windows of some output rows and some channels into its worker's scratch memory and
+multiplies.
 
 What is cut where depends on sizes alone, and sums are taken in a fixed order, so the number of threads does not matter.
 """
@@ -12,11 +14,30 @@ from math import prod
 
 from jtorch import dtypes
 from jtorch.codegen.library import gemm as gemm_library
-from jtorch.codegen.library.call import Arg, Lowering, Operand, conversion, grain_of, pointer, row_major
+from jtorch.codegen.library.call import Arg, Lowering, Operand, grain_of, pointer, row_major
 from jtorch.codegen.library.copy import contiguous, converted, copy, zero
 from jtorch.codegen.library.gemm import FLOPS_PER_NS
-from jtorch.codegen.library.language import (EPILOGUE, OFFSETS, SIZE, SX, Pointer, T, addr_of, call_gemm_T, fma, index_div, index_mod,
-                                             reassoc_add)
+from jtorch.codegen.library.language import (
+    COLUMN,
+    EPILOGUE,
+    OFFSETS,
+    SIZE,
+    SX,
+    TERMS,
+    WEIGHTS,
+    Pointer,
+    T,
+    addr_of,
+    call_gemm_T,
+    fma,
+    index_div,
+    index_mod,
+    product_tile,
+    reassoc_add,
+    shifted,
+    tile_columns,
+    tile_rows,
+)
 
 COLUMNS = 200_000
 """Elements of a block of columns: less than a megabyte of float32, to stay in a second-level cache."""
@@ -42,14 +63,17 @@ WHOLE_TILES = 96
 BLOCK_FLOPS = 2e6
 """An image is not cut into items of less work than this."""
 
+UNROLLED = 32
+"""Elements of a window up to which its loop is unrolled."""
+
 DIRECT_CHANNELS = 4
 """Input channels times output channels of a group up to which plain loops are used."""
 
 
-def window_columns(x: Pointer, col: Pointer, offsets: Pointer, groups: int, cg: int, depth: int, height: int, width: int,
-                   kd: int, kh: int, kw: int, sd: int, sh: int, sw: int, pd: int, ph: int, pw: int, dd: int, dh: int,
-                   dw: int, od: int, oh: int, ow: int, xn: int, xc: int, xd: int, xh: int, xw: int, residues: int, strips: int,
-                   begin: int, end: int, worker: int) -> None:
+def window_columns(x: Pointer, col: Pointer, offsets: Pointer, groups: int, cg: int, depth: int, height: int,
+                   width: int, kd: int, kh: int, kw: int, sd: int, sh: int, sw: int, pd: int, ph: int, pw: int,
+                   dd: int, dh: int, dw: int, od: int, oh: int, ow: int, xn: int, xc: int, xd: int, xh: int, xw: int,
+                   residues: int, strips: int, begin: int, end: int, worker: int) -> None:
     """The columns of whole images for `tile_blocks`; an item is a channel of an output slice of an image."""
     y0 = 0
     if begin == 0:
@@ -88,8 +112,8 @@ def tile_blocks(w: Pointer, y: Pointer, col: Pointer, offsets: Pointer, groups: 
 
 def strip_blocks(x: Pointer, w: Pointer, y: Pointer, col: Pointer, offsets: Pointer, scratch_stride: int, table: int,
                  groups: int, cg: int, og: int, depth: int, height: int, width: int, kd: int, kh: int, kw: int, sd: int,
-                 sh: int, sw: int, pd: int, ph: int, pw: int, dd: int, dh: int, dw: int, od: int, oh: int, ow: int, xn: int,
-                 xc: int, xd: int, xh: int, xw: int, k: int, residues: int, strips: int, rows: int,
+                 sh: int, sw: int, pd: int, ph: int, pw: int, dd: int, dh: int, dw: int, od: int, oh: int, ow: int,
+                 xn: int, xc: int, xd: int, xh: int, xw: int, k: int, residues: int, strips: int, rows: int,
                  begin: int, end: int, worker: int) -> None:
     """y = convolution(x, w). An item is a block of `rows` output rows of one output slice of one image and group; its
     columns, and behind them the table of offsets, are made in the worker's scratch memory."""
@@ -207,10 +231,59 @@ def conv_direct(x: Pointer, w: Pointer, y: Pointer, groups: int, cg: int, og: in
         EPILOGUE
 
 
-def conv_input_blocks(gemm: int, gy: Pointer, w: Pointer, gx: Pointer, scratch: Pointer, scratch_stride: int, groups: int,
-                      cg: int, og: int, depth: int, height: int, width: int, kd: int, kh: int, kw: int, sd: int, sh: int,
-                      sw: int, pd: int, ph: int, pw: int, dd: int, dh: int, dw: int, od: int, oh: int, ow: int,
-                      channels: int, rows: int, begin: int, end: int, worker: int) -> None:
+def depthwise_planes(x: Pointer, w: Pointer, y: Pointer, og: int, height: int, width: int, kh: int, kw: int, sh: int,
+                     sw: int, ph: int, pw: int, dh: int, dw: int, oh: int, ow: int, xn: int, xc: int, xh: int,
+                     channels: int, begin: int, end: int, worker: int) -> None:
+    """y = convolution(x, w) with one input channel in a group and two axes; an item is an output channel of an image.
+    Where the whole window lies inside, its loop is unrolled."""
+    first = max(0, min(ow, (pw + sw - 1) // sw))
+    last = max(first, min(ow, (width - 1 - (kw - 1) * dw + pw) // sw + 1))
+    for item in range(begin, end):
+        channel = index_mod(item, channels)
+        base = index_div(item, channels) * xn + index_div(channel, og) * xc
+        weights = channel * kh * kw
+        WEIGHTS
+        for row in range(oh):
+            y0 = row * sh - ph
+            target = (item * oh + row) * ow
+            lo = ow
+            hi = ow
+            if (y0 >= 0) & (y0 + (kh - 1) * dh < height):
+                lo = first
+                hi = last
+            corner = base + y0 * xh - pw
+            for j in range(lo, hi):
+                p = corner + COLUMN
+                acc = T(0.0)
+                TERMS
+                y[target + j] = acc
+            for part in range(2):
+                j0 = part * hi
+                j1 = lo
+                if part == 1:
+                    j1 = ow
+                for j in range(j0, j1):
+                    acc = T(0.0)
+                    for b in range(kh):
+                        iy = y0 + b * dh
+                        if (iy >= 0) & (iy < height):
+                            for e in range(kw):
+                                ix = j * sw - pw + e * dw
+                                if (ix >= 0) & (ix < width):
+                                    acc = fma(w[weights + b * kw + e], x[base + iy * xh + ix], acc)
+                    y[target + j] = acc
+        batch = item
+        r0 = 0
+        r1 = 1
+        c0 = 0
+        c1 = oh * ow
+        EPILOGUE
+
+
+def conv_input_blocks(gemm: int, gy: Pointer, w: Pointer, gx: Pointer, scratch: Pointer, scratch_stride: int,
+                      groups: int, cg: int, og: int, depth: int, height: int, width: int, kd: int, kh: int, kw: int,
+                      sd: int, sh: int, sw: int, pd: int, ph: int, pw: int, dd: int, dh: int, dw: int, od: int,
+                      oh: int, ow: int, channels: int, rows: int, begin: int, end: int, worker: int) -> None:
     """gx = the x-derivative. An item is a block of input channels of one image: the columns' gradient by a product,
     for some output rows at a time, added into the places that the windows came from."""
     window = kd * kh * kw
@@ -231,7 +304,8 @@ def conv_input_blocks(gemm: int, gy: Pointer, w: Pointer, gx: Pointer, scratch: 
         for r0 in range(0, out_rows, rows):
             r1 = min(r0 + rows, out_rows)
             count = (r1 - r0) * ow
-            call_gemm_T(gemm, 1, 0, (last - first) * window, count, og, T(1.0), addr_of(w, (g * og * cg + first) * window),
+            call_gemm_T(gemm, 1, 0, (last - first) * window, count, og, T(1.0), addr_of(w,
+                                                                                        (g * og * cg + first) * window),
                         cg * window, addr_of(gy, (i * groups + g) * og * plane + r0 * ow), plane, T(0.0),
                         addr_of(scratch, columns), count)
             line = columns
@@ -258,11 +332,11 @@ def conv_input_blocks(gemm: int, gy: Pointer, w: Pointer, gx: Pointer, scratch: 
                                     z += 1
 
 
-def conv_weight_blocks(gemm: int, gy: Pointer, x: Pointer, gw: Pointer, scratch: Pointer, scratch_stride: int, groups: int,
-                       cg: int, og: int, depth: int, height: int, width: int, kd: int, kh: int, kw: int, sd: int, sh: int,
-                       sw: int, pd: int, ph: int, pw: int, dd: int, dh: int, dw: int, od: int, oh: int, ow: int, xn: int,
-                       xc: int, xd: int, xh: int, xw: int, n: int, images: int, channels: int, rows: int, begin: int,
-                       end: int, worker: int) -> None:
+def conv_weight_blocks(gemm: int, gy: Pointer, x: Pointer, gw: Pointer, scratch: Pointer, scratch_stride: int,
+                       groups: int, cg: int, og: int, depth: int, height: int, width: int, kd: int, kh: int, kw: int,
+                       sd: int, sh: int, sw: int, pd: int, ph: int, pw: int, dd: int, dh: int, dw: int, od: int,
+                       oh: int, ow: int, xn: int, xc: int, xd: int, xh: int, xw: int, n: int, images: int,
+                       channels: int, rows: int, begin: int, end: int, worker: int) -> None:
     """gw[piece] = the w-derivative, summed over a piece of `images` images. An item is a block of input channels of one
     group and one piece."""
     window = kd * kh * kw
@@ -311,14 +385,14 @@ def conv_weight_blocks(gemm: int, gy: Pointer, x: Pointer, gw: Pointer, scratch:
                                         row = 0
                                         z += 1
                 call_gemm_T(gemm, 0, 1, og, (last - first) * window, count, T(1.0),
-                            addr_of(gy, (i * groups + g) * og * plane + r0 * ow), plane, addr_of(scratch, columns), count,
-                            beta, addr_of(gw, ((piece * groups + g) * og * cg + first) * window), cg * window)
+                            addr_of(gy, (i * groups + g) * og * plane + r0 * ow), plane, addr_of(scratch, columns),
+                            count, beta, addr_of(gw, ((piece * groups + g) * og * cg + first) * window), cg * window)
                 beta = T(1.0)
 
 
 def channels_last(x: Pointer, xt: Pointer, offsets: Pointer, groups: int, cg: int, depth: int, height: int, width: int,
-                  sd: int, sh: int, sw: int, pd: int, ph: int, pw: int, od: int, oh: int, ow: int, xn: int, xc: int, xd: int,
-                  xh: int, xw: int, td: int, th: int, tw: int, begin: int, end: int, worker: int) -> None:
+                  sd: int, sh: int, sw: int, pd: int, ph: int, pw: int, od: int, oh: int, ow: int, xn: int, xc: int,
+                  xd: int, xh: int, xw: int, td: int, th: int, tw: int, begin: int, end: int, worker: int) -> None:
     """xt[image, group, td, th, tw, channel] = x with its padding; an item is a row of it. And the table of where the
     window of each output place begins."""
     if begin == 0:
@@ -351,9 +425,9 @@ def channels_last(x: Pointer, xt: Pointer, offsets: Pointer, groups: int, cg: in
             xt[j] = T(0.0)
 
 
-def weight_tiles(gy: Pointer, xt: Pointer, offsets: Pointer, parts: Pointer, groups: int, cg: int, og: int, kd: int, kh: int,
-                 dd: int, dh: int, runs: int, run: int, run_step: int, td: int, th: int, tw: int, plane: int, n: int,
-                 images: int, outs: int, places: int, begin: int, end: int, worker: int) -> None:
+def weight_tiles(gy: Pointer, xt: Pointer, offsets: Pointer, parts: Pointer, groups: int, cg: int, og: int, kd: int,
+                 kh: int, dd: int, dh: int, runs: int, run: int, run_step: int, td: int, th: int, tw: int, plane: int,
+                 n: int, images: int, outs: int, places: int, begin: int, end: int, worker: int) -> None:
     """parts[piece, group, o, window, channel] = gy times xt, summed over a piece of `images` images. An item is `outs`
     output channels and a row of the window of a group and a piece. A row of the window meets `runs` contiguous runs of
     `run` elements of xt, `run_step` apart; `places` output places are taken at a time, to stay in the cache."""
@@ -385,9 +459,9 @@ def weight_tiles(gy: Pointer, xt: Pointer, offsets: Pointer, parts: Pointer, gro
 
 
 def conv_weight_direct(gy: Pointer, x: Pointer, gw: Pointer, groups: int, cg: int, og: int, depth: int, height: int,
-                       width: int, kd: int, kh: int, kw: int, sd: int, sh: int, sw: int, pd: int, ph: int, pw: int, dd: int,
-                       dh: int, dw: int, od: int, oh: int, ow: int, xn: int, xc: int, xd: int, xh: int, xw: int, n: int,
-                       begin: int, end: int, worker: int) -> None:
+                       width: int, kd: int, kh: int, kw: int, sd: int, sh: int, sw: int, pd: int, ph: int, pw: int,
+                       dd: int, dh: int, dw: int, od: int, oh: int, ow: int, xn: int, xc: int, xd: int, xh: int,
+                       xw: int, n: int, begin: int, end: int, worker: int) -> None:
     """gw = the w-derivative by plain loops; an item is one output channel and one input channel of its group."""
     for item in range(begin, end):
         channel = index_div(item, cg)
@@ -414,7 +488,8 @@ def conv_weight_direct(gy: Pointer, x: Pointer, gw: Pointer, groups: int, cg: in
                     gw[((item * kd + a) * kh + b) * kw + e] = total
 
 
-def sum_pieces(parts: Pointer, out: Pointer, n: int, pieces: int, block: int, begin: int, end: int, worker: int) -> None:
+def sum_pieces(parts: Pointer, out: Pointer, n: int, pieces: int, block: int, begin: int, end: int,
+               worker: int) -> None:
     """out[i] = sum over the first axis of parts[pieces, n], in order; an item is a block of i."""
     for item in range(begin, end):
         i0 = item * block
@@ -488,7 +563,8 @@ def window_of(x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...], attrs:
 def five(x: Operand) -> Operand:
     """[N, C, *S] with three spatial axes."""
     lead = 5 - len(x.shape)
-    return Operand(x.place, x.dtype, (*x.shape[:2], *[1] * lead, *x.shape[2:]), (*x.strides[:2], *[0] * lead, *x.strides[2:]),
+    return Operand(x.place, x.dtype, (*x.shape[:2], *[1] * lead, *x.shape[2:]), (*x.strides[:2], *[0] * lead,
+                                                                                 *x.strides[2:]),
                    x.offset)
 
 
@@ -508,6 +584,10 @@ def holes_of(d: object, **more: str) -> dict[str, str]:
     wide = d is dtypes.float64
     return {"call_gemm_T": "call_gemm_f64" if wide else "call_gemm_f32", "T": "f64" if wide else "f32",
             "SIZE": "8" if wide else "4", **more}
+
+
+def scratch_args(p: str) -> list[tuple[str, str, Arg]]:
+    return [("scratch", p, ("scratch",)), ("scratch_stride", "i", ("scratch_stride",))]
 
 
 def routine(d: object) -> Arg:
@@ -561,13 +641,28 @@ def pointwise(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fu
 def direct(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fused: bool) -> None:
     p = pointer(out.dtype)
     epilogue = low.fuse(v.n * v.groups * v.og, 1, v.plane) if fused else None
+    if v.cg == 1 and v.kernel[0] == 1 and v.spatial[0] == 1 and v.out[0] == 1 and v.window <= UNROLLED and \
+            v.before[0] == 0 and x.strides[-1] == 1:
+        places = [(b, e) for b in range(v.kernel[1]) for e in range(v.kernel[2])]
+        known = {name: (name, kind, value) for name, kind, value in [*v.integers(), *strides_of(x)]}
+        names = "og height width kh kw sh sw ph pw dh dw oh ow xn xc xh"
+        column = "j" if v.stride[2] == 1 else f"j * {v.stride[2]}" if v.stride[2] <= 4 else "j * sw"
+        holes = holes_of(out.dtype, COLUMN=column,
+                         WEIGHTS="\n".join(f"w{b}_{e} = w[weights + {b * v.kernel[2] + e}]" for b, e in places),
+                         TERMS="\n".join(f"acc = fma(w{b}_{e}, x[p + {b} * dh * xh + {e}"
+                                         f"{'' if v.dilation[2] == 1 else ' * dw'}], acc)" for b, e in places))
+        low.call(depthwise_planes, [("x", p, x.arg), ("w", p, w.arg), ("y", p, out.arg),
+                                    *(known[k] for k in names.split()),
+                                    ("channels", "i", v.groups * v.og)],
+                 v.n * v.groups * v.og, grain_of(v.flops / v.og / 30), holes=holes, epilogue=epilogue)
+        return
     low.call(conv_direct, [("x", p, x.arg), ("w", p, w.arg), ("y", p, out.arg), *v.integers(), *strides_of(x)],
              v.n * v.groups * v.og, grain_of(v.flops / v.og / 20), holes=holes_of(out.dtype, SX=step(x, v)),
              epilogue=epilogue)
 
 
 def blocked(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fused: bool) -> None:
-    """Columns in each worker's cache where there are slices of images enough to share, else first those of everything."""
+    """Columns in each worker's cache where there are slices of images enough to share, else first all of them."""
     halo = ((v.kernel[1] - 1) * v.dilation[1]) // v.stride[1]
     residues = min(v.stride[1], (v.kernel[1] - 1) * v.dilation[1] + 1)
     strip = v.kernel[2] * v.kernel[0] * residues * v.out[2]  # elements of columns per channel and output row
@@ -586,7 +681,8 @@ def blocked(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fuse
                                 ("table", "i", table), *v.integers(), *strides_of(x), ("k", "i", v.depth),
                                 ("residues", "i", residues), ("strips", "i", strips), ("rows", "i", rows)],
                  slices * -(-v.out[1] // rows), grain_of(slice_flops * rows / v.out[1] / FLOPS_PER_NS),
-                 table + v.depth * 8, holes={**holes, "FIRST": "first", "COLUMN": "z * plane + y0 * ow", "SX": step(x, v)},
+                 table + v.depth * 8,
+                 holes={**holes, "FIRST": "first", "COLUMN": "z * plane + y0 * ow", "SX": step(x, v)},
                  epilogue=epilogue)
         return
     strips = v.out[1] + halo
@@ -597,7 +693,8 @@ def blocked(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fuse
                               ("strips", "i", strips)],
              slices * v.cg, grain_of(span * 0.2), holes={**holes, "SX": step(x, v)})
     pixels, outs = place_blocks(plane, v.og, slices, slice_flops)
-    low.call(tile_blocks, [("w", p, w.arg), ("y", p, out.arg), ("col", p, columns.arg), ("offsets", "p:int64", offsets.arg),
+    low.call(tile_blocks, [("w", p, w.arg), ("y", p, out.arg), ("col", p, columns.arg),
+                           ("offsets", "p:int64", offsets.arg),
                            *((name, "i", value) for name, value in (
                                ("groups", v.groups), ("cg", v.cg), ("og", v.og), ("k", v.depth), ("od", v.out[0]),
                                ("plane", plane), ("span", span), ("outs", outs), ("pixels", pixels)))],
@@ -657,9 +754,9 @@ def scattered(low: Lowering, v: Window, gy: Operand, w: Operand, gx: Operand) ->
     rows = min(out_rows, max(1, COLUMNS // (channels * v.window * v.out[2])))
     scratch = channels * v.window * rows * v.out[2] * gx.dtype.itemsize
     p = pointer(gx.dtype)
-    low.call(conv_input_blocks, [("gemm", "i", routine(gx.dtype)), ("gy", p, gy.arg), ("w", p, w.arg), ("gx", p, gx.arg),
-                                 ("scratch", p, ("scratch",)), ("scratch_stride", "i", ("scratch_stride",)), *v.integers(),
-                                 ("channels", "i", channels), ("rows", "i", rows)],
+    low.call(conv_input_blocks, [("gemm", "i", routine(gx.dtype)), ("gy", p, gy.arg), ("w", p, w.arg),
+                                 ("gx", p, gx.arg),
+                                 *scratch_args(p), *v.integers(), ("channels", "i", channels), ("rows", "i", rows)],
              v.n * v.groups * -(-v.cg // channels), grain_of(v.flops * channels / v.cg / FLOPS_PER_NS), scratch,
              holes=holes_of(gx.dtype, SX="j" if v.stride[2] == 1 else "j * sw"))
 
@@ -685,7 +782,8 @@ def summed(low: Lowering, v: Window, gy: Operand, x: Operand, gw: Operand) -> No
     operands = [("gy", p, gy.arg), ("x", p, x.arg)]
     if v.is_direct:
         low.call(conv_weight_direct, [*operands, ("gw", p, gw.arg), *v.integers(), *strides_of(x), ("n", "i", v.n)],
-                 v.groups * v.og * v.cg, grain_of(v.n * v.flops / v.cg / v.og / 10), holes=holes_of(gw.dtype, SX=step(x, v)))
+                 v.groups * v.og * v.cg, grain_of(v.n * v.flops / v.cg / v.og / 10),
+                 holes=holes_of(gw.dtype, SX=step(x, v)))
         return
     if v.window > 1 and v.n * v.plane >= PLACES and v.cg >= 8 and v.og >= 4:
         tiled_sums(low, v, gy, x, gw)
@@ -705,7 +803,7 @@ def summed(low: Lowering, v: Window, gy: Operand, x: Operand, gw: Operand) -> No
     scratch = channels * v.window * rows * v.out[2] * gw.dtype.itemsize
     target = gw if pieces == 1 else low.temp(gw.dtype, (pieces, *gw.shape))
     low.call(conv_weight_blocks, [("gemm", "i", routine(gw.dtype)), *operands, ("gw", p, target.arg),
-                                  ("scratch", p, ("scratch",)), ("scratch_stride", "i", ("scratch_stride",)), *v.integers(),
+                                  *scratch_args(p), *v.integers(),
                                   *strides_of(x), ("n", "i", v.n), ("images", "i", images), ("channels", "i", channels),
                                   ("rows", "i", rows)],
              items, grain_of(v.flops * images * channels / v.cg / FLOPS_PER_NS), scratch,
@@ -743,9 +841,9 @@ def tiled_sums(low: Lowering, v: Window, gy: Operand, x: Operand, gw: Operand) -
     shape = (v.groups * v.og, *v.kernel, v.cg)
     parts = low.temp(d, (pieces, *shape))
     flops = 2.0 * outs * v.kernel[2] * v.cg * v.plane * images
-    low.call(weight_tiles, [("gy", p, gy.arg), ("xt", p, xt.arg), ("offsets", "p:int64", offsets.arg), ("parts", p, parts.arg),
-                            *(known[k] for k in "groups cg og kd kh dd dh".split()), ("runs", "i", runs), ("run", "i", run),
-                            ("run_step", "i", v.dilation[2] * v.cg), *where,
+    low.call(weight_tiles, [("gy", p, gy.arg), ("xt", p, xt.arg), ("offsets", "p:int64", offsets.arg),
+                            ("parts", p, parts.arg), *(known[k] for k in "groups cg og kd kh dd dh".split()),
+                            ("runs", "i", runs), ("run", "i", run), ("run_step", "i", v.dilation[2] * v.cg), *where,
                             *((name, "i", value) for name, value in (("plane", v.plane), ("n", v.n), ("images", images),
                                                                      ("outs", outs), ("places", PLACES)))],
              pieces * rows * -(-v.og // outs), grain_of(flops / FLOPS_PER_NS))

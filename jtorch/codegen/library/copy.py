@@ -1,10 +1,10 @@
+# ruff: noqa: B007, F841  the kernels have holes, and what is filled in uses the names
 """Strided copies, with or without a conversion: contiguous, transpose, concatenate, pad, flip, slice_update."""
 from __future__ import annotations
 
 from math import prod
 
-from jtorch.codegen.library.call import (Lowering, Operand, grain_of, loader, merge_axes, pointer, raw_pointer,
-                                         storer)
+from jtorch.codegen.library.call import Lowering, Operand, grain_of, loader, merge_axes, pointer, raw_pointer, storer
 from jtorch.codegen.library.language import DC, PITCH, SIZE, VALUE, Pointer, index_div, index_mod
 
 MAX_OUTER = 4
@@ -39,11 +39,12 @@ def copy_blocks(src: Pointer, dst: Pointer, n1: int, n2: int, n3: int, s0: int, 
                 dst[y + r * dr + DC] = VALUE
 
 
-def transpose_blocks(src: Pointer, dst: Pointer, scratch: Pointer, scratch_stride: int, n1: int, n2: int, n3: int, s0: int,
-                     s1: int, s2: int, s3: int, sr: int, sc: int, d0: int, d1: int, d2: int, d3: int, dr: int, dc: int,
-                     rows: int, cols: int, block_rows: int, block_cols: int, begin: int, end: int, worker: int) -> None:
-    """`copy_blocks` where src is contiguous along the rows' axis: a block goes through scratch memory whose lines do not
-    share cache sets, as those of a matrix with rows of 4096 bytes do."""
+def transpose_blocks(src: Pointer, dst: Pointer, scratch: Pointer, scratch_stride: int, n1: int, n2: int, n3: int,
+                     s0: int, s1: int, s2: int, s3: int, sr: int, sc: int, d0: int, d1: int, d2: int, d3: int, dr: int,
+                     dc: int, rows: int, cols: int, block_rows: int, block_cols: int, begin: int, end: int,
+                     worker: int) -> None:
+    """`copy_blocks` where src is contiguous along the rows' axis: a block goes through scratch memory whose lines do
+    not share cache sets, as those of a matrix with rows of 4096 bytes do."""
     row_blocks = index_div(rows + block_rows - 1, block_rows)
     col_blocks = index_div(cols + block_cols - 1, block_cols)
     tile = index_div(worker * scratch_stride, SIZE)
@@ -101,7 +102,8 @@ def copy(low: Lowering, src: Operand, dst: Operand, barrier: bool = True) -> Non
         size = src.dtype.itemsize
         low.call(transpose_blocks, [("src", kinds[0], src.arg), ("dst", kinds[1], dst.arg),
                                     ("scratch", kinds[0], ("scratch",)), ("scratch_stride", "i", ("scratch_stride",)),
-                                    *integers], items, grain, TILE_COLS * (TILE_ROWS + 1) * size, barrier, {"SIZE": str(size), "PITCH": str(TILE_ROWS + 1)})
+                                    *integers], items, grain, TILE_COLS * (TILE_ROWS + 1) * size, barrier,
+                 {"SIZE": str(size), "PITCH": str(TILE_ROWS + 1)})
         return
     low.call(copy_blocks, [("src", kinds[0], src.arg), ("dst", kinds[1], dst.arg), *integers], items, grain,
              barrier=barrier, holes={"VALUE": value, **holes})

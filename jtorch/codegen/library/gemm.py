@@ -1,3 +1,4 @@
+# ruff: noqa: B018, F841  the kernels have holes, and what is filled in uses the names
 """Matrix products: OpenBLAS on blocks of rows and columns, one thread per call.
 
 How a product is cut into blocks depends on its size alone, so the result does not depend on the number of threads.
@@ -8,10 +9,21 @@ import math
 from dataclasses import dataclass
 
 from jtorch import dtypes
-from jtorch.codegen.library.call import (Arg, Lowering, Operand, conversion, grain_of, merge_axes, pointer, storer)
+from jtorch.codegen.library.call import Arg, Lowering, Operand, conversion, grain_of, merge_axes, pointer, storer
 from jtorch.codegen.library.copy import contiguous, converted, copy
-from jtorch.codegen.library.language import (BOUNDS, COMBINE, EPILOGUE, Pointer, T, addr_of, call_gemm_T, fma,
-                                             index_div, index_mod, reassoc_add)
+from jtorch.codegen.library.language import (
+    BOUNDS,
+    COMBINE,
+    EPILOGUE,
+    Pointer,
+    T,
+    addr_of,
+    call_gemm_T,
+    fma,
+    index_div,
+    index_mod,
+    reassoc_add,
+)
 
 FLOPS_PER_NS = 100.0
 """What one core does in float32; only a scale for grains."""
@@ -44,7 +56,8 @@ def gemm_blocks(gemm: int, a: Pointer, b: Pointer, c: Pointer, inner: int, sa0: 
         r1 = min(r0 + rows, m)
         c1 = min(c0 + cols, n)
         call_gemm_T(gemm, ta, tb, r1 - r0, c1 - c0, k, T(1.0), addr_of(a, i0 * sa0 + i1 * sa1 + r0 * a_row), lda,
-                    addr_of(b, i0 * sb0 + i1 * sb1 + c0 * b_col), ldb, T(0.0), addr_of(c, batch * sc + r0 * ldc + c0), ldc)
+                    addr_of(b, i0 * sb0 + i1 * sb1 + c0 * b_col), ldb, T(0.0), addr_of(c, batch * sc + r0 * ldc + c0),
+                    ldc)
         EPILOGUE
 
 
@@ -65,8 +78,8 @@ def dot_rows(w: Pointer, x: Pointer, y: Pointer, sw: int, sx: int, ldw: int, n: 
         EPILOGUE
 
 
-def axpy_columns(w: Pointer, x: Pointer, y: Pointer, sw: int, sx: int, ldw: int, x_step: int, n: int, k: int, block: int,
-                 begin: int, end: int, worker: int) -> None:
+def axpy_columns(w: Pointer, x: Pointer, y: Pointer, sw: int, sx: int, ldw: int, x_step: int, n: int, k: int,
+                 block: int, begin: int, end: int, worker: int) -> None:
     """y[batch, i] = sum(w[batch, :, i] * x[batch, :]); an item is a block of i of one batch."""
     blocks = index_div(n + block - 1, block)
     for item in range(begin, end):
@@ -195,7 +208,8 @@ def matmul(low: Lowering) -> None:
 
 
 def product(low: Lowering, a: Operand, b: Operand, out: Operand, fused: bool = False) -> None:
-    """out = a @ b in float32 or float64; out is contiguous. `fused`: out is the result, to be finished by the epilogue."""
+    """out = a @ b in float32 or float64; out is contiguous. `fused`: out is the result, to be finished by the
+    epilogue."""
     if not out.numel:
         return
     batch, (sa, sb) = merge_axes(out.shape[:-2], a.strides[:-2], b.strides[:-2])
@@ -216,12 +230,13 @@ def product(low: Lowering, a: Operand, b: Operand, out: Operand, fused: bool = F
     epilogue = low.fuse(count, m, n) if fused else None
     rows, cols = block_size(m, n, k, count)
     routine = "sgemm" if out.dtype is dtypes.float32 else "dgemm"
-    names = ("inner", "sa0", "sa1", "sb0", "sb1", "sc", "m", "n", "k", "ta", "lda", "tb", "ldb", "ldc", "a_row", "b_col",
-             "rows", "cols")
+    names = ("inner", "sa0", "sa1", "sb0", "sb1", "sc", "m", "n", "k", "ta", "lda", "tb", "ldb", "ldc", "a_row",
+             "b_col", "rows", "cols")
     values = (batch[1], left.outer, left.inner, right.outer, right.inner, m * n, m, n, k, int(left.transposed), left.ld,
               int(right.transposed), right.ld, n, left.row, right.col, rows, cols)
     p = pointer(out.dtype)
-    low.call(gemm_blocks, [("gemm", "i", ("symbol", routine)), ("a", p, left.arg), ("b", p, right.arg), ("c", p, out.arg),
+    low.call(gemm_blocks, [("gemm", "i", ("symbol", routine)), ("a", p, left.arg), ("b", p, right.arg), ("c", p,
+                                                                                                         out.arg),
                            *((name, "i", value) for name, value in zip(names, values))],
              count * -(-m // rows) * -(-n // cols), grain_of(2 * rows * cols * k / FLOPS_PER_NS + 150),
              holes={"call_gemm_T": "call_gemm_f32" if out.dtype is dtypes.float32 else "call_gemm_f64",
@@ -284,7 +299,9 @@ def integer_product(low: Lowering, a: Operand, b: Operand, out: Operand) -> None
     batch, sa, sb = ([one] * (2 - len(x)) + x for one, x in ((1, batch), (0, sa), (0, sb)))
     (m, k), n = a.shape[-2:], b.shape[-1]
     element = "b[y + p * b_row + j]" if b.strides[-1] == 1 else "b[y + p * b_row + j * b_col]"
-    combine = f"c[item * n + j] | (v & {element})" if d is dtypes.bool_ else f"{storer(d)}(c[item * n + j] + v * {element})"
+    combine = f"{storer(d)}(c[item * n + j] + v * {element})"
+    if d is dtypes.bool_:
+        combine = f"c[item * n + j] | (v & {element})"
     names = ("inner", "sa0", "sa1", "sb0", "sb1", "m", "n", "k", "a_row", "a_col", "b_row", "b_col")
     values = (batch[1], *sa, *sb, m, n, k, *a.strides[-2:], *b.strides[-2:])
     p = pointer(d)

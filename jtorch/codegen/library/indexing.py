@@ -1,3 +1,4 @@
+# ruff: noqa: B007, F841  the kernels have holes, and what is filled in uses the names
 """Reading and writing at places that index values name, and the updates that are copies into a part.
 
 Writes are parallel only over places that cannot collide, and in the order of the index where they can: equal programs
@@ -8,8 +9,18 @@ from __future__ import annotations
 from math import prod
 
 from jtorch import dtypes
-from jtorch.codegen.library.call import (Arg, Lowering, Operand, grain_of, loader, merge_axes, pointer, raw_pointer,
-                                         row_major, storer)
+from jtorch.codegen.library.call import (
+    Arg,
+    Lowering,
+    Operand,
+    grain_of,
+    loader,
+    merge_axes,
+    pointer,
+    raw_pointer,
+    row_major,
+    storer,
+)
 from jtorch.codegen.library.copy import contiguous, copy, copy_blocks, fill_blocks, order_blocks
 from jtorch.codegen.library.language import COMBINE, ROW, Pointer, i64, index_div, index_mod, select, store_error
 
@@ -104,8 +115,9 @@ def gather_elements(x: Pointer, index: Pointer, out: Pointer, error: Pointer, co
 def scatter_elements(index: Pointer, src: Pointer, out: Pointer, error: Pointer, code: int, n1: int, size: int, s0: int,
                      s1: int, s2: int, sa: int, d0: int, d1: int, d2: int, da: int, e0: int, e1: int, e2: int, ea: int,
                      count: int, cols: int, block: int, begin: int, end: int, worker: int) -> None:
-    """out[.., index[i], j] = combination with src[.., i, j] in the order of i; an item is a block of columns of one row.
-    Strides: s of out, d of index, e of src; the last letter `a` is the indexed axis, which has `count` places in index."""
+    """out[.., index[i], j] = combination with src[.., i, j] in the order of i; an item is a block of columns of one
+    row. Strides: s of out, d of index, e of src; the last letter `a` is the indexed axis, which has `count` places in
+    index."""
     blocks = index_div(cols + block - 1, block)
     for item in range(begin, end):
         row = index_div(item, blocks)
@@ -182,7 +194,8 @@ def take(low: Lowering) -> None:
                  outer * -(-count // block), grain_of(block * 1.0))
     else:
         block = max(1, min(count, 16384 // inner))
-        low.call(take_rows, [*args, *integers("so sr rows count inner block", so, x.strides[axis], rows, count, inner, block)],
+        low.call(take_rows, [*args, *integers("so sr rows count inner block", so, x.strides[axis], rows, count, inner,
+                                              block)],
                  outer * -(-count // block), grain_of(block * (5 + inner * x.dtype.itemsize * 0.1)))
 
 
@@ -255,8 +268,8 @@ def gather(low: Lowering) -> None:
     p = raw_pointer(x.dtype)
     block = min(sizes[3], 4096)
     low.call(gather_elements, [("x", p, x.arg), ("index", "p:int64", index.arg), ("out", p, out.arg), *index_args(low),
-                               *integers("n1 n2 size s0 s1 s2 s3 sa d0 d1 d2 d3 cols block", *sizes[1:3], x.shape[axis], *ss,
-                                         x.strides[axis], *ds, sizes[3], block)],
+                               *integers("n1 n2 size s0 s1 s2 s3 sa d0 d1 d2 d3 cols block", *sizes[1:3],
+                                         x.shape[axis], *ss, x.strides[axis], *ds, sizes[3], block)],
              prod(sizes[:3]) * -(-sizes[3] // block), grain_of(5 + block))
 
 
@@ -320,7 +333,9 @@ def searchsorted(low: Lowering) -> None:
     a, b = f"{loader(d)}(edge)", f"{loader(d)}(v)"
     below = f"{a} <= {b}" if low.node.attr("right") else f"{a} < {b}"
     if d.is_floating_point:  # NaN is the largest
-        below = f"({below}) | (isnan({b}) & ~isnan({a}))" + (f" | (isnan({a}) & isnan({b}))" if low.node.attr("right") else "")
+        below = f"({below}) | (isnan({b}) & ~isnan({a}))"
+        if low.node.attr("right"):
+            below += f" | (isnan({a}) & isnan({b}))"
     block = 1024
     low.call(search_elements, [("edges", pointer(d), edges.arg), ("x", pointer(d), x.arg), ("out", "p:int64", out.arg),
                                *integers("n count row block", n, x.numel, row, block)],

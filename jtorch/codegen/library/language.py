@@ -55,9 +55,30 @@ def call_gemm(address: Any, ta: int, tb: int, m: int, n: int, k: int, alpha: Any
     raise NotImplementedError("only compiled kernels call BLAS")
 
 
+def shifted(pointer: Pointer, index: int) -> Pointer:
+    return pointer[index:]
+
+
+def tile_rows(pointer: Pointer) -> int:
+    return 8
+
+
+def tile_columns(pointer: Pointer) -> int:
+    return 48
+
+
+def product_tile(a: Pointer, lda: int, b: Pointer, offsets: Pointer, k: int, c: Pointer, ldc: int, rows: int,
+                 columns: int, accumulate: bool) -> None:
+    """c[rows, columns] (+)= a times rows of b that begin at the offsets; see `jtorch/runtime/tiles.py`."""
+    for i in range(rows):
+        for j in range(columns):
+            total = c[i * ldc + j] if accumulate else 0
+            c[i * ldc + j] = total + sum(a[i * lda + p] * b[offsets[p] + j] for p in range(k))
+
+
 # Holes: a type, an expression or lines that `call.text` fills in. What they stand for here serves plain Python runs.
 T = S = L = f32
 call_gemm_T = call_gemm
 load = store = f32
-AVERAGE = BEST = BOUNDS = COLUMN = COMBINE = DC = DIVISOR = EPILOGUE = INDEX_EDGE = INDEX_INSIDE = LOWEST = OFFSETS = PITCH = 0
-ROW = SC = SIZE = STRIPS = SX = TILES = VALUE = WINS = 0
+AVERAGE = BEST = BOUNDS = COLUMN = COMBINE = DC = DIVISOR = EPILOGUE = INDEX_EDGE = INDEX_INSIDE = 0
+LOWEST = OFFSETS = PITCH = ROW = SC = SIZE = STRIPS = SX = TERMS = TILES = VALUE = WEIGHTS = WINS = 0

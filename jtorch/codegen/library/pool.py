@@ -1,3 +1,4 @@
+# ruff: noqa: B007, B018, F841  the kernels have holes, and what is filled in uses the names
 """Pooling over the last one to three axes. An item is a plane; the windows that lie inside it are unrolled.
 
 Gradients are added plane by plane in the order of the windows, so they need no atomic operations.
@@ -9,12 +10,36 @@ from dataclasses import dataclass
 from math import prod
 
 from jtorch import dtypes
-from jtorch.codegen.library.call import (Arg, Lowering, Operand, conversion, grain_of, loader, merge_axes, pointer,
-                                         storer)
+from jtorch.codegen.library.call import (
+    Arg,
+    Lowering,
+    Operand,
+    conversion,
+    grain_of,
+    loader,
+    merge_axes,
+    pointer,
+    storer,
+)
 from jtorch.codegen.library.conv import three
 from jtorch.codegen.library.copy import contiguous, copy, zero
-from jtorch.codegen.library.language import (AVERAGE, BEST, COLUMN, DIVISOR, INDEX_EDGE, INDEX_INSIDE, LOWEST, OFFSETS,
-                                             Pointer, T, i64, index_div, index_mod, load, store)
+from jtorch.codegen.library.language import (
+    AVERAGE,
+    BEST,
+    COLUMN,
+    DIVISOR,
+    INDEX_EDGE,
+    INDEX_INSIDE,
+    LOWEST,
+    OFFSETS,
+    Pointer,
+    T,
+    i64,
+    index_div,
+    index_mod,
+    load,
+    store,
+)
 
 UNROLLED = 32
 """Elements of a window up to which its loop is unrolled."""
@@ -272,7 +297,8 @@ def max_pool(low: Lowering) -> None:
     best.append("y[target + j] = store(best)")
     holes = {"OFFSETS": "\n".join(offsets), "BEST": "\n".join(best),
              "INDEX_INSIDE": f"index[target + j] = corner + {stride_text(v.stride[2])} + i64(at)",
-             "INDEX_EDGE": "index[target + j] = max(at, 0)", "LOWEST": hole_of_lowest(d), "load": loader(d), "store": storer(d)}
+             "INDEX_EDGE": "index[target + j] = max(at, 0)", "LOWEST": hole_of_lowest(d), "load": loader(d),
+             "store": storer(d)}
     if not unrolled:
         holes |= {"OFFSETS": "first = ow\nlast = ow", "BEST": "pass", "INDEX_INSIDE": "pass"}
     args = [("x", pointer(d), x.arg), ("y", pointer(d), out.arg), ("index", "p:int64", index.arg), ("xp", "i", xp),
@@ -293,7 +319,8 @@ def max_pool_grad(low: Lowering) -> None:
     def run(g: Operand, gx: Operand) -> None:
         count = g.numel // max(planes, 1)
         p = pointer(gx.dtype)
-        low.call(max_planes_grad, [("g", p, g.arg), ("index", "p:int64", index.arg), ("gx", p, gx.arg), ("count", "i", count),
+        low.call(max_planes_grad, [("g", p, g.arg), ("index", "p:int64", index.arg), ("gx", p, gx.arg), ("count", "i",
+                                                                                                         count),
                                    ("size", "i", size)], planes, grain_of(size * 0.1 + count * 1.5),
                  holes={"T": conversion(gx.dtype)})
     wide_sums(low, run, g, out, d)

@@ -1,3 +1,4 @@
+
 """PyTorch's generator: raw draws of the Mersenne twister. The state's layout is that of `jtorch/ir/mt19937.py`."""
 from __future__ import annotations
 
@@ -53,10 +54,12 @@ def mt19937(low: Lowering) -> None:
     state = contiguous(low, low.inputs[0])
     draws, after = low.outputs
     low.call(mersenne_draws, [("state", "p:uint32", state.arg), ("draws", "p:uint32", draws.arg),
-                              ("after", "p:uint32", after.arg), ("count", "i", draws.numel), ("words", "i", after.numel)], 1)
+                              ("after", "p:uint32", after.arg), ("count", "i", draws.numel), ("words", "i",
+                                                                                              after.numel)], 1)
 
 
 def shuffle(low: Lowering) -> None:
     offsets: Operand = contiguous(low, low.inputs[0])
     out = low.outputs[0]
-    low.call(shuffle_in_order, [("offsets", "p:int64", offsets.arg), ("out", "p:int64", out.arg), ("n", "i", out.numel)], 1)
+    low.call(shuffle_in_order, [("offsets", "p:int64", offsets.arg), ("out", "p:int64", out.arg), ("n", "i",
+                                                                                                   out.numel)], 1)

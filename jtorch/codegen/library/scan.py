@@ -1,3 +1,4 @@
+# ruff: noqa: F841  the kernels have holes, and what is filled in uses the names
 """Running reductions along an axis: rows one after another where the axis is the last, else columns side by side."""
 from __future__ import annotations
 
