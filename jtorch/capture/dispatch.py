@@ -17,7 +17,7 @@ import numpy as np
 
 from jtorch._tensor import Tensor, wrap
 from jtorch.capture.record import Recorder, current
-from jtorch.ir.graph import Value
+from jtorch.ir.graph import Value, kind_of
 
 ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "<absent>", "__slots__": ()})()
 NUMBERS = (bool, int, float, complex)
@@ -74,7 +74,7 @@ def evaluate(function: Function, args: tuple[Any, ...]) -> Any:
                 key.append(a)
         else:
             a = static(recorder, a)
-            key.append((kinds_of(a), a))
+            key.append((kind_of(a), a))
         values.append(a)
     packed = tuple(key)
     found = recorder.calls.get(packed)
@@ -120,11 +120,6 @@ def static(recorder: Recorder, a: Any) -> Any:
     return a
 
 
-def kinds_of(a: Any) -> Any:
-    """Types of a static argument: 1, 1.0 and True are equal as keys but not the same argument."""
-    return tuple([kinds_of(x) for x in a]) if type(a) is tuple else type(a)
-
-
 def wrap_result(result: Any) -> Any:
     """Values in a result, at any depth of tuples, as tensors."""
     if type(result) is Value:
@@ -163,7 +158,7 @@ def operator(body: Callable[..., Any]) -> Callable[..., Any]:
     code = code.replace(co_varnames=(*names, *[theirs for theirs, _ in renamed]), co_name=function.name,
                         co_filename=f"<operator {function.name}>")
     scope: dict[str, Any] = {"wrap_result": wrap_result, "evaluate": evaluate, "function": function, "absent": ABSENT,
-                             "missing": functools.partial(_missing, function.name)}
+                             "__name__": __name__, "missing": functools.partial(_missing, function.name)}
     ordered = tuple([defaults[n] for n in names[:positional] if n in defaults])
     public = types.FunctionType(code, scope, function.name, ordered)
     public.__kwdefaults__ = keyword_defaults

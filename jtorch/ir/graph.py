@@ -161,8 +161,7 @@ class Builder:
         return self.intern(op, inputs, packed)
 
     def intern(self, op: Op, inputs: tuple[Value, ...], attrs: tuple, loc: tuple[str, int] | None = None) -> Any:
-        # True == 1 == 1.0 and hash alike: the types of the attributes are part of the key
-        key = (op, inputs, attrs, tuple([type(a) for a in attrs])) if attrs else (op, inputs)
+        key = (op, inputs, attrs, tuple([kind_of(a) for a in attrs])) if attrs else (op, inputs)
         found = self.table.get(key)
         if found is not None:
             return found
@@ -190,6 +189,13 @@ class Builder:
         for v in values:
             v.siblings = siblings
         return values[0] if single else siblings
+
+
+def kind_of(a: Any) -> Any:
+    """What an attribute's key needs besides its value: True == 1 == 1.0 and 0.0 == -0.0, and they hash alike."""
+    if type(a) is float and a == 0:
+        return str(a)
+    return tuple([kind_of(x) for x in a]) if type(a) is tuple else type(a)
 
 
 def user_location() -> tuple[str, int] | None:

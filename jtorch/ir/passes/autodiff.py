@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from jtorch.ir.graph import Value
 from jtorch.ir.passes.decompose import expand_body
+from jtorch.ir.prims.create import constant, full
 from jtorch.ir.prims.elementwise import cast_to
-from jtorch.ir.prims.movement import sum_to
+from jtorch.ir.prims.movement import concatenate, pad, sum_to
 
 Hook = Callable[[Value], Value]
 
@@ -27,6 +28,7 @@ def gradients(outputs: Sequence[Value], cotangents: Sequence[Value], wrt: Sequen
 
     Reverse id order is a reverse topological order, so a heap of ids visits each node once, after all its users.
     """
+    parts: dict[Value, list[Value]] = {}  # what each value's users contribute to its cotangent
     grads: dict[Value, Value] = {}
     heap: list[int] = []
     nodes: dict[int, Value] = {}
@@ -35,8 +37,7 @@ def gradients(outputs: Sequence[Value], cotangents: Sequence[Value], wrt: Sequen
     def reach(v: Value, g: Value) -> None:
         if g.type != v.type:
             g = conform(g, v)
-        present = grads.get(v)
-        grads[v] = g if present is None else present + g
+        parts.setdefault(v, []).append(g)
         first = v.siblings[0]
         if first.id not in nodes:
             nodes[first.id] = first
@@ -48,6 +49,9 @@ def gradients(outputs: Sequence[Value], cotangents: Sequence[Value], wrt: Sequen
     kept: dict[Value, Value] = {}
     while heap:
         node = nodes[-heapq.heappop(heap)]
+        for v in node.siblings:
+            if v in parts:
+                grads[v] = total(parts.pop(v))
         if hooks:
             for v in node.siblings:
                 if v in hooks and v in grads:
@@ -65,6 +69,57 @@ def gradients(outputs: Sequence[Value], cotangents: Sequence[Value], wrt: Sequen
         for v in node.siblings:
             grads.pop(v, None)
     return kept
+
+
+def total(parts: list[Value]) -> Value:
+    """The sum of the contributions. Those of slices are padded with zeros: where slices are disjoint their sum is a
+    concatenation, so that a value cut into n pieces costs one pass and not n."""
+    if len(parts) > 1:
+        parts = join_pieces(parts)
+    result = parts[0]
+    for g in parts[1:]:
+        result = result + g
+    return result
+
+
+def join_pieces(parts: list[Value]) -> list[Value]:
+    """`parts` with disjoint zero-padded pieces along one axis concatenated."""
+    pieces: dict[int, list[tuple[int, int, Value]]] = {}
+    rest = []
+    for g in parts:
+        axis = padded_axis(g)
+        if axis is None:
+            rest.append(g)
+        else:
+            start = g.attr("widths")[axis][0]
+            pieces.setdefault(axis, []).append((start, start + g.inputs[0].shape[axis], g))
+    for axis, found in pieces.items():
+        found.sort(key=lambda piece: piece[:2])
+        disjoint = all(a[1] <= b[0] for a, b in zip(found, found[1:]))
+        rest += [concatenation(axis, found)] if disjoint and len(found) > 1 else [g for _, _, g in found]
+    return rest
+
+
+def padded_axis(g: Value) -> int | None:
+    """The only axis that a value was padded along with zeros, or None."""
+    if g.op is not pad or g.inputs[1].op is not full or g.inputs[1].attr("value") != 0:
+        return None
+    axes = [i for i, width in enumerate(g.attr("widths")) if width != (0, 0, 0)]
+    return axes[0] if len(axes) == 1 and g.attr("widths")[axes[0]][2] == 0 else None
+
+
+def concatenation(axis: int, pieces: list[tuple[int, int, Value]]) -> Value:
+    """The pieces side by side, zeros between them."""
+    shape = pieces[0][2].shape
+    result, place = [], 0
+    for start, stop, g in [*pieces, (shape[axis], shape[axis], None)]:
+        if start > place:
+            gap = (*shape[:axis], start - place, *shape[axis + 1:])
+            result.append(constant(pieces[0][2].builder, 0, pieces[0][2].dtype, gap))
+        if g is not None:
+            result.append(g.inputs[0])
+        place = stop
+    return concatenate(*result, axis=axis)
 
 
 def conform(g: Value, v: Value) -> Value:
