@@ -151,11 +151,14 @@ class Optimizer:
                 grad = p.grad
                 if grad is None:
                     continue
-                state = self.state[p]
+                state = self.state.get(p)
                 if not state:
+                    state = {}
                     self.init_state(group, p, state)
-                    if state and current.recorder.tracing is not None:
-                        current.recorder.tracing.note_initialization()
+                    if state:
+                        self.state[p] = state
+                        if current.recorder.tracing is not None:
+                            current.recorder.tracing.note_initialization()
                 found.append((p, grad, state))
             if found:
                 yield index, group, found
