@@ -8,6 +8,7 @@ counters.
 """
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ from jtorch.ir.primitive import op as operation
 POINTERS = {"float16": "p:uint16", "bfloat16": "p:uint16"}
 LOADS = {"float16": "f16_to_f32({})", "bfloat16": "bf16_to_f32({})"}
 STORES = {"float16": "f32_to_f16({})", "bfloat16": "f32_to_bf16({})"}
+SUM_BLOCK = 8192  # elements of a row that are summed before the next level of the sum
 KEEP_COST = 8  # a value of this cost that a later phase needs again is kept, not recomputed
 
 
@@ -204,6 +206,22 @@ class Writer:
         """Statement in the loop of a fold into a local accumulator."""
         chain[-1].lines.append(f"a{f} = {self.combine(f, f'a{f}', f'v{self.nest.values[f].arg}')}")
 
+    def is_sum(self, f: int) -> bool:
+        """Does this fold gather rounding errors?"""
+        v = self.nest.values[f]
+        return v.op in ("sum", "prod") and by_name(v.dtype).is_floating_point
+
+    def blocked(self, folds: list[int], lines: list[str], n: int) -> tuple[list[str], None]:
+        """The vector loop of a row in blocks, each summed on its own: rounding errors grow with a block's length."""
+        sums = [f for f in folds if self.is_sum(f)]
+        for f in sums:
+            lines = [re.sub(rf"\ba{f}\b", f"h{f}", line) for line in lines]
+        block = [f"stop = min(start + {SUM_BLOCK}, n{n})",
+                 *[self.start(f).replace(f"a{f}", f"h{f}", 1) for f in sums],
+                 "for i in range(start, stop):", *indent(lines),
+                 *[f"a{f} = {self.combine(f, f'a{f}', f'h{f}')}" for f in sums]]
+        return [f"for start in range(0, n{n}, {SUM_BLOCK}):", *indent(block)], None
+
     def new_scratch(self, dtype: str) -> str:
         self.scratch.append(dtype)
         return f"q{len(self.scratch) - 1}"
@@ -382,7 +400,9 @@ def emit_row(w: Writer) -> Kernel:
             bounds = "clo, chi" if outermost else f"0, n{n}"
             if counted and depth == len(reduce) - 1:
                 lines = ["t = t0 + i", *lines]
-            block = [f"for {w.counter[n]} in range({bounds}):", *indent(lines)]
+            if depth == len(reduce) - 1 and not nest.chunked and any(w.is_sum(f) for f in folds[phase]):
+                lines, bounds = w.blocked(folds[phase], lines, n)
+            block = lines if bounds is None else [f"for {w.counter[n]} in range({bounds}):", *indent(lines)]
             if counted and depth == len(reduce) - 1:
                 block += [f"t0 = t0 + n{n}"]
             lines = (chain[depth + 1].lines if depth else []) + block

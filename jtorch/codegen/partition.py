@@ -28,6 +28,7 @@ RECOMPUTE_ROOTS = 3
 RECOMPUTE_NODES = 24
 SPLIT_ELEMENTS = 1 << 15  # below this, one thread reduces it all
 MIN_ITEMS = 8  # with fewer parallel items, a large reduction is split into chunks
+LONGEST_COLUMN = 4096  # a column's sum is taken in order: longer ones are split, to keep rounding errors small
 COLUMNS = 128  # about what one item of a reduction over rows takes, see schedule.COLUMN_BLOCK
 
 Forms = tuple[Form, ...]
@@ -267,6 +268,8 @@ class Group:
         if terms and terms[-1][0] not in axes:  # the contiguous axis stays: an item is a block of it
             contiguous = self.axes.extents[terms[-1][0]]
             items = rows // contiguous * -(-contiguous // COLUMNS)
+            if self.extent(axes) > LONGEST_COLUMN:
+                items = 0
         self.split = rows * self.extent(axes) >= SPLIT_ELEMENTS and items < MIN_ITEMS
 
     # --- operands from elsewhere -------------------------------------------------------------------------------------
