@@ -22,7 +22,18 @@ from jtorch.codegen.library.call import (
     storer,
 )
 from jtorch.codegen.library.copy import contiguous, copy, copy_blocks, fill_blocks, order_blocks
-from jtorch.codegen.library.language import COMBINE, ROW, Pointer, i64, index_div, index_mod, select, store_error
+from jtorch.codegen.library.language import (
+    COLUMN,
+    COMBINE,
+    PLACE,
+    ROW,
+    Pointer,
+    i64,
+    index_div,
+    index_mod,
+    select,
+    store_error,
+)
 
 COLUMN_BLOCK = 64
 """Columns that an item of `put` writes."""
@@ -104,10 +115,10 @@ def gather_elements(x: Pointer, index: Pointer, out: Pointer, error: Pointer, co
         p0 = i0 * d0 + i1 * d1 + i2 * d2
         bad = i64(0)
         for j in range(j0, min(j0 + block, cols)):
-            r = index[p0 + j * d3]
+            r = index[p0 + COLUMN]
             outside = (r < 0) | (r >= size)
             bad |= i64(outside)
-            out[row * cols + j] = x[x0 + j * s3 + select(outside, 0, r) * sa]
+            out[row * cols + j] = x[x0 + PLACE]
         if bad != 0:
             store_error(error, code)
 
@@ -267,10 +278,14 @@ def gather(low: Lowering) -> None:
     sizes, ss, ds = [1] * fill + sizes, [0] * fill + ss, [0] * fill + ds
     p = raw_pointer(x.dtype)
     block = min(sizes[3], 4096)
+    place = "select(outside, 0, r)" + (" * sa" if x.strides[axis] != 1 else "")
+    if ss[3]:
+        place += " + j" if ss[3] == 1 else " + j * s3"
     low.call(gather_elements, [("x", p, x.arg), ("index", "p:int64", index.arg), ("out", p, out.arg), *index_args(low),
                                *integers("n1 n2 size s0 s1 s2 s3 sa d0 d1 d2 d3 cols block", *sizes[1:3],
                                          x.shape[axis], *ss, x.strides[axis], *ds, sizes[3], block)],
-             prod(sizes[:3]) * -(-sizes[3] // block), grain_of(5 + block))
+             prod(sizes[:3]) * -(-sizes[3] // block), grain_of(5 + block),
+             holes={"COLUMN": "j" if ds[3] == 1 else "j * d3", "PLACE": place})
 
 
 SCATTER = {"set": "v", "add": "out[target] + v", "prod": "out[target] * v", "amax": "maximum(out[target], v)",
