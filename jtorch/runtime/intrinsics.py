@@ -548,7 +548,9 @@ def _extremum_reduction(name, propagating, llvm_name):
     @intrinsic(binary, name)
     def emitter(builder, sig, accumulator, x):
         if isinstance(sig.return_type, types.Float):
-            return call_llvm(builder, llvm_name, accumulator, x)
+            call = call_llvm(builder, llvm_name, accumulator, x)
+            call.fastmath.add("nsz")  # which of 0.0 and -0.0 is larger would cost half of the loop
+            return call
         return NAMES[propagating].emit(builder, sig, (accumulator, x))
 
 
