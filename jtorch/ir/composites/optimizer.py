@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jtorch import dtypes
-from jtorch.ir.arith import where
+from jtorch.ir.arith import is_scalar, where
 from jtorch.ir.composites.define import composite
 from jtorch.ir.graph import Builder, Type, Value
 from jtorch.ir.primitive import Op
+from jtorch.ir.prims.create import detach
 from jtorch.ir.prims.elementwise import abs_, cast_to, maximum, minimum, sign, sqrt, zeros_like
 from jtorch.ir.prims.movement import expand_to
 
@@ -32,7 +33,9 @@ def step_op(name: str, results: Callable[..., int], attrs: dict[str, Any]) -> Ca
             return types[:n]
 
         def run(b: Builder, *inputs: Value, **given: Any) -> tuple[Value, ...]:
-            new = body(iter(inputs), results(**given), **given)
+            # a scalar leaf promotes as a Python number does, to the default float: hide that it is one
+            plain = [detach(v) if is_scalar(v) else v for v in inputs]
+            new = body(iter(plain), results(**given), **given)
             return tuple([expand_to(cast_to(v, old.dtype), old.shape) for v, old in zip(new, inputs)])
         return composite(name, run, infer=infer, attrs=attrs, widen=False,
                          no_grad="parameters are updated outside of what is differentiated")
