@@ -15,7 +15,9 @@ def _infer(*types: Type, results: int, number: int) -> Any:
     return types[:results]
 
 
-def _vjp(g: tuple, out: tuple, *operands: Any, results: int, number: int) -> tuple:
+def _vjp(g: Any, out: Any, *operands: Any, results: int, number: int) -> tuple:
+    if results == 1:
+        g, out = (g,), (out,)
     return (None,) * results + tuple(derivative[0](number, g, out, operands[results:]))
 
 
