@@ -10,6 +10,7 @@ from typing import Any
 
 from jtorch._tensor import Tensor
 from jtorch.capture.record import current
+from jtorch.capture.record import current
 from jtorch.nn.parameter import Buffer, Parameter, is_lazy
 from jtorch.nn.utils.hooks import BackwardHook, RemovableHandle
 from jtorch.views import type_name
@@ -506,6 +507,9 @@ class Module:
     # --- call --------------------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        tracing = current.recorder.tracing
+        if tracing is not None:
+            tracing.saw_module(self)
         tracing = current.recorder.tracing
         if tracing is not None:
             tracing.saw_module(self)
