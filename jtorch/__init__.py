@@ -14,6 +14,7 @@ from jtorch.autograd import (
 )
 from jtorch.devices import device
 from jtorch.dtype_info import finfo, iinfo
+from jtorch.dtypes import Layout as layout
 from jtorch.dtypes import dtype
 from jtorch.errors import OutOfMemoryError
 from jtorch.ops import FUNCTIONS as _FUNCTIONS
@@ -30,6 +31,7 @@ complex64, complex128 = dtypes.complex64, dtypes.complex128
 short, int, long, half, float, double = int16, int32, int64, float16, float32, float64
 cfloat, cdouble = complex64, complex128
 
+memory_format = layout
 pi, e, inf, nan, newaxis = _math.pi, _math.e, _math.inf, _math.nan, None
 strided, contiguous_format, preserve_format, channels_last, channels_last_3d = dtypes.LAYOUTS
 

@@ -3,6 +3,7 @@ from jtorch.ops import (  # noqa: F401  importing attaches them
     conversion,
     creation,
     indexing,
+    linalg,
     matmul,
     pointwise,
     random,

@@ -386,7 +386,7 @@ def masked_fill(input: Value, mask: Value, value: Operand) -> Value:
                            f"{value.ndim} dimension(s).")
     d = input.dtype
     kind = arith.result_dtype(input.builder, [value]) if isinstance(value, Value) else dtypes.of_scalar(value)
-    if kind.category > d.category:
+    if kind.category > d.category and d is not dtypes.bool_:
         raise RuntimeError(f"value cannot be converted to type {_C_TYPES.get(d.name, d.name)} without overflow")
     shape = arith.broadcast_shapes(input.shape, mask.shape)
     v = movement.expand_to(arith.as_value(input.builder, value, d), shape)

@@ -196,6 +196,8 @@ def _combined(base: Value, y: Value, beta: Operand, alpha: Operand, name: str) -
         raise RuntimeError(f"expand(torch.{type_name(base.dtype)}Tensor{{{list(base.shape)}}}, size={list(y.shape)}): the "
                            f"number of sizes provided ({y.ndim}) must be greater or equal to the number of dimensions in the "
                            f"tensor ({base.ndim})") from None
+    if y.dtype.category <= dtypes.INT:  # the factors are integers too, then
+        alpha, beta = (arith.as_value(y.builder, x, y.dtype) for x in (alpha, beta))
     if isinstance(alpha, Value) or alpha != 1:
         y = ew.cast_to(y * alpha, y.dtype)
     if not isinstance(beta, Value) and beta == 0:

@@ -229,8 +229,8 @@ _unary("isreal", lambda v: ew.logical_not(_false(v)), False)
 _unary("logical_not", ew.logical_not)
 _unary("bitwise_not", lambda v: _integral("bitwise_not", ew.bitwise_not, v))
 _unary("positive", lambda v: _positive(v), False)
-_unary("square", lambda v: v * v)
-_unary("frac", lambda v: v - ew.trunc(v))
+_unary("square", lambda v: arith.pow_(ew.cast_to(v, dtypes.int64) if v.dtype is dtypes.bool_ else v, 2))
+_unary("frac", lambda v: _frac(v))
 _unary("signbit", lambda v: _signbit(v), False)
 _unary("deg2rad", lambda v: _floating(v) * (math.pi / 180))
 _unary("rad2deg", lambda v: _floating(v) * (180 / math.pi))
@@ -265,6 +265,12 @@ def _angle(v: Value) -> Value:
     x = _floating(v)
     zero = ew.zeros_like(x)
     return arith.where(ew.isnan(x), x, arith.where(x < 0, zero + math.pi, zero))
+
+
+def _frac(v: Value) -> Value:
+    if v.dtype.category < dtypes.FLOAT:
+        raise NotImplementedError(f'"frac_cpu" not implemented for \'{type_name(v.dtype)}\'')
+    return v - ew.trunc(v)
 
 
 def _sinc(v: Value) -> Value:
