@@ -25,6 +25,7 @@ from jtorch.codegen.plan import (
     MemoryPlan,
     arguments,
     call_arguments,
+    delay_updates,
     order_entries,
     plan_memory,
     redirect_unsafe,
@@ -238,16 +239,18 @@ class Compilation:
         graph, params = self.placed.graph, self.placed.graph.params
         fixed = {id(p): (i, 0) for i, p in enumerate(params)}
         outputs = {k: self.placed.root(o) for k, o in enumerate(graph.outputs)}
+        self.entries = delay_updates(self.entries, outputs, params, self.in_place)
         redirected = redirect_unsafe(self.entries, outputs, params, self.in_place, emit)
         aliases: dict[int, int] = {}
         for k, root in outputs.items():
             fixed[id(root)] = (len(params) + k, 0)
             if k in self.in_place:
                 aliases[id(root)] = id(params[self.in_place[k]])
-        for k, temporary in redirected.items():  # all but the last copy go to the temporary
-            for e in self.entries:
-                if e.reads != [temporary]:
-                    substitute(e, outputs[k], temporary)
+        temporaries = {id(outputs[k]): temporary for k, temporary in redirected.items()}
+        for e in self.entries[:len(self.entries) - len(redirected)]:  # all but the last copies use the temporaries
+            for v in (*e.reads, *e.writes) if temporaries else ():
+                if id(v) in temporaries:
+                    substitute(e, v, temporaries[id(v)])
         self.entries = order_entries(self.entries, aliases)
         return plan_memory(self.entries, fixed)
 

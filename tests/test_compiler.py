@@ -261,6 +261,17 @@ def test_in_place_where_the_parameter_is_still_read():
     check(build([(F, (8,)), (F, (8,))], lambda a, b: [b + 1, a * 2]), floats((8,), (8,)), in_place={0: 0, 1: 1})
 
 
+def test_updates_wait_for_the_last_reader():
+    def f(x, g, w1, w2):
+        gw2 = op("matmul")(permute_to(x, (1, 0)), g)
+        new2 = w2 - gw2 * 0.1
+        g1 = op("matmul")(g, permute_to(w2, (1, 0)))  # reads w2 after its update is known
+        return [new2, w1 - op("matmul")(permute_to(x, (1, 0)), g1) * 0.1]
+    shapes = (8, 6), (8, 6), (6, 6), (6, 6)
+    exe = check(build([(F, s) for s in shapes], f), floats(*shapes), in_place={0: 3, 1: 2})
+    assert len(exe.kernels) == 3  # no copies
+
+
 def test_intermediate_memory_is_reused():
     def f(x, w):
         for _ in range(30):

@@ -152,6 +152,33 @@ def access_strides(nest: Any, binding: Any) -> dict[tuple[str, int], tuple]:
     return result
 
 
+def delay_updates(entries: list[Entry], outputs: dict[int, Value], params: tuple[Value, ...],
+                  in_place: dict[int, int]) -> list[Entry]:
+    """Let what overwrites a parameter run behind the last reader of it, where nobody needs its results before."""
+    if not in_place:
+        return entries
+    over = {id(outputs[k]): id(params[p]) for k, p in in_place.items()}
+    first_read: dict[int, int] = {}
+    last_read: dict[int, int] = {}
+    for i, e in enumerate(entries):
+        for v in e.reads:
+            first_read.setdefault(id(v), i)
+            last_read[id(v)] = i
+    runs: dict[int, list[int]] = {}  # entries of one group stay together
+    for i, e in enumerate(entries):
+        runs.setdefault(id(e.group) if e.group is not None else -i - 1, []).append(i)
+    keys = list(range(len(entries)))
+    for run in runs.values():
+        written = [id(v) for i in run for v in entries[i].writes]
+        until = max([last_read.get(over[m], -1) for m in written if m in over], default=-1)
+        outside = [first_read[m] for m in written if first_read.get(m, -1) > run[-1]]
+        if until > run[-1] and all(until < first for first in outside):
+            for i in run:
+                keys[i] = until
+    order = sorted(range(len(entries)), key=lambda i: (keys[i], keys[i] != i, i))  # behind the reader itself
+    return [entries[i] for i in order]
+
+
 def redirect_unsafe(entries: list[Entry], outputs: dict[int, Value], params: tuple[Value, ...],
                     in_place: dict[int, int], emit: Callable[[Any], Kernel]) -> dict[int, Any]:
     """Outputs that cannot be written over their parameter at once get a temporary, copied at the end.
