@@ -1,5 +1,5 @@
-"""Loss curves over 100 steps follow PyTorch's, eager and traced: within 1e-4 relative, or no farther from PyTorch's float64
-curve than twice what PyTorch's own float32 curve is."""
+"""Loss curves over 100 steps follow PyTorch's, eager and traced: within 1e-4 relative, or no farther from PyTorch's
+float64 curve than twice what PyTorch's own float32 curve is."""
 from __future__ import annotations
 
 import math

@@ -75,8 +75,14 @@ def test_schedule(name: str) -> None:
     np.testing.assert_allclose([g["lr"] for g in other.param_groups], [g["lr"] for g in opt.param_groups], rtol=1e-12)
 
 
-@pytest.mark.parametrize("options", [{"patience": 2}, {"mode": "max", "factor": 0.5, "patience": 1, "cooldown": 2},
-                                     {"threshold_mode": "abs", "threshold": 0.1, "patience": 0, "min_lr": [0.01, 0.02]}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"patience": 2},
+        {"mode": "max", "factor": 0.5, "patience": 1, "cooldown": 2},
+        {"threshold_mode": "abs", "threshold": 0.1, "patience": 0, "min_lr": [0.01, 0.02]},
+    ],
+)
 def test_plateau(options) -> None:
     metrics = np.abs(np.sin(np.arange(30)) + np.linspace(2, 0, 30))
     seen = []

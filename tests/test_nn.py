@@ -35,8 +35,10 @@ LAYERS = {
     "Bilinear": (lambda n: n.Bilinear(6, 5, 3), [X2, floats(4, 5, seed=1)]),
     "Conv1d": (lambda n: n.Conv1d(4, 6, 3, padding=1, stride=2), [X3]),
     "Conv2d": (lambda n: n.Conv2d(4, 6, 3), [X4]),
-    "Conv2d groups": (lambda n: n.Conv2d(4, 8, (3, 2), stride=2, padding=(1, 0), dilation=(1, 2), groups=2, bias=False),
-                      [X4]),
+    "Conv2d groups": (
+        lambda n: n.Conv2d(4, 8, (3, 2), stride=2, padding=(1, 0), dilation=(1, 2), groups=2, bias=False),
+        [X4],
+    ),
     "Conv2d same": (lambda n: n.Conv2d(4, 6, 4, padding="same"), [X4]),
     "Conv2d reflect": (lambda n: n.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), [X4]),
     "Conv2d circular": (lambda n: n.Conv2d(4, 6, 3, padding=(2, 1), padding_mode="circular"), [X4]),
@@ -102,19 +104,48 @@ LAYERS = {
     "GRUCell": (lambda n: n.GRUCell(6, 5), [X2]),
     "RNNCell": (lambda n: n.RNNCell(6, 5), [X2]),
     "MultiheadAttention": (lambda n: n.MultiheadAttention(8, 2), [X3, X3 + 1, X3 - 1]),
-    "MultiheadAttention kdim": (lambda n: n.MultiheadAttention(8, 2, kdim=6, vdim=5, batch_first=True, add_bias_kv=True),
-                                [X3, floats(3, 7, 6), floats(3, 7, 5)]),
+    "MultiheadAttention kdim": (
+        lambda n: n.MultiheadAttention(8, 2, kdim=6, vdim=5, batch_first=True, add_bias_kv=True),
+        [X3, floats(3, 7, 6), floats(3, 7, 5)],
+    ),
     "TransformerEncoderLayer": (lambda n: n.TransformerEncoderLayer(8, 2, 16, dropout=0.0), [X3]),
-    "TransformerEncoder": (lambda n: n.TransformerEncoder(
-        n.TransformerEncoderLayer(8, 2, 16, 0.0, "gelu", batch_first=True, norm_first=True), 2, n.LayerNorm(8),
-        enable_nested_tensor=False), [X3]),
+    "TransformerEncoder": (
+        lambda n: n.TransformerEncoder(
+            n.TransformerEncoderLayer(8, 2, 16, 0.0, "gelu", batch_first=True, norm_first=True),
+            2,
+            n.LayerNorm(8),
+            enable_nested_tensor=False,
+        ),
+        [X3],
+    ),
     "TransformerDecoderLayer": (lambda n: n.TransformerDecoderLayer(8, 2, 16, dropout=0.0), [X3, X3 + 1]),
     "Transformer": (lambda n: n.Transformer(8, 2, 1, 1, 16, dropout=0.0), [X3, X3 + 1]),
     "Sequential": (lambda n: n.Sequential(n.Linear(6, 4), n.Tanh(), n.Sequential(n.Linear(4, 2), n.ReLU())), [X2]),
 }
-for _name in ("ReLU", "ReLU6", "SiLU", "Mish", "SELU", "Hardsigmoid", "Hardswish", "Sigmoid", "Tanh", "LogSigmoid",
-              "Tanhshrink", "Softsign", "Hardtanh", "ELU", "CELU", "LeakyReLU", "GELU", "GLU", "Hardshrink", "Softshrink",
-              "Softplus", "PReLU"):
+for _name in (
+    "ReLU",
+    "ReLU6",
+    "SiLU",
+    "Mish",
+    "SELU",
+    "Hardsigmoid",
+    "Hardswish",
+    "Sigmoid",
+    "Tanh",
+    "LogSigmoid",
+    "Tanhshrink",
+    "Softsign",
+    "Hardtanh",
+    "ELU",
+    "CELU",
+    "LeakyReLU",
+    "GELU",
+    "GLU",
+    "Hardshrink",
+    "Softshrink",
+    "Softplus",
+    "PReLU",
+):
     LAYERS[_name] = (lambda n, name=_name: getattr(n, name)(), [X2])
 LAYERS["GELU tanh"] = (lambda n: n.GELU(approximate="tanh"), [X2])
 LAYERS["Threshold"] = (lambda n: n.Threshold(0.1, 20), [X2])
@@ -222,7 +253,9 @@ def test_layer(name: str) -> None:
     for key in reference:
         # normal numbers go through logarithm and cosine, whose last place differs between libraries
         tolerance = 1e-6 if name.startswith("Embedding") else 0
-        np.testing.assert_allclose(mine[key].numpy(), reference[key].numpy(), rtol=tolerance, atol=tolerance, err_msg=key)
+        np.testing.assert_allclose(
+            mine[key].numpy(), reference[key].numpy(), rtol=tolerance, atol=tolerance, err_msg=key
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         run_both(ours, theirs, arrays)
@@ -246,7 +279,9 @@ def test_weighted_losses() -> None:
     w = floats(6, positive=True)
     for name, target in (("CrossEntropyLoss", ints(6, 4)), ("NLLLoss", ints(6, 4)), ("BCEWithLogitsLoss", UNIT),
                          ("MultiMarginLoss", ints(6, 4))):
-        run_both(getattr(nn, name)(weight=jtorch.tensor(w)), getattr(torch.nn, name)(weight=torch.tensor(w)), [X2, target])
+        run_both(
+            getattr(nn, name)(weight=jtorch.tensor(w)), getattr(torch.nn, name)(weight=torch.tensor(w)), [X2, target]
+        )
 
 
 @pytest.mark.parametrize("name", ["Dropout", "Dropout1d", "Dropout2d", "AlphaDropout"])
@@ -424,7 +459,9 @@ def test_backward_hooks() -> None:
         t.manual_seed(0)
         m = t.nn.Sequential(t.nn.Linear(3, 4), t.nn.Tanh(), t.nn.Linear(4, 2))
         seen = []
-        m[1].register_full_backward_hook(lambda mod, gi, go: seen.extend([gi[0].clone(), go[0].clone()]) or (gi[0] * 2,))
+        m[1].register_full_backward_hook(
+            lambda mod, gi, go: seen.extend([gi[0].clone(), go[0].clone()]) or (gi[0] * 2,)
+        )
         m[2].register_full_backward_pre_hook(lambda mod, go: (go[0] * 3,))
         m[0].register_full_backward_hook(lambda mod, gi, go: seen.append(go[0].clone()))
         x = t.tensor(floats(5, 3))
@@ -516,7 +553,11 @@ def test_attention_masks() -> None:
                      need_weights=weights)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                u = theirs(*[torch.tensor(X3)] * 3, key_padding_mask=torch.tensor(padding), attn_mask=torch.tensor(mask),
-                           need_weights=weights)
+                u = theirs(
+                    *[torch.tensor(X3)] * 3,
+                    key_padding_mask=torch.tensor(padding),
+                    attn_mask=torch.tensor(mask),
+                    need_weights=weights,
+                )
             for a, b in zip(flat(y), flat(u)):
                 close(a, b)

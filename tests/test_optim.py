@@ -146,7 +146,7 @@ def test_scheduler_changes_no_program() -> None:
     def each(t, opt, i):
         opt.param_groups[0]["lr"] *= 0.9
         sizes.append(len(jtorch.capture.record.current.recorder.programs))
-    import jtorch.capture.record  # noqa: F401
+    import jtorch.capture.record
     train(jtorch, lambda o, m: o.Adam(m.parameters(), lr=0.01), steps=8, each=each)
     assert sizes[2] == sizes[-1]
 

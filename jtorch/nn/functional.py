@@ -24,6 +24,14 @@ from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims import movement, window
 from jtorch.ir.prims.create import constant, detach
 from jtorch.ir.prims.indexing import take
+from jtorch.nn.resample import (  # noqa: F401  part of this namespace
+    affine_grid,
+    grid_sample,
+    interpolate,
+    upsample,
+    upsample_bilinear,
+    upsample_nearest,
+)
 from jtorch.ops.attach import in_place
 from jtorch.views import assign
 
@@ -292,8 +300,11 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
 def _feature_dropout(name: str, input: Tensor, p: float, training: bool, inplace: bool, ndim: int | None) -> Tensor:
     _check_p(p)
     if ndim is not None and input.ndim not in (ndim + 1, ndim + 2):
-        warnings.warn(f"{name}: Received a {input.ndim}-D input to {name}, which is deprecated and will result in an error in "
-                      "a future release.", stacklevel=3)
+        warnings.warn(
+            f"{name}: Received a {input.ndim}-D input to {name}, which is deprecated and will result in an error in "
+            "a future release.",
+            stacklevel=3,
+        )
     if not training or p == 0:
         return input
     batched = ndim is None or input.ndim != ndim + 1
@@ -360,8 +371,10 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, max
               norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False) -> Tensor:
     """Rows of a table by number."""
     if input.dtype not in (dtypes.int64, dtypes.int32):
-        raise RuntimeError("Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; "
-                           f"but got {jtorch.typename(input)} instead (while checking arguments for embedding)")
+        raise RuntimeError(
+            "Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; "
+            f"but got {jtorch.typename(input)} instead (while checking arguments for embedding)"
+        )
     if padding_idx is not None:
         n = weight.shape[0]
         if not -n <= padding_idx < n:
@@ -393,8 +406,15 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
 # --- normalisation ---------------------------------------------------------------------------------------------------
 
-def _batch_norm_train(input: Value, mean: Value | None, variance: Value | None, weight: Value | None, bias: Value | None,
-                      momentum: Operand, eps: float) -> tuple[Value, ...]:
+def _batch_norm_train(
+    input: Value,
+    mean: Value | None,
+    variance: Value | None,
+    weight: Value | None,
+    bias: Value | None,
+    momentum: Operand,
+    eps: float,
+) -> tuple[Value, ...]:
     """The output, and the running statistics moved towards the batch's."""
     y, m, v = normalization.batch_norm_train(input, *_affine(input, (input.shape[1],), weight, bias), eps=float(eps))
     if mean is None:
@@ -434,7 +454,9 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
 @operator
 def instance_norm_plain(input: Value, weight: Value | None, bias: Value | None, eps: float) -> Value:
     if math.prod(input.shape[2:]) == 1:
-        raise ValueError(f"Expected more than 1 spatial element when training, got input size torch.Size({list(input.shape)})")
+        raise ValueError(
+            f"Expected more than 1 spatial element when training, got input size torch.Size({list(input.shape)})"
+        )
     return normalization.instance_norm(input, *_affine(input, (input.shape[1],), weight, bias), eps=float(eps))
 
 
@@ -499,7 +521,9 @@ def group_norm(input: Value, num_groups: int, weight: Value | None = None, bias:
 @operator
 def local_response_norm(input: Value, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Value:
     if input.ndim < 3:
-        raise ValueError(f"Expected 3D or higher dimensionality                          input (got {input.ndim} dimensions)")
+        raise ValueError(
+            f"Expected 3D or higher dimensionality                          input (got {input.ndim} dimensions)"
+        )
     return normalization.local_response_norm(input, size=size, alpha=float(alpha), beta=float(beta), k=float(k))
 
 
@@ -521,8 +545,10 @@ def _batched(x: Value, n: int, name: str) -> tuple[Value, bool]:
     if x.ndim == n + 1:
         return movement.reshape_to(x, (1, *x.shape)), True
     if x.ndim != n + 2:
-        raise RuntimeError(f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {name}, but got input of size: "
-                           f"{list(x.shape)}")
+        raise RuntimeError(
+            f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {name}, but got input of size: "
+            f"{list(x.shape)}"
+        )
     return x, False
 
 
@@ -537,8 +563,15 @@ def _unbatched(y: Value, was: bool) -> Value:
 def _conv(n: int) -> Callable[..., Any]:
     name = f"conv{n}d"
 
-    def body(input: Value, weight: Value, bias: Value | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-             groups: int = 1) -> Value:
+    def body(
+        input: Value,
+        weight: Value,
+        bias: Value | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Value:
         x, single = _batched(input, n, name)
         stride, dilation = _tuple(stride, n), _tuple(dilation, n)
         pads: Any
@@ -570,8 +603,10 @@ def _conv_transpose(n: int) -> Callable[..., Any]:
         x, single = _batched(input, n, name)
         s, p, extra, d = _tuple(stride, n), _tuple(padding, n), _tuple(output_padding, n), _tuple(dilation, n)
         if x.shape[1] != weight.shape[0]:
-            raise RuntimeError(f"Given transposed=1, weight of size {list(weight.shape)}, expected input{list(x.shape)} to "
-                               f"have {weight.shape[0]} channels, but got {x.shape[1]} channels instead")
+            raise RuntimeError(
+                f"Given transposed=1, weight of size {list(weight.shape)}, expected input{list(x.shape)} to "
+                f"have {weight.shape[0]} channels, but got {x.shape[1]} channels instead"
+            )
         kernel = weight.shape[2:]
         out = tuple((x.shape[2 + i] - 1) * s[i] - 2 * p[i] + d[i] * (kernel[i] - 1) + extra[i] + 1 for i in range(n))
         y = window.conv_input_grad(x, weight, input_spatial=out, stride=s, padding=tuple((i, i) for i in p), dilation=d,
@@ -641,8 +676,16 @@ def avg_pool3d(input: Value, kernel_size: Any, stride: Any = None, padding: Any 
     return _avg_pool_of(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
-def _avg_pool_of(n: int, x: Value, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool,
-                 divisor_override: int | None) -> Value:
+def _avg_pool_of(
+    n: int,
+    x: Value,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Value:
     if x.ndim not in (n + 1, n + 2):
         raise RuntimeError(f"avg_pool{n}d: Expected {n + 1}D or {n + 2}D input, but got {list(x.shape)}")
     if divisor_override == 0:
@@ -726,8 +769,10 @@ def _pad_constant(input: Value, pad: tuple[int, ...], value: Operand = 0.0) -> V
     if len(pad) % 2:
         raise RuntimeError("Padding length must be divisible by 2")
     if len(pad) // 2 > input.ndim:
-        raise RuntimeError("Padding length should be less than or equal to two times the input dimension but got padding "
-                           f"length {len(pad)} and input of dimension {input.ndim}")
+        raise RuntimeError(
+            "Padding length should be less than or equal to two times the input dimension but got padding "
+            f"length {len(pad)} and input of dimension {input.ndim}"
+        )
     widths = [(0, 0)] * input.ndim
     for i in range(len(pad) // 2):
         widths[input.ndim - 1 - i] = (pad[2 * i], pad[2 * i + 1])
@@ -737,8 +782,10 @@ def _pad_constant(input: Value, pad: tuple[int, ...], value: Operand = 0.0) -> V
         if lo < 0 or hi < 0:
             start, stop = max(-lo, 0), n - max(-hi, 0)
             if stop < start:
-                raise RuntimeError(f"The input size {n}, plus negative padding {lo} and {hi} resulted in a negative output "
-                                   f"size, which is invalid. Check dimension {axis} of your input.")
+                raise RuntimeError(
+                    f"The input size {n}, plus negative padding {lo} and {hi} resulted in a negative output "
+                    f"size, which is invalid. Check dimension {axis} of your input."
+                )
             x = movement.slice_axis(x, axis, start, stop)
     fill = ew.cast_to(value, x.dtype) if isinstance(value, Value) else constant(x.builder, value or 0, x.dtype)
     full = tuple((max(lo, 0), max(hi, 0), 0) for lo, hi in widths)
@@ -769,8 +816,10 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
             place = jtorch.remainder(place, n)
         else:
             if lo >= n or hi >= n:
-                raise RuntimeError("Padding size should be less than the corresponding input dimension, but got: padding "
-                                   f"({lo}, {hi}) at dimension {axis} of input {list(input.shape)}")
+                raise RuntimeError(
+                    "Padding size should be less than the corresponding input dimension, but got: padding "
+                    f"({lo}, {hi}) at dimension {axis} of input {list(input.shape)}"
+                )
             place = jtorch.abs(place)
             place = (n - 1) - jtorch.abs((n - 1) - place)
         input = jtorch.index_select(input, axis, place)
@@ -794,8 +843,10 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     *lead, c, h, w = input.shape
     r = downscale_factor
     if h % r or w % r:
-        raise RuntimeError(f"pixel_unshuffle expects height to be divisible by downscale_factor, but input.size(-2)={h} is "
-                           f"not divisible by {r}")
+        raise RuntimeError(
+            f"pixel_unshuffle expects height to be divisible by downscale_factor, but input.size(-2)={h} is "
+            f"not divisible by {r}"
+        )
     n = len(lead)
     x = input.reshape(*lead, c, h // r, r, w // r, r)
     return x.permute(*range(n), n, n + 2, n + 4, n + 1, n + 3).reshape(*lead, c * r * r, h // r, w // r)
@@ -821,7 +872,9 @@ def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
     return y[0] if single else y
 
 
-def fold(input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
+def fold(
+    input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Tensor:
     """The transpose of `unfold`: columns added into images."""
     (kh, kw), (dh, dw), (sh, sw) = _tuple(kernel_size, 2), _tuple(dilation, 2), _tuple(stride, 2)
     (ph, pw), (h, w) = _tuple(padding, 2), _tuple(output_size, 2)
@@ -831,9 +884,11 @@ def fold(input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, p
     oh, ow = (full_h - dh * (kh - 1) - 1) // sh + 1, (full_w - dw * (kw - 1) - 1) // sw + 1
     n, c = x.shape[0], x.shape[1] // (kh * kw)
     if x.shape[2] != oh * ow:
-        raise RuntimeError(f"Given output_size={(h, w)}, kernel_size={(kh, kw)}, dilation={(dh, dw)}, padding={(ph, pw)}, "
-                           f"stride={(sh, sw)}, expected size of input's dimension 2 to match the calculated number of "
-                           f"sliding blocks {oh} * {ow} = {oh * ow}, but got input.size(2)={x.shape[2]}.")
+        raise RuntimeError(
+            f"Given output_size={(h, w)}, kernel_size={(kh, kw)}, dilation={(dh, dw)}, padding={(ph, pw)}, "
+            f"stride={(sh, sw)}, expected size of input's dimension 2 to match the calculated number of "
+            f"sliding blocks {oh} * {ow} = {oh * ow}, but got input.size(2)={x.shape[2]}."
+        )
     parts = x.reshape(n, c, kh, kw, oh, ow)
     y = jtorch.zeros(n, c, full_h, full_w, dtype=x.dtype)
     for i in range(kh):
@@ -851,9 +906,11 @@ def _pair_of(x: Value, t: Value) -> tuple[Value, ...]:
 
 def _warn_broadcast(input: Tensor, target: Tensor) -> None:
     if target._type.shape != input._type.shape:
-        warnings.warn(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}). This will "
-                      "likely lead to incorrect results due to broadcasting. Please ensure they have the same size.",
-                      stacklevel=3)
+        warnings.warn(
+            f"Using a target size ({target.shape}) that is different to the input size ({input.shape}). This will "
+            "likely lead to incorrect results due to broadcasting. Please ensure they have the same size.",
+            stacklevel=3,
+        )
 
 
 def _weighted(op: Any, operands: tuple[Value, ...], weight: Value | None, reduction: str, **attrs: Any) -> Value:
@@ -932,7 +989,9 @@ def _cross_entropy(input: Value, target: Value, weight: Value | None, ignore_ind
     weights = () if weight is None else (weight,)
     smoothing = float(label_smoothing)
     if target.dtype.is_floating_point and (target.shape == input.shape or target.ndim == input.ndim):
-        return classification.soft_cross_entropy(input, target, *weights, label_smoothing=smoothing, reduction=reduction)
+        return classification.soft_cross_entropy(
+            input, target, *weights, label_smoothing=smoothing, reduction=reduction
+        )
     return classification.cross_entropy(input, target, *weights, ignore_index=ignore_index, label_smoothing=smoothing,
                                         reduction=reduction)
 
@@ -941,7 +1000,9 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, s
                   ignore_index: int = -100, reduce: bool | None = None, reduction: str = "mean",
                   label_smoothing: float = 0.0) -> Tensor:
     """-log softmax(scores) at the target class, or against target probabilities."""
-    return _cross_entropy(input, target, weight, ignore_index, _reduction(reduction, size_average, reduce), label_smoothing)
+    return _cross_entropy(
+        input, target, weight, ignore_index, _reduction(reduction, size_average, reduce), label_smoothing
+    )
 
 
 @operator
@@ -971,17 +1032,27 @@ def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = 
 
 
 @operator
-def _bce_with_logits(input: Value, target: Value, weight: Value | None, reduction: str, pos_weight: Value | None) -> Value:
+def _bce_with_logits(
+    input: Value, target: Value, weight: Value | None, reduction: str, pos_weight: Value | None
+) -> Value:
     if input.shape != target.shape:
         raise ValueError(f"Target size (torch.Size({list(target.shape)})) must be the same as input size "
                          f"(torch.Size({list(input.shape)}))")
     operands = _pair_of(input, target)
-    return _weighted(losses.bce_with_logits, operands if pos_weight is None else (*operands, pos_weight), weight, reduction)
+    return _weighted(
+        losses.bce_with_logits, operands if pos_weight is None else (*operands, pos_weight), weight, reduction
+    )
 
 
-def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tensor | None = None,
-                                     size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
-                                     pos_weight: Tensor | None = None) -> Tensor:
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
     """Cross entropy of sigmoid(input)."""
     return _bce_with_logits(input, target, weight, _reduction(reduction, size_average, reduce), pos_weight)
 
@@ -999,9 +1070,12 @@ def kl_div(input: Tensor, target: Tensor, size_average: bool | None = None, redu
     """Kullback-Leibler divergence; the input is log-probabilities."""
     reduction = _reduction(reduction, size_average, reduce)
     if reduction == "mean":
-        warnings.warn("reduction: 'mean' divides the total loss by both the batch size and the support size.'batchmean' "
-                      "divides only by the batch size, and aligns with the KL div math definition.'mean' will be changed to "
-                      "behave the same as 'batchmean' in the next major release.", stacklevel=2)
+        warnings.warn(
+            "reduction: 'mean' divides the total loss by both the batch size and the support size.'batchmean' "
+            "divides only by the batch size, and aligns with the KL div math definition.'mean' will be changed to "
+            "behave the same as 'batchmean' in the next major release.",
+            stacklevel=2,
+        )
     return _kl_div(input, target, reduction, log_target)
 
 
@@ -1058,8 +1132,15 @@ def _margin_ranking_loss(input1: Value, input2: Value, target: Value, margin: fl
     return losses.margin_ranking_loss(*arith.promote(input1, input2, target), margin=float(margin), reduction=reduction)
 
 
-def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0, size_average: bool | None = None,
-                        reduce: bool | None = None, reduction: str = "mean") -> Tensor:
+def margin_ranking_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
     """max(0, -y * (x1 - x2) + margin)"""
     return _margin_ranking_loss(input1, input2, target, margin, _reduction(reduction, size_average, reduce))
 
@@ -1108,8 +1189,9 @@ def multi_margin_loss(input: Tensor, target: Tensor, p: int = 1, margin: float =
 
 
 @operator
-def _triplet_margin_loss(anchor: Value, positive: Value, negative: Value, margin: float, p: float, eps: float, swap: bool,
-                         reduction: str) -> Value:
+def _triplet_margin_loss(
+    anchor: Value, positive: Value, negative: Value, margin: float, p: float, eps: float, swap: bool, reduction: str
+) -> Value:
     return losses.triplet_margin_loss(*arith.promote(anchor, positive, negative), margin=float(margin), p=float(p),
                                       eps=float(eps), swap=bool(swap), reduction=reduction)
 
@@ -1199,13 +1281,32 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
 
 
 def multi_head_attention_forward(
-        query: Tensor, key: Tensor, value: Tensor, embed_dim_to_check: int, num_heads: int, in_proj_weight: Tensor | None,
-        in_proj_bias: Tensor | None, bias_k: Tensor | None, bias_v: Tensor | None, add_zero_attn: bool, dropout_p: float,
-        out_proj_weight: Tensor, out_proj_bias: Tensor | None, training: bool = True,
-        key_padding_mask: Tensor | None = None, need_weights: bool = True, attn_mask: Tensor | None = None,
-        use_separate_proj_weight: bool = False, q_proj_weight: Tensor | None = None, k_proj_weight: Tensor | None = None,
-        v_proj_weight: Tensor | None = None, static_k: Tensor | None = None, static_v: Tensor | None = None,
-        average_attn_weights: bool = True, is_causal: bool = False) -> tuple[Tensor, Tensor | None]:
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    embed_dim_to_check: int,
+    num_heads: int,
+    in_proj_weight: Tensor | None,
+    in_proj_bias: Tensor | None,
+    bias_k: Tensor | None,
+    bias_v: Tensor | None,
+    add_zero_attn: bool,
+    dropout_p: float,
+    out_proj_weight: Tensor,
+    out_proj_bias: Tensor | None,
+    training: bool = True,
+    key_padding_mask: Tensor | None = None,
+    need_weights: bool = True,
+    attn_mask: Tensor | None = None,
+    use_separate_proj_weight: bool = False,
+    q_proj_weight: Tensor | None = None,
+    k_proj_weight: Tensor | None = None,
+    v_proj_weight: Tensor | None = None,
+    static_k: Tensor | None = None,
+    static_v: Tensor | None = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> tuple[Tensor, Tensor | None]:
     """Multi-head attention over [T, N, E] (or [T, E]) inputs."""
     single = query.ndim == 2
     if single:
@@ -1252,8 +1353,18 @@ def multi_head_attention_forward(
     return (y[:, 0] if single else y), weights
 
 
-def _project(query: Tensor, key: Tensor, value: Tensor, e: int, weight: Tensor | None, bias: Tensor | None, separate: bool,
-             q_weight: Tensor | None, k_weight: Tensor | None, v_weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _project(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    e: int,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    separate: bool,
+    q_weight: Tensor | None,
+    k_weight: Tensor | None,
+    v_weight: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
     """The projections of the three inputs; one product where they are the same."""
     if separate:
         parts = (None, None, None) if bias is None else tuple(bias.chunk(3))
@@ -1282,7 +1393,6 @@ def _merged_mask(attn_mask: Tensor | None, key_padding_mask: Tensor | None, dtyp
     return mask
 
 
-from jtorch.nn.resample import affine_grid, grid_sample, interpolate, upsample, upsample_bilinear, upsample_nearest  # noqa: E402
 
 __all__ = sorted(n for n, f in list(globals().items())
                  if callable(f) and not n.startswith("_") and getattr(f, "__module__", "").startswith("jtorch.nn")

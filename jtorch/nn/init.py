@@ -43,7 +43,9 @@ def _no_grad_normal_(tensor: Tensor, mean: float, std: float, generator: Any = N
         return tensor.normal_(mean, std, generator=generator)
 
 
-def _no_grad_trunc_normal_(tensor: Tensor, mean: float, std: float, a: float, b: float, generator: Any = None) -> Tensor:
+def _no_grad_trunc_normal_(
+    tensor: Tensor, mean: float, std: float, a: float, b: float, generator: Any = None
+) -> Tensor:
     """Samples outside [a, b] are drawn anew; from the normal where most fall inside, else from a bounded uniform."""
     def below(x: float) -> float:
         return (1.0 + math.erf(x / math.sqrt(2.0))) / 2.0
@@ -60,7 +62,9 @@ def _no_grad_trunc_normal_(tensor: Tensor, mean: float, std: float, a: float, b:
                 outside = (result < low) | (result > high)
                 if not outside.any():
                     break
-                result = jtorch.where(outside, jtorch.empty_like(result).normal_(mean, std, generator=generator), result)
+                result = jtorch.where(
+                    outside, jtorch.empty_like(result).normal_(mean, std, generator=generator), result
+                )
             return tensor.copy_(result)
         log_peak = -0.5 * ((max(a, min(mean, b)) - mean) / std) ** 2
 
@@ -223,7 +227,9 @@ def _deprecated(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     new = function.__name__
 
     def old(*args: Any, **kwargs: Any) -> Tensor:
-        warnings.warn(f"`nn.init.{new[:-1]}` is now deprecated in favor of `nn.init.{new}`.", FutureWarning, stacklevel=2)
+        warnings.warn(
+            f"`nn.init.{new[:-1]}` is now deprecated in favor of `nn.init.{new}`.", FutureWarning, stacklevel=2
+        )
         return function(*args, **kwargs)
     old.__name__ = new[:-1]
     old.__doc__ = f"The old name of `{new}`."

@@ -1,7 +1,7 @@
 """The base of all optimizers, and how an update is recorded.
 
-A step records one operation per parameter (`ir.composites`: several results, the new parameter and the new state) and writes
-the results in place. It never reads a value: the step counter is a tensor, and hyperparameters are scalars that the
+A step records one operation per parameter (`ir.composites`; its results are the new parameter and the new state) and
+writes them in place. It never reads a value: the step counter is a tensor, and hyperparameters are scalars that the
 program reads when it runs, so a scheduler that changes `lr` changes no program.
 """
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Any
 
 import jtorch
 from jtorch._tensor import Tensor
+from jtorch.capture.cell import Cell
 from jtorch.capture.record import current
 from jtorch.ir.graph import Value
 from jtorch.ir.primitive import Op
-from jtorch.ir.prims.create import variable
+from jtorch.ir.prims.create import detach, variable
 from jtorch.ir.prims.elementwise import cast_to
 from jtorch.nn.modules.module import typename
 from jtorch.nn.utils.hooks import RemovableHandle
@@ -59,7 +60,9 @@ def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
             changed = hook(self, (self, *args), kwargs)
             if changed is not None:
                 if not (isinstance(changed, tuple) and len(changed) == 2):
-                    raise RuntimeError(f"{step} must return None or a tuple of (new_args, new_kwargs), but got {changed}.")
+                    raise RuntimeError(
+                        f"{step} must return None or a tuple of (new_args, new_kwargs), but got {changed}."
+                    )
                 (_, *args), kwargs = changed  # type: ignore[assignment]
         result = step(self, *args, **kwargs)
         for hook in (*self._optimizer_step_post_hooks.values(), *_post_hooks.values()):
@@ -144,7 +147,7 @@ class Optimizer:
         return capture_scalar(self, index, name, place)
 
     def updates(self) -> Iterable[tuple[int, dict[str, Any], list[tuple[Tensor, Tensor, dict[str, Any]]]]]:
-        """(number, group, [(parameter, gradient, state), ...]) of groups that have gradients; state is created if new."""
+        """(number, group, [(parameter, gradient, state), ...]) of groups with gradients; missing state is made."""
         for index, group in enumerate(self.param_groups):
             found = []
             for p in group["params"]:
@@ -213,7 +216,7 @@ class Optimizer:
         return result
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over state and hyperparameters. State tensors that exist keep their memory, so compiled steps stay valid."""
+        """Take over state and hyperparameters. State tensors keep their memory, so compiled steps stay valid."""
         state_dict = state_dict.copy()
         for hook in self._optimizer_load_state_dict_pre_hooks.values():  # type: ignore[attr-defined]
             changed = hook(self, state_dict)
@@ -222,7 +225,9 @@ class Optimizer:
         if len(groups) != len(saved):
             raise ValueError("loaded state dict has a different number of parameter groups")
         if any(len(g["params"]) != len(s["params"]) for g, s in zip(groups, saved)):
-            raise ValueError("loaded state dict contains a parameter group that doesn't match the size of optimizer's group")
+            raise ValueError(
+                "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
+            )
         by_number = dict(zip(chain.from_iterable(s["params"] for s in saved),
                              chain.from_iterable(g["params"] for g in groups)))
         state: defaultdict[Any, Any] = defaultdict(dict)
@@ -247,8 +252,10 @@ class Optimizer:
             raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
         params = param_group["params"]
         if isinstance(params, set):
-            raise TypeError("optimizer parameters need to be organized in ordered collections, but the ordering of tensors "
-                            "in sets will change between runs. Please use a list instead.")
+            raise TypeError(
+                "optimizer parameters need to be organized in ordered collections, but the ordering of tensors "
+                "in sets will change between runs. Please use a list instead."
+            )
         params = [params] if isinstance(params, Tensor) else list(params)
         names = [p[0] for p in params if isinstance(p, tuple)]
         params = [p[1] if isinstance(p, tuple) else p for p in params]
@@ -267,8 +274,11 @@ class Optimizer:
                 raise ValueError(f"parameter group didn't specify a value of required optimization parameter {name}")
             param_group.setdefault(name, default)
         if len(params) != len(set(params)):
-            warnings.warn("optimizer contains a parameter group with duplicate parameters; in future, this will cause an "
-                          "error; see github.com/pytorch/pytorch/issues/40967 for more information", stacklevel=3)
+            warnings.warn(
+                "optimizer contains a parameter group with duplicate parameters; in future, this will cause an "
+                "error; see github.com/pytorch/pytorch/issues/40967 for more information",
+                stacklevel=3,
+            )
         for group in self.param_groups:
             if ("param_names" in param_group) != ("param_names" in group):
                 kind = "with names" if "param_names" in param_group else "without names"
@@ -314,18 +324,33 @@ def capture_scalar(optimizer: Optimizer, index: int, name: str, place: int | Non
 def plain(t: Tensor) -> Value:
     """The value of a tensor, without its role in differentiation."""
     recorder = current.recorder
-    v = recorder.value(t)
-    if v.op is variable:
-        v = v.inputs[0]
-    return recorder.detached(v)
+    if t._view is None and t._storage.exports is None and recorder.tracing is None:
+        v = recorder.cell_value(t._storage.cell)
+    else:
+        v = recorder.value(t)
+        if v.op is variable:
+            v = v.inputs[0]
+    return recorder.builder.intern(detach, (v,), ()) if v.requires_grad else v
 
 
 def update(op: Op, targets: Sequence[Tensor], inputs: Sequence[Value], attrs: tuple = ()) -> None:
     """Record `op(*targets, *inputs)`, whose results are the new contents of `targets`, and write them."""
     values = tuple([plain(t) for t in targets])
-    results = current.recorder.builder.intern(op, (*values, *inputs), attrs)
+    recorder = current.recorder
+    results = recorder.builder.intern(op, (*values, *inputs), attrs)
+    if recorder.tracing is not None:
+        for t, v in zip(targets, results):
+            assign(t, v)
+        return
+    epoch = recorder.epoch
     for t, v in zip(targets, results):
-        assign(t, v)
+        storage = t._storage
+        if t._view is not None or storage.exports is not None:
+            assign(t, v)
+            continue
+        cell = Cell(v.type, v, epoch)  # what `assign` does, for a whole storage that nobody else looks at
+        epoch.pending.append(cell)
+        storage.write(cell)
 
 
 def zeros_like(p: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""The updates that optimizers make: `<name>_step(parameter, state..., gradient, hyperparameters...) -> (parameter, state...)`.
+"""What optimizers do: `<name>_step(parameter, state..., gradient, hyperparameters...) -> (parameter, state...)`.
 
-The arithmetic follows PyTorch's, tensor by tensor and in its order. Hyperparameters are 0-d float64 values that are read when
-the program runs; what is computed from them and from the step counter alone is computed in float64 and rounded once,
-where it meets the parameter's dtype. Which of them take part is static and stands in the attributes; absent ones are
-not among the inputs.
+The arithmetic follows PyTorch's, tensor by tensor and in its order. Hyperparameters are 0-d float64 values that are
+read when the program runs; what is computed from them and from the step counter alone is computed in float64 and
+rounded once, where it meets the parameter's dtype. Which of them take part is static and stands in the attributes;
+absent ones are not among the inputs.
 """
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ def step_op(name: str, results: Callable[..., int], attrs: dict[str, Any]) -> Ca
         def infer(*types: Type, **given: Any) -> tuple[Type, ...]:
             n = results(**given)
             if types[n].shape != types[0].shape:
-                raise RuntimeError(f"The size of a gradient {list(types[n].shape)} must match the size of its parameter "
-                                   f"{list(types[0].shape)}")
+                raise RuntimeError(
+                    f"The size of a gradient {list(types[n].shape)} must match the size of its parameter "
+                    f"{list(types[0].shape)}"
+                )
             return types[:n]
 
         def run(b: Builder, *inputs: Value, **given: Any) -> tuple[Value, ...]:
@@ -81,7 +83,7 @@ def counted(step: Value) -> tuple[Value, Value]:
          {"momentum": False, "decay": False, "nesterov": False, "maximize": False, "first": False})
 def sgd_step(inputs: Iterator[Value], n: int, momentum: bool, decay: bool, nesterov: bool, maximize: bool,
              first: bool) -> tuple[Value, ...]:
-    """p, [buffer], g, lr, [momentum, dampening], [weight_decay]. On the `first` step the buffer becomes the gradient."""
+    """p, [buffer], g, lr, [momentum, dampening], [weight_decay]. The `first` step makes the buffer the gradient."""
     p, *state = take(inputs, n)
     g, lr = take(inputs, 2)
     factor, dampening = take(inputs, 2) if momentum else (lr, lr)

@@ -141,8 +141,18 @@ class SyncBatchNorm(_BatchNorm):
 class _InstanceNorm(_NormBase):
     _unbatched = 0
 
-    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = False,
-                 track_running_stats: bool = False, device: Any = None, dtype: Any = None, *, bias: bool = True) -> None:
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
@@ -150,8 +160,10 @@ class _InstanceNorm(_NormBase):
         single = input.ndim == self._unbatched
         channels = input.shape[0 if single else 1]
         if channels != self.num_features and self.affine:
-            raise ValueError(f"expected input's size at dim={0 if single else 1} to match num_features ({self.num_features}),"
-                             f" but got: {channels}.")
+            raise ValueError(
+                f"expected input's size at dim={0 if single else 1} to match num_features ({self.num_features}),"
+                f" but got: {channels}."
+            )
         x = input.unsqueeze(0) if single else input
         y = F.instance_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
                             self.training or not self.track_running_stats,

@@ -134,8 +134,21 @@ class _ConvTransposeNd(_ConvNd):
         if padding_mode != "zeros":
             raise ValueError(f'Only "zeros" padding mode is supported for {type(self).__name__}')
         spread = _ntuple(self._n)
-        super().__init__(in_channels, out_channels, spread(kernel_size), spread(stride), spread(padding), spread(dilation),
-                         True, spread(output_padding), groups, bias, padding_mode, device, dtype)
+        super().__init__(
+            in_channels,
+            out_channels,
+            spread(kernel_size),
+            spread(stride),
+            spread(padding),
+            spread(dilation),
+            True,
+            spread(output_padding),
+            groups,
+            bias,
+            padding_mode,
+            device,
+            dtype,
+        )
 
     def _output_padding(self, input: Tensor, output_size: Sequence[int] | None) -> tuple[int, ...]:
         if output_size is None:
@@ -144,14 +157,18 @@ class _ConvTransposeNd(_ConvNd):
         lead = 2 if input.ndim == n + 2 else 1
         size = list(output_size)[lead:] if len(output_size) == lead + n else list(output_size)
         if len(size) != n:
-            raise ValueError(f"ConvTranspose{n}D: for {input.ndim}D input, output_size must have {n} or {lead + n} elements "
-                             f"(got {len(size)})")
+            raise ValueError(
+                f"ConvTranspose{n}D: for {input.ndim}D input, output_size must have {n} or {lead + n} elements "
+                f"(got {len(size)})"
+            )
         least = [(input.shape[lead + i] - 1) * self.stride[i] - 2 * int(self.padding[i])
                  + self.dilation[i] * (self.kernel_size[i] - 1) + 1 for i in range(n)]
         most = [m + s - 1 for m, s in zip(least, self.stride)]
         if any(not lo <= s <= hi for s, lo, hi in zip(size, least, most)):
-            raise ValueError(f"requested an output size of {size}, but valid sizes range from {least} to {most} (for an "
-                             f"input of {input.shape[2:]})")
+            raise ValueError(
+                f"requested an output size of {size}, but valid sizes range from {least} to {most} (for an "
+                f"input of {input.shape[2:]})"
+            )
         return tuple(s - lo for s, lo in zip(size, least))
 
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:  # type: ignore[override]

@@ -10,7 +10,6 @@ from typing import Any
 
 from jtorch._tensor import Tensor
 from jtorch.capture.record import current
-from jtorch.capture.record import current
 from jtorch.nn.parameter import Buffer, Parameter, is_lazy
 from jtorch.nn.utils.hooks import BackwardHook, RemovableHandle
 from jtorch.views import type_name
@@ -182,7 +181,9 @@ class Module:
         """Add a buffer: state that is not a parameter. Persistent buffers are part of the `state_dict`."""
         self._check_name("buffer", "_buffers", name)
         if tensor is not None and not isinstance(tensor, Tensor):
-            raise TypeError(f"cannot assign '{typename(tensor)}' object to buffer '{name}' (torch Tensor or None required)")
+            raise TypeError(
+                f"cannot assign '{typename(tensor)}' object to buffer '{name}' (torch Tensor or None required)"
+            )
         for hook in _global.buffer.values():
             tensor = _or(hook(self, name, tensor), tensor)
         self._buffers[name] = tensor
@@ -193,12 +194,16 @@ class Module:
         self._check_name("parameter", "_parameters", name)
         if param is not None:
             if not isinstance(param, Parameter):
-                raise TypeError(f"cannot assign '{typename(param)}' object to parameter '{name}' (torch.nn.Parameter or "
-                                "None required)")
+                raise TypeError(
+                    f"cannot assign '{typename(param)}' object to parameter '{name}' (torch.nn.Parameter or "
+                    "None required)"
+                )
             if not param.is_leaf:
-                raise ValueError(f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created "
-                                 f"explicitly. To express '{name}' as a function of another Tensor, compute the value in "
-                                 "the forward() method.")
+                raise ValueError(
+                    f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created "
+                    f"explicitly. To express '{name}' as a function of another Tensor, compute the value in "
+                    "the forward() method."
+                )
             for hook in _global.parameter.values():
                 param = _or(hook(self, name, param), param)
         self._parameters[name] = param
@@ -219,10 +224,16 @@ class Module:
 
     def __getattr__(self, name: str) -> Any:
         state = self.__dict__
-        if "_parameters" in state:
-            for table in (state["_parameters"], state["_buffers"], state["_modules"]):
-                if name in table:
-                    return table[name]
+        if "_modules" in state:  # the last of the tables that `__init__` makes
+            table = state["_parameters"]
+            if name in table:
+                return table[name]
+            table = state["_modules"]
+            if name in table:
+                return table[name]
+            table = state["_buffers"]
+            if name in table:
+                return table[name]
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -250,8 +261,10 @@ class Module:
             self._add_child(name, value)
         elif isinstance(value, Buffer) or (parameters is not None and name in self._buffers):
             if value is not None and not isinstance(value, Tensor):
-                raise TypeError(f"cannot assign '{typename(value)}' as buffer '{name}' (torch.nn.Buffer, torch.Tensor or "
-                                "None expected)")
+                raise TypeError(
+                    f"cannot assign '{typename(value)}' as buffer '{name}' (torch.nn.Buffer, torch.Tensor or "
+                    "None expected)"
+                )
             if parameters is None:
                 raise AttributeError("cannot assign buffer before Module.__init__() call")
             persistent = value.persistent if isinstance(value, Buffer) else name not in self._non_persistent_buffers_set
@@ -498,7 +511,9 @@ class Module:
             elif isinstance(a, (str, devices.device)):
                 device = a
         if dtype is not None and not (dtype.is_floating_point or dtype.is_complex):
-            raise TypeError(f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={dtype}")
+            raise TypeError(
+                f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={dtype}"
+            )
         devices.check(device)
         if dtype is None:
             return self
@@ -532,8 +547,10 @@ class Module:
                     changed = hook(self, args, kwargs)
                     if changed is not None:
                         if not (isinstance(changed, tuple) and len(changed) == 2):
-                            raise RuntimeError("forward pre-hook must return None or a tuple of (new_args, new_kwargs), "
-                                               f"but got {changed}.")
+                            raise RuntimeError(
+                                "forward pre-hook must return None or a tuple of (new_args, new_kwargs), "
+                                f"but got {changed}."
+                            )
                         args, kwargs = changed
                 else:
                     changed = hook(self, args)
@@ -554,8 +571,11 @@ class Module:
                     result = _or(hook(self, args, result), result)
             if backward is not None:
                 if not isinstance(result, (Tensor, tuple)):
-                    warnings.warn("For backward hooks to be called, module output should be a Tensor or a tuple of Tensors"
-                                  f" but received {type(result)}", stacklevel=3)
+                    warnings.warn(
+                        "For backward hooks to be called, module output should be a Tensor or a tuple of Tensors"
+                        f" but received {type(result)}",
+                        stacklevel=3,
+                    )
                 result = backward.setup_output_hook(result)
             return result
         except Exception:
@@ -608,8 +628,10 @@ class Module:
 
     def _one_kind_of_backward_hook(self, full: bool) -> None:
         if self._is_full_backward_hook is (not full):
-            raise RuntimeError("Cannot use both regular backward hooks and full backward hooks on a single Module. Please "
-                               "use only one of them.")
+            raise RuntimeError(
+                "Cannot use both regular backward hooks and full backward hooks on a single Module. Please "
+                "use only one of them."
+            )
         self._is_full_backward_hook = full
 
     # --- state -------------------------------------------------------------------------------------------------------
@@ -656,7 +678,9 @@ class Module:
         if type(self).get_extra_state is not Module.get_extra_state:
             destination[prefix + _EXTRA_STATE] = self.get_extra_state()
 
-    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> dict[str, Any]:
+    def state_dict(
+        self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False
+    ) -> dict[str, Any]:
         """All parameters and persistent buffers by dotted path. The tensors share the module's memory."""
         if args:
             warnings.warn("Positional args are being deprecated, use kwargs instead. Refer to https://pytorch.org/docs/"
@@ -668,7 +692,7 @@ class Module:
         if destination is None:
             destination = OrderedDict()
             destination._metadata = OrderedDict()
-        metadata = dict(version=self._version)
+        metadata = {"version": self._version}
         if hasattr(destination, "_metadata"):
             destination._metadata[prefix[:-1]] = metadata
         for hook in self._state_dict_pre_hooks.values():
@@ -715,8 +739,10 @@ class Module:
 
     def _load_tensor(self, name: str, key: str, param: Tensor, given: Any, assign: bool, error_msgs: list[str]) -> None:
         if not isinstance(given, Tensor):
-            error_msgs.append(f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like object from '
-                              f"checkpoint but received {type(given)}")
+            error_msgs.append(
+                f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like object from '
+                f"checkpoint but received {type(given)}"
+            )
             return
         if is_lazy(param):
             param.materialize(given.shape)  # type: ignore[attr-defined]
@@ -740,8 +766,10 @@ class Module:
                 else:
                     setattr(self, name, given)
         except Exception as e:
-            error_msgs.append(f'While copying the parameter named "{key}", whose dimensions in the model are {param.shape} '
-                              f"and whose dimensions in the checkpoint are {given.shape}, an exception occurred : {e.args}.")
+            error_msgs.append(
+                f'While copying the parameter named "{key}", whose dimensions in the model are {param.shape} '
+                f"and whose dimensions in the checkpoint are {given.shape}, an exception occurred : {e.args}."
+            )
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Copy (or, with `assign`, take over) parameters and buffers from a `state_dict`."""
@@ -767,14 +795,18 @@ class Module:
             keys = _IncompatibleKeys(missing, unexpected)
             for hook in module._load_state_dict_post_hooks.values():
                 if hook(module, keys) is not None:
-                    raise AssertionError("Hooks registered with ``register_load_state_dict_post_hook`` are not expected to "
-                                         "return new values, if incompatible_keys need to be modified, it should be done "
-                                         "inplace.")
+                    raise AssertionError(
+                        "Hooks registered with ``register_load_state_dict_post_hook`` are not expected to "
+                        "return new values, if incompatible_keys need to be modified, it should be done "
+                        "inplace."
+                    )
 
         load(self, entries, "")
         if strict:
             if unexpected:
-                errors.insert(0, "Unexpected key(s) in state_dict: {}. ".format(", ".join(f'"{k}"' for k in unexpected)))
+                errors.insert(
+                    0, "Unexpected key(s) in state_dict: {}. ".format(", ".join(f'"{k}"' for k in unexpected))
+                )
             if missing:
                 errors.insert(0, "Missing key(s) in state_dict: {}. ".format(", ".join(f'"{k}"' for k in missing)))
         if errors:

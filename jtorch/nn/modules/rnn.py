@@ -42,21 +42,38 @@ def rnn_step(x: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None, mode: str)
 class RNNBase(Module):
     """What RNN, LSTM and GRU have in common."""
 
-    __constants__ = ["mode", "input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional",
-                     "proj_size"]
+    __constants__ = [
+        "mode",
+        "input_size",
+        "hidden_size",
+        "num_layers",
+        "bias",
+        "batch_first",
+        "dropout",
+        "bidirectional",
+        "proj_size",
+    ]
 
     def __init__(self, mode: str, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
                  batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, proj_size: int = 0,
                  device: Any = None, dtype: Any = None) -> None:
         super().__init__()
         if not isinstance(dropout, numbers.Number) or isinstance(dropout, bool) or not 0 <= dropout <= 1:  # type: ignore
-            raise ValueError("dropout should be a number in range [0, 1] representing the probability of an element being "
-                             "zeroed")
+            raise ValueError(
+                "dropout should be a number in range [0, 1] representing the probability of an element being zeroed"
+            )
         if dropout > 0 and num_layers == 1:
-            warnings.warn("dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects "
-                          f"num_layers greater than 1, but got dropout={dropout} and num_layers={num_layers}", stacklevel=2)
-        for name, value, kind in (("bias", bias, bool), ("batch_first", batch_first, bool), ("input_size", input_size, int),
-                                  ("hidden_size", hidden_size, int)):
+            warnings.warn(
+                "dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects "
+                f"num_layers greater than 1, but got dropout={dropout} and num_layers={num_layers}",
+                stacklevel=2,
+            )
+        for name, value, kind in (
+            ("bias", bias, bool),
+            ("batch_first", batch_first, bool),
+            ("input_size", input_size, int),
+            ("hidden_size", hidden_size, int),
+        ):
             if not isinstance(value, kind):
                 raise TypeError(f"{name} should be of type {kind.__name__}, got: {type(value).__name__}")
         for name, value in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
@@ -83,7 +100,9 @@ class RNNBase(Module):
                 if proj_size:
                     shapes["weight_hr"] = (proj_size, hidden_size)
                 for name, shape in shapes.items():
-                    setattr(self, f"{name}_l{layer}{suffix}", Parameter(jtorch.empty(shape, device=device, dtype=dtype)))
+                    setattr(
+                        self, f"{name}_l{layer}{suffix}", Parameter(jtorch.empty(shape, device=device, dtype=dtype))
+                    )
                 self._all_weights.append([f"{name}_l{layer}{suffix}" for name in shapes])
         self.reset_parameters()
 
@@ -130,7 +149,9 @@ class RNNBase(Module):
             raise RuntimeError(f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got "
                                f"{input.shape[-1]}")
 
-    def check_hidden_size(self, hx: Tensor, expected: tuple[int, ...], msg: str = "Expected hidden size {}, got {}") -> None:
+    def check_hidden_size(
+        self, hx: Tensor, expected: tuple[int, ...], msg: str = "Expected hidden size {}, got {}"
+    ) -> None:
         """Error of PyTorch's text where the initial state does not fit."""
         if tuple(hx.shape) != tuple(expected):
             raise RuntimeError(msg.format(tuple(expected), list(hx.shape)))
@@ -150,8 +171,10 @@ class RNNBase(Module):
                 kind = "unbatched 2-D" if single else "batched 3-D"
                 what = "hx and cx" if self.mode == "LSTM" else "hx"
                 got = tuple(g.ndim for g in given) if self.mode == "LSTM" else t.ndim
-                raise RuntimeError(f"For {kind} input, {what} should also be {ndim}-D but got "
-                                   + (f"({got[0]}-D, {got[1]}-D) tensors" if isinstance(got, tuple) else f"{got}-D tensor"))
+                raise RuntimeError(
+                    f"For {kind} input, {what} should also be {ndim}-D but got "
+                    + (f"({got[0]}-D, {got[1]}-D) tensors" if isinstance(got, tuple) else f"{got}-D tensor")
+                )
         if single:
             given = tuple(t.unsqueeze(1) for t in given)
         for place, (t, size) in enumerate(zip(given, sizes)):
@@ -194,7 +217,9 @@ class RNNBase(Module):
         out = PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
         return out, last if self.mode == "LSTM" else last[0]
 
-    def _run(self, x: Tensor, states: tuple[Tensor, ...], lengths: list[int] | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _run(
+        self, x: Tensor, states: tuple[Tensor, ...], lengths: list[int] | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """All layers over [T, N, width]: (outputs, last states)."""
         finals: list[list[Tensor]] = [[] for _ in states]
         weights = self.all_weights
@@ -314,8 +339,15 @@ class RNNCellBase(Module):
 class RNNCell(RNNCellBase):
     """One step of Elman's recurrent network."""
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", device: Any = None,
-                 dtype: Any = None) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
         super().__init__(input_size, hidden_size, bias, 1, device, dtype)
         self.nonlinearity = nonlinearity
 
@@ -332,7 +364,9 @@ class RNNCell(RNNCellBase):
 class LSTMCell(RNNCellBase):
     """One step of an LSTM."""
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
+    ) -> None:
         super().__init__(input_size, hidden_size, bias, 4, device, dtype)
 
     def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
@@ -346,7 +380,9 @@ class LSTMCell(RNNCellBase):
 class GRUCell(RNNCellBase):
     """One step of a GRU."""
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
+    ) -> None:
         super().__init__(input_size, hidden_size, bias, 3, device, dtype)
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:  # type: ignore[override]

@@ -13,12 +13,18 @@ def __getattr__(name: str) -> object:
 
 
 _HOMES = {
-    "rnn": "rnn", "clip_grad": "clip_grad", "convert_parameters": "convert_parameters", "fusion": "fusion",
-    **dict.fromkeys(("clip_grad_norm", "clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm"),
-                    "clip_grad"),
+    "rnn": "rnn",
+    "clip_grad": "clip_grad",
+    "convert_parameters": "convert_parameters",
+    "fusion": "fusion",
+    **dict.fromkeys(
+        ("clip_grad_norm", "clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm"),
+        "clip_grad",
+    ),
     **dict.fromkeys(("parameters_to_vector", "vector_to_parameters"), "convert_parameters"),
-    **dict.fromkeys(("fuse_conv_bn_eval", "fuse_conv_bn_weights", "fuse_linear_bn_eval", "fuse_linear_bn_weights"),
-                    "fusion"),
+    **dict.fromkeys(
+        ("fuse_conv_bn_eval", "fuse_conv_bn_weights", "fuse_linear_bn_eval", "fuse_linear_bn_weights"), "fusion"
+    ),
 }
 __all__ = ["hooks", *_HOMES]
 

@@ -9,8 +9,16 @@ from jtorch._tensor import Tensor
 from jtorch.nn.parameter import Parameter
 
 
-def fuse_conv_bn_weights(conv_w: Tensor, conv_b: Tensor | None, bn_rm: Tensor, bn_rv: Tensor, bn_eps: float,
-                         bn_w: Tensor | None, bn_b: Tensor | None, transpose: bool = False) -> tuple[Parameter, Parameter]:
+def fuse_conv_bn_weights(
+    conv_w: Tensor,
+    conv_b: Tensor | None,
+    bn_rm: Tensor,
+    bn_rv: Tensor,
+    bn_eps: float,
+    bn_w: Tensor | None,
+    bn_b: Tensor | None,
+    transpose: bool = False,
+) -> tuple[Parameter, Parameter]:
     """Weight and bias of the convolution that does both."""
     with jtorch.no_grad():
         b = jtorch.zeros_like(bn_rm) if conv_b is None else conv_b
@@ -20,7 +28,10 @@ def fuse_conv_bn_weights(conv_w: Tensor, conv_b: Tensor | None, bn_rm: Tensor, b
         shape = [1, -1] if transpose else [-1, 1]
         weight = conv_w * scale.reshape(shape + [1] * (conv_w.ndim - 2))
         bias = (b - bn_rm) * scale + shift
-        return (Parameter(weight.to(conv_w.dtype), conv_w.requires_grad), Parameter(bias.to(conv_w.dtype), b.requires_grad))
+        return (
+            Parameter(weight.to(conv_w.dtype), conv_w.requires_grad),
+            Parameter(bias.to(conv_w.dtype), b.requires_grad),
+        )
 
 
 def fuse_conv_bn_eval(conv: Any, bn: Any, transpose: bool = False) -> Any:

@@ -67,7 +67,9 @@ def pack_padded_sequence(input: Tensor, lengths: Any, batch_first: bool = False,
         raise RuntimeError(f"Expected `len(lengths)` to be equal to batch_size, but got {len(sizes)} (batch_size="
                            f"{input.shape[1]})")
     if any(n <= 0 for n in sizes):
-        raise RuntimeError("Length of all samples has to be greater than 0, but found an element in 'lengths' that is <= 0")
+        raise RuntimeError(
+            "Length of all samples has to be greater than 0, but found an element in 'lengths' that is <= 0"
+        )
     order = None
     if not enforce_sorted:
         places = sorted(range(len(sizes)), key=lambda i: -sizes[i])
@@ -75,9 +77,11 @@ def pack_padded_sequence(input: Tensor, lengths: Any, batch_first: bool = False,
         input = input.index_select(1, order)
         sizes = [sizes[i] for i in places]
     elif any(a < b for a, b in zip(sizes, sizes[1:])):
-        raise RuntimeError("`lengths` array must be sorted in decreasing order when `enforce_sorted` is True. You can pass "
-                           "`enforce_sorted=False` to pack_padded_sequence and/or pack_sequence to sidestep this requirement "
-                           "if you do not need ONNX exportability.")
+        raise RuntimeError(
+            "`lengths` array must be sorted in decreasing order when `enforce_sorted` is True. You can pass "
+            "`enforce_sorted=False` to pack_padded_sequence and/or pack_sequence to sidestep this requirement "
+            "if you do not need ONNX exportability."
+        )
     batches = [sum(n > t for n in sizes) for t in range(sizes[0])]
     data = jtorch.cat([input[t, :b] for t, b in enumerate(batches)], 0)
     return PackedSequence(data, jtorch.tensor(batches, dtype=jtorch.int64), order)
@@ -90,8 +94,10 @@ def pad_packed_sequence(sequence: PackedSequence, batch_first: bool = False, pad
     steps, n = len(batches), batches[0]
     if total_length is not None:
         if total_length < steps:
-            raise ValueError("Expected total_length to be at least the length of the longest sequence in input, but got "
-                             f"total_length={total_length} and max sequence length being {steps}")
+            raise ValueError(
+                "Expected total_length to be at least the length of the longest sequence in input, but got "
+                f"total_length={total_length} and max sequence length being {steps}"
+            )
         steps = total_length
     rows, start = [], 0
     rest = tuple(sequence.data.shape[1:])
@@ -115,7 +121,9 @@ def pad_sequence(sequences: Sequence[Tensor], batch_first: bool = False, padding
                  padding_side: str = "right") -> Tensor:
     """Sequences of different lengths as one batch."""
     if not isinstance(sequences, Iterable):
-        raise RuntimeError(f"pad_sequence: Expected iterable for input sequences, but got arg of type: {type(sequences)}")
+        raise RuntimeError(
+            f"pad_sequence: Expected iterable for input sequences, but got arg of type: {type(sequences)}"
+        )
     sequences = list(sequences)
     longest = max(s.shape[0] for s in sequences)
     rows = []
