@@ -138,6 +138,13 @@ def test_one_value_along_two_axes():
     check(build([(F, (5,))], f), floats((5,)))
 
 
+def test_a_value_and_its_transpose():
+    def f(x):
+        y = op("tanh")(x)
+        return [permute_to(y, (1, 0)) - y, y - permute_to(y, (1, 0)) * 2]
+    check(build([(F, (5, 5))], f), floats((5, 5)))
+
+
 def test_heads_split_in_one_kernel():
     def f(x, scale):
         y = reshape_to(x * 2, (4, 10, 2, 8))

@@ -144,7 +144,7 @@ class Group:
         if mine is None:
             return False
         if v is root:
-            return True
+            return forms is mine or self.axes.normals(forms) == self.axes.normals(mine)
         below = self.backward(v, self.axes.normals(forms))
         return below is not None and self.axes.normals(below[1]) == self.axes.normals(mine)
 
