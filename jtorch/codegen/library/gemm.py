@@ -275,7 +275,8 @@ def vector_product(low: Lowering, a: Operand, b: Operand, out: Operand, batch: l
     if step == 1 and x_step == 1 and k > 1:
         function, block, leading = dot_rows, max(1, 32768 // k), [("ldw", "i", ld)]
     elif ld == 1 and size > 1:
-        function, block, leading = axpy_columns, 256, [("ldw", "i", step), ("x_step", "i", x_step)]
+        function, leading = axpy_columns, [("ldw", "i", step), ("x_step", "i", x_step)]
+        block = min(1024, max(256, round_up(-(-size // 2), 16)))
     else:
         return False
     epilogue = low.fuse(count, m, n) if fused else None

@@ -363,7 +363,7 @@ def add_blocks(low: Lowering, src: Operand, dst: Operand, serial: bool) -> None:
     """dst += src, by the copy kernel with another store."""
     d = dst.dtype
     value = "dst[y + r * dr + DC] | src[x + r * sr + SC]" if d is dtypes.bool_ else \
-        f"{storer(d)}(dst[y + r * dr + DC] + src[x + r * sr + SC])"
+        f"{storer(d)}({loader(d)}(dst[y + r * dr + DC]) + {loader(d)}(src[x + r * sr + SC]))"
     names, values, items, holes, grain = order_blocks(src, dst)
     low.call(copy_blocks, [("src", pointer(d), src.arg), ("dst", pointer(d), dst.arg),
                            *((n, "i", v) for n, v in zip(names, values))], items, items if serial else grain,
