@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from jtorch.codegen import scalar
 from jtorch.codegen.loops import DENSE, Access, Apply, Constant, Fold, Iota, Literal, Load, Nest
@@ -177,9 +178,13 @@ class Writer:
             level.lines.append(f"v{i} = {self.text(i, chain[:depth + 1])}")
             level.have.add(i)
 
-    @property
+    @cached_property
     def needs(self) -> list[frozenset[int]]:
-        return self.nest.loops_of
+        """The loops that each value must stand in. Folds of a column nest live in scratch, one for each column."""
+        nest = self.nest
+        if nest.schedule != "column":
+            return nest.loops_of
+        return [loops | {self.vector} if phase else loops for loops, phase in zip(nest.loops_of, nest.phase_of)]
 
     def store(self, j: int, chain: list[Level]) -> None:
         s = self.nest.stores[j]
@@ -439,7 +444,7 @@ def _choose_kept(w: Writer, folds: list[list[int]], stores: list[list[int]], red
         while True:
             cone = w.cone(targets, rows | {i for i, p in kept.items() if p < phase})
             again = [i for i in cone if i in first and isinstance(nest.values[i], Apply)
-                     and nest.values[i].cost >= KEEP_COST]
+                     and nest.values[i].cost >= KEEP_COST and w.vector in w.needs[i]]
             if not again:
                 break
             kept[again[-1]] = first[again[-1]]

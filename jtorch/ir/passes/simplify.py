@@ -52,7 +52,7 @@ def number(v: Value) -> Any:
 
 # --- markers ---------------------------------------------------------------------------------------------------------
 
-@rule("variable", "detach")
+@rule("variable", "detach", "graft")
 def drop_marker(b: Builder, node: Value, inputs: tuple[Value, ...]) -> Value:
     """detach(x) -> x: gradients have been taken."""
     return inputs[0]
