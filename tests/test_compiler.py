@@ -60,6 +60,12 @@ def test_random_graphs(seed):
     check(graph, arrays, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("seed", [5059, 50108, 50127, 50144, 50168, *range(100, 130)])
+def test_larger_random_graphs(seed):
+    graph, arrays = random_graph(np.random.default_rng(seed), 50)
+    check(graph, arrays, rtol=2e-4, atol=2e-4)
+
+
 # --- shapes ----------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("shape", [(), (1,), (0,), (5,), (3, 0), (1, 7), (4, 1), (3, 5, 7)])
