@@ -69,7 +69,8 @@ class Walk:
         if cached is None:
             visited: list[Value] = []
             run_hooks = {v: functools.partial(self.run_hooks, list(h)) for v, h in hooks.items()}
-            found = gradients(roots, cotangents, wanted, run_hooks, visited)
+            with set_grad_enabled(self.create_graph):  # for the user's code that hooks and custom functions run
+                found = gradients(roots, cotangents, wanted, run_hooks, visited)
             cached = (found, *spendable(visited))
             if remember:
                 recorder.backwards[key] = cached

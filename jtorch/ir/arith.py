@@ -13,7 +13,7 @@ from jtorch.dtypes import dtype
 from jtorch.ir.graph import Builder, Shape, Value
 from jtorch.ir.primitive import Op
 from jtorch.ir.prims import elementwise as ew
-from jtorch.ir.prims.create import constant
+from jtorch.ir.prims.create import constant, is_scalar
 from jtorch.ir.prims.movement import expand_to
 
 Operand = Value | bool | int | float | complex
@@ -45,11 +45,6 @@ def result_dtype(builder: Builder, operands: Sequence[Operand]) -> dtype:
         else:
             kinds.append((dtypes.of_scalar(x, builder.default_float), 0))
     return dtypes.result_type(kinds, builder.default_float)
-
-
-def is_scalar(x: Value) -> bool:
-    """Is this 0-d Value a Python number given at run time? Such leaves have negative numbers."""
-    return x.op.kind == "leaf" and x.attrs[0] < 0
 
 
 def as_value(builder: Builder, x: Operand, d: dtype) -> Value:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jtorch import dtypes
-from jtorch.ir.arith import is_scalar, where
+from jtorch.ir.arith import where
 from jtorch.ir.composites.define import composite
 from jtorch.ir.graph import Builder, Type, Value
 from jtorch.ir.primitive import Op
-from jtorch.ir.prims.create import detach
+from jtorch.ir.prims.create import detach, is_scalar
 from jtorch.ir.prims.elementwise import abs_, cast_to, maximum, minimum, sign, sqrt, zeros_like
 from jtorch.ir.prims.movement import expand_to
 

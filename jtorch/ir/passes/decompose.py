@@ -8,14 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 from jtorch.ir.graph import Builder, Graph, Value, rewrite
-from jtorch.ir.prims.create import make_leaf
+from jtorch.ir.prims.create import is_scalar, make_leaf
 
 
 def body_graph(node: Value) -> Graph:
     """The decomposition (one level) of a composite node, its inputs as parameters."""
     b = Builder()
     b.default_float = node.builder.default_float
-    params = [make_leaf(b, i, v.type) for i, v in enumerate(node.inputs)]
+    # run-time scalars (leaves with negative numbers) promote as Python numbers in the body too
+    params = [make_leaf(b, -i - 1 if is_scalar(v) else i, v.type) for i, v in enumerate(node.inputs)]
     result = expand_body(b, node, tuple(params))
     return Graph(params, result if isinstance(result, tuple) else (result,), node.op.name)
 

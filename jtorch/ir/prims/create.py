@@ -17,12 +17,21 @@ def make_leaf(builder: Builder, number: int, type: Type) -> Value:
     return builder.intern(leaf, (), (number, type))
 
 
+def is_scalar(x: Value) -> bool:
+    """Is this 0-d Value a Python number given at run time? Such leaves have negative numbers."""
+    return x.op.kind == "leaf" and x.attrs[0] < 0
+
+
 variable = Op("variable", "marker", lambda t, number: t, lambda a, number: a, no_grad="where differentiation ends",
               attr_names=("number",))
 """Identity; the derivative is taken with respect to this value. `number` tells variables apart."""
 
 detach = Op("detach", "marker", lambda t: t, lambda a: a, no_grad="detached")
 """Identity through which no gradient flows."""
+
+graft = Op("graft", "marker", lambda data, history: data, lambda data, history: data,
+           lambda g, y, data, history: (None, g), jvp=lambda t, y, data, history: t[1])
+"""`data` with the derivative of `history`: what a tensor with a history holds after a write that is not recorded."""
 
 
 def _full_numpy(shape: tuple[int, ...], value: Any, dtype: dtype) -> np.ndarray:
