@@ -10,7 +10,7 @@ from jtorch.capture.record import Recorder, current
 from jtorch.dtypes import dtype
 from jtorch.ir.graph import Type, Value
 from jtorch.ir.primitive import Op
-from jtorch.ir.prims.create import detach, variable
+from jtorch.ir.prims.create import detach, graft, variable
 from jtorch.ir.prims.elementwise import cast_to
 from jtorch.ir.prims.movement import (
     as_strided,
@@ -101,10 +101,17 @@ _WRITE: dict[Op, Callable[[Value, tuple, Value], Value]] = {
     slice_: lambda parent, attrs, new: slice_update(parent, new, starts=attrs[0], stops=attrs[1], steps=attrs[2]),
     as_strided: lambda parent, attrs, new: as_strided_scatter(
         parent, new, shape=attrs[0], strides=attrs[1], offset=attrs[2], accumulate=False),
-    detach: lambda parent, attrs, new: new,
+    detach: lambda parent, attrs, new: grafted(parent, new),
     variable: lambda parent, attrs, new: new,
 }
 """(value before the view operation, its attributes, new value of the view) -> new value before it."""
+
+def grafted(parent: Value, new: Value) -> Value:
+    """`new` written where it is not recorded: the derivative of what was there stays."""
+    if new.requires_grad:
+        new = new.builder.intern(detach, (new,), ())
+    return new.builder.intern(graft, (new, parent), ()) if parent.requires_grad else new
+
 
 _memo: dict[tuple, tuple[Type, Geometry | None]] = {}
 
@@ -185,10 +192,16 @@ def assign(t: Tensor, v: Value) -> Tensor:
         values = base_value(recorder, t)
         for (operation, attrs), parent in zip(reversed(t._view), reversed(values[:-1])):
             new = _WRITE[operation](parent, attrs, new)
-        if not recorder.grad_enabled:
+    noted = not t._requires_grad
+    if not recorder.grad_enabled:
+        before = storage.cell.value
+        if before is not None and before.requires_grad:
+            v = new = grafted(recorder.cell_value(storage.cell), new)
+            noted = noted and t._view is None
+        elif t._view is not None:
             new = recorder.detached(new)
     store(recorder, storage, new)
-    if not t._requires_grad:
+    if noted:
         t._value, t._version, t._epoch = v, storage.version, recorder.epoch
     return t
 

@@ -18,6 +18,8 @@ import numpy as np
 from jtorch._tensor import Tensor, wrap
 from jtorch.capture.record import Recorder, current
 from jtorch.ir.graph import Value, kind_of
+from jtorch.ir.prims.create import leaf
+from jtorch.ir.prims.movement import reshape
 
 ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "<absent>", "__slots__": ()})()
 NUMBERS = (bool, int, float, complex)
@@ -87,6 +89,8 @@ def evaluate(function: Function, args: tuple[Any, ...]) -> Any:
         except Exception as error:
             error.__traceback__ = None  # show the user's line and this one, not our inside
             raise
+        if type(found) is Value and found.op is leaf and found.attrs[0] < 0:
+            found = recorder.builder.intern(reshape, (found,), ((),))  # contents of a tensor are not a Python number
         recorder.calls[packed] = found
     return found
 

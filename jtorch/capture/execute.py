@@ -14,6 +14,7 @@ from jtorch.config import config
 from jtorch.errors import CompileError
 from jtorch.ir.graph import Graph, Value, topological
 from jtorch.ir.interpret import interpret
+from jtorch.ir.prims.create import graft
 from jtorch.runtime.memory import Buffer, allocator
 from jtorch.storage import SharedBuffer
 
@@ -76,7 +77,7 @@ class ProgramTable(dict):
 
 
 def strip_markers(v: Value) -> Value:
-    while v.op.kind == "marker" and len(v.inputs) == 1:
+    while v.op.kind == "marker" and (len(v.inputs) == 1 or v.op is graft):
         v = v.inputs[0]
     return v
 

@@ -735,7 +735,7 @@ def repeat_interleave(input: Tensor, repeats: Any = None, dim: int | None = None
             raise RuntimeError("Repeats must be non-negative")
         shape = input.shape
         wide = input.unsqueeze(d + 1).expand(*shape[:d + 1], repeats, *shape[d + 1:])
-        return wide.reshape(*shape[:d], shape[d] * repeats, *shape[d + 1:])
+        return FUNCTIONS["clone"](wide.reshape(*shape[:d], shape[d] * repeats, *shape[d + 1:]))
     counts = repeats._array() if isinstance(repeats, Tensor) else np.asarray(repeats)
     if counts.ndim > 1:
         raise RuntimeError("repeats must be 0-dim or 1-dim tensor")
