@@ -56,7 +56,8 @@ def __getattr__(name):
 
 
 __all__ = [
-    "Generator", "OutOfMemoryError", "Size", "Tensor", "autograd", "default_generator", "device", "dtype", "enable_grad",
+    "Generator", "OutOfMemoryError", "Size", "Tensor", "autograd", "default_generator", "device", "dtype",
+    "enable_grad",
     "finfo", "get_printoptions", "iinfo", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled", "no_grad",
     "printoptions", "set_grad_enabled", "set_printoptions", *_FUNCTIONS, *_CONSTRUCTORS,
 ]

@@ -16,12 +16,15 @@ class device:
             raise TypeError(f"device(): argument 'type' must be str, not {type.__class__.__name__}")
         name, _, number = type.partition(":")
         if name not in ("cpu", "cuda", "meta"):
-            raise RuntimeError("Expected one of cpu, cuda, ipu, xpu, mkldnn, opengl, opencl, ideep, hip, ve, fpga, maia, xla, "
-                               "lazy, vulkan, mps, meta, hpu, mtia, privateuseone device type at start of device string: "
+            raise RuntimeError("Expected one of cpu, cuda, ipu, xpu, mkldnn, opengl, opencl, ideep, hip, ve, fpga, "
+                               "maia, xla, "
+                               "lazy, vulkan, mps, meta, hpu, mtia, privateuseone device type at start of device "
+                               "string: "
                                f"{type}")
         if number:
             if index is not None:
-                raise RuntimeError(f"type (string) must not include an index because index was passed explicitly: {type}")
+                raise RuntimeError("type (string) must not include an index because index was passed explicitly: "
+                                   f"{type}")
             if not number.isdigit():
                 raise RuntimeError(f"Invalid device string: '{type}'")
             index = int(number)

@@ -16,7 +16,8 @@ class finfo:
     def __init__(self, type: dtype | None = None) -> None:
         d = type or current.recorder.builder.default_float
         if not (d.is_floating_point or d.is_complex):
-            raise TypeError("torch.finfo() requires a floating point input type. Use torch.iinfo to handle 'torch.finfo'")
+            raise TypeError("torch.finfo() requires a floating point input type. Use torch.iinfo to handle "
+                            "'torch.finfo'")
         info = ml_dtypes.finfo(d.to_real().numpy)
         self.bits = int(info.bits)
         self.eps, self.max, self.min = float(info.eps), float(info.max), float(info.min)
@@ -28,7 +29,8 @@ class finfo:
         def short(x: Any) -> str:
             return f"{x:g}"
         return (f"finfo(resolution={short(self.resolution)}, min={short(self.min)}, max={short(self.max)}, "
-                f"eps={short(self.eps)}, smallest_normal={short(self.tiny)}, tiny={short(self.tiny)}, dtype={self.dtype})")
+                f"eps={short(self.eps)}, smallest_normal={short(self.tiny)}, tiny={short(self.tiny)}, "
+                f"dtype={self.dtype})")
 
 
 class iinfo:

@@ -32,7 +32,7 @@ class SharedBuffer(Buffer):
 
 
 class ArrayWatch:
-    """Tells whether a NumPy array that a buffer keeps alive is referenced by anybody else: called like a weak reference."""
+    """Tells whether anybody else refers to a NumPy array that a buffer keeps alive. Called like a weak reference."""
 
     __slots__ = ("array",)
 

@@ -1,4 +1,5 @@
 """Making tensors, and what they are made into: against PyTorch."""
+
 import copy
 import pickle
 
@@ -19,35 +20,94 @@ def same(a, b):
 
 
 DATA = [
-    1, 1.5, True, 2 + 3j, [], [1, 2], [1, 2.5], [True, False], [[1, 2], [3, 4]], [[]], (1, 2), np.float64(3), np.int32(3),
-    np.arange(3), np.arange(3, dtype=np.float32), [np.arange(2), np.arange(2)], np.array(5), [1 + 2j, 3], [True, 2],
-    np.array([True]), [np.float64(1.0)], range(3), [[[1.0]]], np.ones((2, 0)),
+    1,
+    1.5,
+    True,
+    2 + 3j,
+    [],
+    [1, 2],
+    [1, 2.5],
+    [True, False],
+    [[1, 2], [3, 4]],
+    [[]],
+    (1, 2),
+    np.float64(3),
+    np.int32(3),
+    np.arange(3),
+    np.arange(3, dtype=np.float32),
+    [np.arange(2), np.arange(2)],
+    np.array(5),
+    [1 + 2j, 3],
+    [True, 2],
+    np.array([True]),
+    [np.float64(1.0)],
+    range(3),
+    [[[1.0]]],
+    np.ones((2, 0)),
 ]
 
 
 @pytest.mark.parametrize("data", DATA, ids=repr)
 def test_tensor(data):
     same(jtorch.tensor(data), torch.tensor(data))
-    same(jtorch.tensor(data, dtype=jtorch.float64) if not np.iscomplexobj(data) else jtorch.tensor(data),
-         torch.tensor(data, dtype=torch.float64) if not np.iscomplexobj(data) else torch.tensor(data))
+    same(
+        jtorch.tensor(data, dtype=jtorch.float64) if not np.iscomplexobj(data) else jtorch.tensor(data),
+        torch.tensor(data, dtype=torch.float64) if not np.iscomplexobj(data) else torch.tensor(data),
+    )
 
 
 MAKERS = [
-    lambda m: m.zeros(2, 3), lambda m: m.zeros((2, 3)), lambda m: m.ones([2], dtype=m.int32), lambda m: m.zeros(()),
-    lambda m: m.full((2, 2), 7), lambda m: m.full((2,), 1.5), lambda m: m.full((2,), True), lambda m: m.full((1,), 3, dtype=m.half),
-    lambda m: m.arange(5), lambda m: m.arange(2, 9, 3), lambda m: m.arange(0.0, 1.0, 0.25), lambda m: m.arange(5, 0, -2),
-    lambda m: m.arange(3, dtype=m.float64), lambda m: m.arange(1, 4.5), lambda m: m.arange(0), lambda m: m.linspace(0, 1, 5),
-    lambda m: m.linspace(3, -3, 7, dtype=m.float64), lambda m: m.linspace(0, 10, 1), lambda m: m.logspace(0, 2, 3),
-    lambda m: m.eye(3), lambda m: m.eye(2, 4, dtype=m.int64), lambda m: m.zeros_like(m.ones(2, dtype=m.int8)),
-    lambda m: m.ones_like(m.zeros(2), dtype=m.bool), lambda m: m.full_like(m.zeros(2, 2), 3), lambda m: m.tensor([1]).new_zeros(3),
-    lambda m: m.zeros(1).new_full((2,), 4), lambda m: m.zeros(1).new_ones(2, 2), lambda m: m.zeros(1).new_tensor([1, 2]),
-    lambda m: m.tril_indices(3, 3), lambda m: m.triu_indices(3, 4, 1), lambda m: m.scalar_tensor(3), lambda m: m.empty(0, 3),
-    lambda m: m.hann_window(6), lambda m: m.hamming_window(5, False), lambda m: m.complex(m.ones(2), m.zeros(2)),
-    lambda m: m.as_tensor([1, 2]), lambda m: m.FloatTensor([1, 2]), lambda m: m.LongTensor([[1], [2]]), lambda m: m.Tensor([3]),
-    lambda m: m.tensor(3.7).int(), lambda m: m.tensor([1.7, -1.7]).long(), lambda m: m.tensor([0.0, 2.0]).bool(),
-    lambda m: m.tensor([300]).byte(), lambda m: m.tensor([1, 2]).to(m.float64), lambda m: m.tensor([1.0]).type(m.int16),
-    lambda m: m.tensor([1.0]).type("torch.LongTensor"), lambda m: m.tensor([1.0]).half(), lambda m: m.tensor([1.0]).bfloat16(),
-    lambda m: m.cartesian_prod(m.arange(2), m.arange(2)), lambda m: m.bartlett_window(4), lambda m: m.blackman_window(4),
+    lambda m: m.zeros(2, 3),
+    lambda m: m.zeros((2, 3)),
+    lambda m: m.ones([2], dtype=m.int32),
+    lambda m: m.zeros(()),
+    lambda m: m.full((2, 2), 7),
+    lambda m: m.full((2,), 1.5),
+    lambda m: m.full((2,), True),
+    lambda m: m.full((1,), 3, dtype=m.half),
+    lambda m: m.arange(5),
+    lambda m: m.arange(2, 9, 3),
+    lambda m: m.arange(0.0, 1.0, 0.25),
+    lambda m: m.arange(5, 0, -2),
+    lambda m: m.arange(3, dtype=m.float64),
+    lambda m: m.arange(1, 4.5),
+    lambda m: m.arange(0),
+    lambda m: m.linspace(0, 1, 5),
+    lambda m: m.linspace(3, -3, 7, dtype=m.float64),
+    lambda m: m.linspace(0, 10, 1),
+    lambda m: m.logspace(0, 2, 3),
+    lambda m: m.eye(3),
+    lambda m: m.eye(2, 4, dtype=m.int64),
+    lambda m: m.zeros_like(m.ones(2, dtype=m.int8)),
+    lambda m: m.ones_like(m.zeros(2), dtype=m.bool),
+    lambda m: m.full_like(m.zeros(2, 2), 3),
+    lambda m: m.tensor([1]).new_zeros(3),
+    lambda m: m.zeros(1).new_full((2,), 4),
+    lambda m: m.zeros(1).new_ones(2, 2),
+    lambda m: m.zeros(1).new_tensor([1, 2]),
+    lambda m: m.tril_indices(3, 3),
+    lambda m: m.triu_indices(3, 4, 1),
+    lambda m: m.scalar_tensor(3),
+    lambda m: m.empty(0, 3),
+    lambda m: m.hann_window(6),
+    lambda m: m.hamming_window(5, False),
+    lambda m: m.complex(m.ones(2), m.zeros(2)),
+    lambda m: m.as_tensor([1, 2]),
+    lambda m: m.FloatTensor([1, 2]),
+    lambda m: m.LongTensor([[1], [2]]),
+    lambda m: m.Tensor([3]),
+    lambda m: m.tensor(3.7).int(),
+    lambda m: m.tensor([1.7, -1.7]).long(),
+    lambda m: m.tensor([0.0, 2.0]).bool(),
+    lambda m: m.tensor([300]).byte(),
+    lambda m: m.tensor([1, 2]).to(m.float64),
+    lambda m: m.tensor([1.0]).type(m.int16),
+    lambda m: m.tensor([1.0]).type("torch.LongTensor"),
+    lambda m: m.tensor([1.0]).half(),
+    lambda m: m.tensor([1.0]).bfloat16(),
+    lambda m: m.cartesian_prod(m.arange(2), m.arange(2)),
+    lambda m: m.bartlett_window(4),
+    lambda m: m.blackman_window(4),
 ]
 
 
@@ -173,12 +233,26 @@ def test_resize_and_set():
 
 
 def test_random_numbers_are_those_of_pytorch():
-    for f in (lambda m: m.rand(5), lambda m: m.randn(3), lambda m: m.randn(20), lambda m: m.randn(37, dtype=m.float64),
-              lambda m: m.randint(0, 10, (7,)), lambda m: m.randperm(10), lambda m: m.empty(5).uniform_(-2, 3),
-              lambda m: m.empty(17).normal_(1, 2), lambda m: m.normal(0.0, m.ones(3)), lambda m: m.empty(4).random_(100),
-              lambda m: m.bernoulli(m.full((9,), 0.3)), lambda m: m.multinomial(m.ones(6), 3), lambda m: m.rand_like(m.ones(2, 2)),
-              lambda m: m.multinomial(m.tensor([0.1, 0.9]), 8, True), lambda m: m.empty(5, dtype=m.int64).random_(),
-              lambda m: m.randint(3, (2, 2)), lambda m: m.empty(3, 4).t().normal_(), lambda m: m.empty(4).geometric_(0.4)):
+    for f in (
+        lambda m: m.rand(5),
+        lambda m: m.randn(3),
+        lambda m: m.randn(20),
+        lambda m: m.randn(37, dtype=m.float64),
+        lambda m: m.randint(0, 10, (7,)),
+        lambda m: m.randperm(10),
+        lambda m: m.empty(5).uniform_(-2, 3),
+        lambda m: m.empty(17).normal_(1, 2),
+        lambda m: m.normal(0.0, m.ones(3)),
+        lambda m: m.empty(4).random_(100),
+        lambda m: m.bernoulli(m.full((9,), 0.3)),
+        lambda m: m.multinomial(m.ones(6), 3),
+        lambda m: m.rand_like(m.ones(2, 2)),
+        lambda m: m.multinomial(m.tensor([0.1, 0.9]), 8, True),
+        lambda m: m.empty(5, dtype=m.int64).random_(),
+        lambda m: m.randint(3, (2, 2)),
+        lambda m: m.empty(3, 4).t().normal_(),
+        lambda m: m.empty(4).geometric_(0.4),
+    ):
         jtorch.manual_seed(7)
         torch.manual_seed(7)
         for _ in range(3):

@@ -1,4 +1,5 @@
 """Indexing against PyTorch: random indices to read and write, and the functions that index."""
+
 import random
 
 import numpy as np
@@ -25,8 +26,9 @@ def random_item(rng, n, lengths):
     if kind == "int":
         return rng.randint(-n, n - 1)
     if kind == "slice":
-        return slice(rng.choice([None, rng.randint(-n, n)]), rng.choice([None, rng.randint(-n, n)]),
-                     rng.choice([None, 1, 2, 3]))
+        return slice(
+            rng.choice([None, rng.randint(-n, n)]), rng.choice([None, rng.randint(-n, n)]), rng.choice([None, 1, 2, 3])
+        )
     if kind == "tensor":
         shape = lengths if rng.random() < 0.5 else lengths[-1:]
         return np.array([rng.randint(-n, n - 1) for _ in range(int(np.prod(shape)))], np.int64).reshape(shape)
@@ -41,7 +43,7 @@ def random_item(rng, n, lengths):
 
 def random_index(rng, shape):
     lengths = (rng.randint(1, 2), rng.randint(1, 3))
-    items = [random_item(rng, n, lengths) for n in shape[:rng.randint(1, len(shape))]]
+    items = [random_item(rng, n, lengths) for n in shape[: rng.randint(1, len(shape))]]
     if rng.random() < 0.3:
         items.insert(rng.randint(0, len(items)), None)
     if rng.random() < 0.3:
@@ -70,7 +72,9 @@ def test_random_reads():
         if rng.random() < 0.3 and len(shape) > 1:
             a, b = a.transpose(0, 1), b.transpose(0, 1)
         items = random_index(rng, tuple(a.shape))
-        (x, problem), (y, expected) = (outcome(lambda t=t, m=m: t[as_tensors(m, items)]) for t, m in ((a, jtorch), (b, torch)))
+        (x, problem), (y, expected) = (
+            outcome(lambda t=t, m=m, i=items: t[as_tensors(m, i)]) for t, m in ((a, jtorch), (b, torch))
+        )
         assert (problem is None) == (expected is None), (trial, shape, items, problem, expected)
         if expected is None:
             same(x, y, (trial, shape, items))
@@ -82,7 +86,7 @@ def test_random_writes():
         shape = tuple(rng.randint(1, 4) for _ in range(rng.randint(1, 4)))
         a, b = pair(np.arange(np.prod(shape), dtype=np.float32).reshape(shape))
         items = random_index(rng, tuple(a.shape))
-        part, problem = outcome(lambda: b[as_tensors(torch, items)])
+        part, problem = outcome(lambda t=b, i=items: t[as_tensors(torch, i)])
         if problem is not None or not part.numel():
             continue
         if rng.random() < 0.4:
@@ -109,11 +113,16 @@ def test_masks():
     rng = np.random.default_rng(0)
     array = rng.standard_normal((3, 4)).astype(np.float32)
     mask = array > 0
-    for write in (lambda x, m, lib: x.__setitem__(m, 0.0), lambda x, m, lib: x.__setitem__(m, lib.tensor(5.0)),
-                  lambda x, m, lib: x.__setitem__(m, x[m] * 2), lambda x, m, lib: x.__setitem__(m[:, 0], lib.arange(4.0)),
-                  lambda x, m, lib: x.__setitem__(~m, lib.arange(float((~m).sum()))),
-                  lambda x, m, lib: x.masked_fill_(m, 3), lambda x, m, lib: x[1:].__setitem__(m[1:], -1),
-                  lambda x, m, lib: x.masked_scatter_(m, lib.arange(12.0))):
+    for write in (
+        lambda x, m, lib: x.__setitem__(m, 0.0),
+        lambda x, m, lib: x.__setitem__(m, lib.tensor(5.0)),
+        lambda x, m, lib: x.__setitem__(m, x[m] * 2),
+        lambda x, m, lib: x.__setitem__(m[:, 0], lib.arange(4.0)),
+        lambda x, m, lib: x.__setitem__(~m, lib.arange(float((~m).sum()))),
+        lambda x, m, lib: x.masked_fill_(m, 3),
+        lambda x, m, lib: x[1:].__setitem__(m[1:], -1),
+        lambda x, m, lib: x.masked_scatter_(m, lib.arange(12.0)),
+    ):
         a, b = pair(array)
         ma, mb = pair(mask)
         write(a, ma, jtorch)
@@ -136,12 +145,20 @@ def test_masks():
 def test_gradients():
     array = np.arange(12, dtype=np.float32).reshape(3, 4)
     index = np.array([0, 2, 2])
-    for f in (lambda x, i, m: x[i] ** 2, lambda x, i, m: x[i, i], lambda x, i, m: x[x > 4] * x[x > 4],
-              lambda x, i, m: x.gather(0, i[None, :3]) * 2, lambda x, i, m: x.index_select(0, i) ** 2,
-              lambda x, i, m: x.masked_select(x > 2) ** 2, lambda x, i, m: x[1:, ::2] ** 3,
-              lambda x, i, m: x.max(1)[0] ** 2, lambda x, i, m: m.take(x, i) ** 2,
-              lambda x, i, m: (x * 2).index_add(0, i, x * x), lambda x, i, m: x.scatter_add(0, i[None, :], x[:1, :3] * 2) * x,
-              lambda x, i, m: x.clone().index_put_((i,), x[0] * 3, accumulate=True) ** 2):
+    for f in (
+        lambda x, i, m: x[i] ** 2,
+        lambda x, i, m: x[i, i],
+        lambda x, i, m: x[x > 4] * x[x > 4],
+        lambda x, i, m: x.gather(0, i[None, :3]) * 2,
+        lambda x, i, m: x.index_select(0, i) ** 2,
+        lambda x, i, m: x.masked_select(x > 2) ** 2,
+        lambda x, i, m: x[1:, ::2] ** 3,
+        lambda x, i, m: x.max(1)[0] ** 2,
+        lambda x, i, m: m.take(x, i) ** 2,
+        lambda x, i, m: (x * 2).index_add(0, i, x * x),
+        lambda x, i, m: x.scatter_add(0, i[None, :], x[:1, :3] * 2) * x,
+        lambda x, i, m: x.clone().index_put_((i,), x[0] * 3, accumulate=True) ** 2,
+    ):
         a, b = pair(array)
         ia, ib = pair(index)
         a.requires_grad_()
@@ -152,9 +169,14 @@ def test_gradients():
 
 
 def test_writes_are_differentiable():
-    for write in (lambda y, x: y.__setitem__(0, x[1] * 2), lambda y, x: y[:, 1].mul_(3), lambda y, x: y.diagonal().add_(x[0, 0]),
-                  lambda y, x: y.__setitem__(y > 3, 0.0), lambda y, x: y.masked_fill_(x > 2, 1.0),
-                  lambda y, x: y.t()[1:].copy_(x.t()[:-1])):
+    for write in (
+        lambda y, x: y.__setitem__(0, x[1] * 2),
+        lambda y, x: y[:, 1].mul_(3),
+        lambda y, x: y.diagonal().add_(x[0, 0]),
+        lambda y, x: y.__setitem__(y > 3, 0.0),
+        lambda y, x: y.masked_fill_(x > 2, 1.0),
+        lambda y, x: y.t()[1:].copy_(x.t()[:-1]),
+    ):
         a, b = pair(np.arange(9, dtype=np.float32).reshape(3, 3))
         for x in (a, b):
             x.requires_grad_()
@@ -165,16 +187,27 @@ def test_writes_are_differentiable():
 
 
 FUNCTIONS = [
-    lambda m, x, i: m.gather(x, 1, i), lambda m, x, i: m.take_along_dim(x, i, 1), lambda m, x, i: x.scatter(1, i, 5.0),
-    lambda m, x, i: x.scatter(1, i[:, :1], x * 2), lambda m, x, i: x.scatter_add(1, i, x),
-    lambda m, x, i: x.scatter_reduce(1, i, x, "amax"), lambda m, x, i: x.scatter_reduce(1, i, x, "mean", include_self=False),
-    lambda m, x, i: x.scatter_reduce(1, i, x, "prod"), lambda m, x, i: x.index_select(1, i[0]),
-    lambda m, x, i: x.index_add(1, i[0], x, alpha=2), lambda m, x, i: x.index_fill(0, i[:, 0] % 3, -1.0),
-    lambda m, x, i: x.index_copy(0, m.tensor([2, 0, 1]), x * 3), lambda m, x, i: m.take(x, i),
-    lambda m, x, i: x.put(i[0], x[0]), lambda m, x, i: x.index_put((i[:, 0] % 3, i[:, 1]), m.tensor(9.0)),
-    lambda m, x, i: x.clone().fill_diagonal_(8), lambda m, x, i: m.searchsorted(m.tensor([1.0, 3.0, 5.0]), x),
-    lambda m, x, i: m.bucketize(x, m.tensor([1.0, 3.0, 5.0]), right=True), lambda m, x, i: m.isin(i, m.tensor([1, 3])),
-    lambda m, x, i: m.argwhere(x > 3), lambda m, x, i: x.repeat_interleave(m.tensor([1, 0, 2]), 0),
+    lambda m, x, i: m.gather(x, 1, i),
+    lambda m, x, i: m.take_along_dim(x, i, 1),
+    lambda m, x, i: x.scatter(1, i, 5.0),
+    lambda m, x, i: x.scatter(1, i[:, :1], x * 2),
+    lambda m, x, i: x.scatter_add(1, i, x),
+    lambda m, x, i: x.scatter_reduce(1, i, x, "amax"),
+    lambda m, x, i: x.scatter_reduce(1, i, x, "mean", include_self=False),
+    lambda m, x, i: x.scatter_reduce(1, i, x, "prod"),
+    lambda m, x, i: x.index_select(1, i[0]),
+    lambda m, x, i: x.index_add(1, i[0], x, alpha=2),
+    lambda m, x, i: x.index_fill(0, i[:, 0] % 3, -1.0),
+    lambda m, x, i: x.index_copy(0, m.tensor([2, 0, 1]), x * 3),
+    lambda m, x, i: m.take(x, i),
+    lambda m, x, i: x.put(i[0], x[0]),
+    lambda m, x, i: x.index_put((i[:, 0] % 3, i[:, 1]), m.tensor(9.0)),
+    lambda m, x, i: x.clone().fill_diagonal_(8),
+    lambda m, x, i: m.searchsorted(m.tensor([1.0, 3.0, 5.0]), x),
+    lambda m, x, i: m.bucketize(x, m.tensor([1.0, 3.0, 5.0]), right=True),
+    lambda m, x, i: m.isin(i, m.tensor([1, 3])),
+    lambda m, x, i: m.argwhere(x > 3),
+    lambda m, x, i: x.repeat_interleave(m.tensor([1, 0, 2]), 0),
 ]
 
 

@@ -1,4 +1,5 @@
 """Operators of tensors against PyTorch: values, dtypes, in-place and out= forms, gradients."""
+
 import numpy as np
 import pytest
 
@@ -8,8 +9,11 @@ torch = pytest.importorskip("torch")
 
 RNG = np.random.default_rng(0)
 ARRAYS = {
-    "float32": RNG.uniform(0.2, 0.9, (3, 4)).astype(np.float32), "float64": RNG.uniform(0.2, 0.9, (3, 4)),
-    "int64": RNG.integers(1, 5, (3, 4)), "bool": RNG.random((3, 4)) > 0.5, "uint8": RNG.integers(1, 5, (3, 4)).astype(np.uint8),
+    "float32": RNG.uniform(0.2, 0.9, (3, 4)).astype(np.float32),
+    "float64": RNG.uniform(0.2, 0.9, (3, 4)),
+    "int64": RNG.integers(1, 5, (3, 4)),
+    "bool": RNG.random((3, 4)) > 0.5,
+    "uint8": RNG.integers(1, 5, (3, 4)).astype(np.uint8),
     "float16": RNG.uniform(0.2, 0.9, (3, 4)).astype(np.float16),
 }
 
@@ -37,9 +41,9 @@ def outcome(f):
         return None, error
 
 
-UNARY = """abs acos asin atan ceil cos cosh deg2rad erf erfc exp exp2 expm1 floor frac isfinite isinf isnan log log10 log1p log2
-    logical_not neg positive rad2deg reciprocal relu round rsqrt sigmoid sign sin sinc sinh sqrt square tan tanh trunc signbit
-    nan_to_num logit isreal sgn""".split()
+UNARY = """abs acos asin atan ceil cos cosh deg2rad erf erfc exp exp2 expm1 floor frac isfinite isinf isnan log log10
+    log1p log2 logical_not neg positive rad2deg reciprocal relu round rsqrt sigmoid sign sin sinc sinh sqrt square tan
+    tanh trunc signbit nan_to_num logit isreal sgn""".split()
 
 
 @pytest.mark.parametrize("dtype", ARRAYS)
@@ -57,8 +61,8 @@ def test_unary(name, dtype):
         same(getattr(a, name)(), expected)
 
 
-BINARY = """add sub mul div pow maximum minimum fmod remainder floor_divide atan2 eq ne lt le gt ge logical_and logical_or
-    logical_xor copysign hypot logaddexp xlogy fmax fmin heaviside float_power true_divide""".split()
+BINARY = """add sub mul div pow maximum minimum fmod remainder floor_divide atan2 eq ne lt le gt ge logical_and
+    logical_or logical_xor copysign hypot logaddexp xlogy fmax fmin heaviside float_power true_divide""".split()
 
 
 @pytest.mark.parametrize("name", BINARY)
@@ -69,24 +73,56 @@ def test_binary_promotes_as_pytorch(name, left, right):
         x = m.tensor(ARRAYS[left])
         y = {"scalar float": 2.5, "scalar int": 3, "0-d": m.tensor(2.0, dtype=m.float64)}.get(right)
         return x, m.tensor(ARRAYS[right]) if y is None else y
+
     expected, problem = outcome(lambda: getattr(torch, name)(*operands(torch)))
     if problem is not None:
         return
     same(getattr(jtorch, name)(*operands(jtorch)), expected)
 
 
-@pytest.mark.parametrize("expression", [
-    lambda m, x: x + 1, lambda m, x: 1 - x, lambda m, x: 2 / x, lambda m, x: x // 2, lambda m, x: 7 // x, lambda m, x: x % 2,
-    lambda m, x: x ** 2, lambda m, x: 2 ** x, lambda m, x: -x, lambda m, x: abs(x), lambda m, x: x @ x.T, lambda m, x: x == x,
-    lambda m, x: x > 1, lambda m, x: x + True, lambda m, x: x * 1.5, lambda m, x: x / 3, lambda m, x: x.clamp(1, 2),
-    lambda m, x: x.clamp(min=m.tensor(2)), lambda m, x: m.where(x > 1, x, 0), lambda m, x: m.where(x > 1, 1.5, 2.5),
-    lambda m, x: m.lerp(x.double(), x.double() * 2, 0.3), lambda m, x: m.addcmul(x, x, x, value=2), lambda m, x: m.isclose(x, x + 1),
-    lambda m, x: m.addcdiv(x.float(), x.float(), x.float() + 1, value=0.5), lambda m, x: m.div(x, 2, rounding_mode="floor"),
-    lambda m, x: m.div(x, 3, rounding_mode="trunc"), lambda m, x: m.float_power(x, 2), lambda m, x: m.clip(x, max=2),
-    lambda m, x: x.bool() & True, lambda m, x: (x > 1) | (x < 2), lambda m, x: ~(x > 1), lambda m, x: (x > 1) ^ True,
-    lambda m, x: m.round(x * 1.234, decimals=1), lambda m, x: m.softmax(x.float(), -1), lambda m, x: m.log_softmax(x.double(), 0),
-    lambda m, x: m.sub(x, x, alpha=3), lambda m, x: m.rsub(x, 2), lambda m, x: m.result_type(x, 1.0) == m.result_type(x, 1),
-])
+@pytest.mark.parametrize(
+    "expression",
+    [
+        lambda m, x: x + 1,
+        lambda m, x: 1 - x,
+        lambda m, x: 2 / x,
+        lambda m, x: x // 2,
+        lambda m, x: 7 // x,
+        lambda m, x: x % 2,
+        lambda m, x: x**2,
+        lambda m, x: 2**x,
+        lambda m, x: -x,
+        lambda m, x: abs(x),
+        lambda m, x: x @ x.T,
+        lambda m, x: x == x,
+        lambda m, x: x > 1,
+        lambda m, x: x + True,
+        lambda m, x: x * 1.5,
+        lambda m, x: x / 3,
+        lambda m, x: x.clamp(1, 2),
+        lambda m, x: x.clamp(min=m.tensor(2)),
+        lambda m, x: m.where(x > 1, x, 0),
+        lambda m, x: m.where(x > 1, 1.5, 2.5),
+        lambda m, x: m.lerp(x.double(), x.double() * 2, 0.3),
+        lambda m, x: m.addcmul(x, x, x, value=2),
+        lambda m, x: m.isclose(x, x + 1),
+        lambda m, x: m.addcdiv(x.float(), x.float(), x.float() + 1, value=0.5),
+        lambda m, x: m.div(x, 2, rounding_mode="floor"),
+        lambda m, x: m.div(x, 3, rounding_mode="trunc"),
+        lambda m, x: m.float_power(x, 2),
+        lambda m, x: m.clip(x, max=2),
+        lambda m, x: x.bool() & True,
+        lambda m, x: (x > 1) | (x < 2),
+        lambda m, x: ~(x > 1),
+        lambda m, x: (x > 1) ^ True,
+        lambda m, x: m.round(x * 1.234, decimals=1),
+        lambda m, x: m.softmax(x.float(), -1),
+        lambda m, x: m.log_softmax(x.double(), 0),
+        lambda m, x: m.sub(x, x, alpha=3),
+        lambda m, x: m.rsub(x, 2),
+        lambda m, x: m.result_type(x, 1.0) == m.result_type(x, 1),
+    ],
+)
 @pytest.mark.parametrize("dtype", ["float32", "int64", "uint8"])
 def test_expressions(expression, dtype):
     expected, problem = outcome(lambda: expression(torch, torch.tensor(ARRAYS[dtype])))
@@ -95,19 +131,64 @@ def test_expressions(expression, dtype):
 
 
 REDUCTIONS = [
-    lambda m, x: x.sum(), lambda m, x: x.sum(0), lambda m, x: x.sum(-1, True), lambda m, x: x.sum((0, 1)), lambda m, x: x.mean(1),
-    lambda m, x: m.mean(x, (0, 1), keepdim=True), lambda m, x: x.prod(), lambda m, x: x.prod(1), lambda m, x: x.max(), lambda m, x: x.min(),
-    lambda m, x: x.max(0), lambda m, x: x.min(1, keepdim=True), lambda m, x: x.max(1).values, lambda m, x: x.amax((0, 1)),
-    lambda m, x: x.amin(1), lambda m, x: m.aminmax(x, dim=0), lambda m, x: x.argmax(), lambda m, x: x.argmin(1), lambda m, x: x.any(),
-    lambda m, x: x.all(1), lambda m, x: x.var(), lambda m, x: x.std(0), lambda m, x: x.var(1, unbiased=False), lambda m, x: m.var_mean(x, 0),
-    lambda m, x: m.std_mean(x), lambda m, x: x.std(1, correction=0), lambda m, x: x.norm(), lambda m, x: x.norm(1), lambda m, x: x.norm(p=3, dim=1),
-    lambda m, x: x.logsumexp(1), lambda m, x: x.cumsum(0), lambda m, x: x.cumprod(1), lambda m, x: m.cummax(x, 1), lambda m, x: x.median(),
-    lambda m, x: x.median(1), lambda m, x: x.sort(1), lambda m, x: x.sort(descending=True), lambda m, x: x.topk(2), lambda m, x: x.argsort(0),
-    lambda m, x: x.unique(), lambda m, x: m.unique(x, return_inverse=True, return_counts=True), lambda m, x: x.count_nonzero(1),
-    lambda m, x: m.sum(x, axis=1), lambda m, x: m.diff(x), lambda m, x: x.trace(), lambda m, x: x.nansum(), lambda m, x: x.nanmean(0),
-    lambda m, x: x.sum(dtype=m.float64), lambda m, x: m.quantile(x, 0.3), lambda m, x: m.quantile(x, m.tensor([0.1, 0.9], dtype=x.dtype), 1),
-    lambda m, x: m.bincount(x.reshape(-1)), lambda m, x: m.kthvalue(x, 2), lambda m, x: m.logcumsumexp(x, 0), lambda m, x: m.dist(x, x + 1),
-    lambda m, x: m.max(x, x + 1), lambda m, x: m.histc(x, 4), lambda m, x: m.equal(x, x), lambda m, x: m.allclose(x, x + 1),
+    lambda m, x: x.sum(),
+    lambda m, x: x.sum(0),
+    lambda m, x: x.sum(-1, True),
+    lambda m, x: x.sum((0, 1)),
+    lambda m, x: x.mean(1),
+    lambda m, x: m.mean(x, (0, 1), keepdim=True),
+    lambda m, x: x.prod(),
+    lambda m, x: x.prod(1),
+    lambda m, x: x.max(),
+    lambda m, x: x.min(),
+    lambda m, x: x.max(0),
+    lambda m, x: x.min(1, keepdim=True),
+    lambda m, x: x.max(1).values,
+    lambda m, x: x.amax((0, 1)),
+    lambda m, x: x.amin(1),
+    lambda m, x: m.aminmax(x, dim=0),
+    lambda m, x: x.argmax(),
+    lambda m, x: x.argmin(1),
+    lambda m, x: x.any(),
+    lambda m, x: x.all(1),
+    lambda m, x: x.var(),
+    lambda m, x: x.std(0),
+    lambda m, x: x.var(1, unbiased=False),
+    lambda m, x: m.var_mean(x, 0),
+    lambda m, x: m.std_mean(x),
+    lambda m, x: x.std(1, correction=0),
+    lambda m, x: x.norm(),
+    lambda m, x: x.norm(1),
+    lambda m, x: x.norm(p=3, dim=1),
+    lambda m, x: x.logsumexp(1),
+    lambda m, x: x.cumsum(0),
+    lambda m, x: x.cumprod(1),
+    lambda m, x: m.cummax(x, 1),
+    lambda m, x: x.median(),
+    lambda m, x: x.median(1),
+    lambda m, x: x.sort(1),
+    lambda m, x: x.sort(descending=True),
+    lambda m, x: x.topk(2),
+    lambda m, x: x.argsort(0),
+    lambda m, x: x.unique(),
+    lambda m, x: m.unique(x, return_inverse=True, return_counts=True),
+    lambda m, x: x.count_nonzero(1),
+    lambda m, x: m.sum(x, axis=1),
+    lambda m, x: m.diff(x),
+    lambda m, x: x.trace(),
+    lambda m, x: x.nansum(),
+    lambda m, x: x.nanmean(0),
+    lambda m, x: x.sum(dtype=m.float64),
+    lambda m, x: m.quantile(x, 0.3),
+    lambda m, x: m.quantile(x, m.tensor([0.1, 0.9], dtype=x.dtype), 1),
+    lambda m, x: m.bincount(x.reshape(-1)),
+    lambda m, x: m.kthvalue(x, 2),
+    lambda m, x: m.logcumsumexp(x, 0),
+    lambda m, x: m.dist(x, x + 1),
+    lambda m, x: m.max(x, x + 1),
+    lambda m, x: m.histc(x, 4),
+    lambda m, x: m.equal(x, x),
+    lambda m, x: m.allclose(x, x + 1),
 ]
 
 
@@ -125,14 +206,34 @@ def test_reductions(index, dtype):
         expected, found = expected[0], f(jtorch, jtorch.tensor(array))[0]
     else:
         found = f(jtorch, jtorch.tensor(array))
-    if dtype == "bool" and expected.__class__ is torch.Tensor and expected.dtype is torch.int64 and index in (16, 17, 38):
+    if (
+        dtype == "bool"
+        and expected.__class__ is torch.Tensor
+        and expected.dtype is torch.int64
+        and index in (16, 17, 38)
+    ):
         return
     same(found, expected)
 
 
-@pytest.mark.parametrize("shapes", [((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 2)), ((2, 3), (3, 4)), ((5, 2, 3), (3, 4)),
-                                    ((5, 2, 3), (5, 3, 4)), ((2, 3), (5, 3, 4)), ((6, 1, 2, 3), (5, 3, 4)), ((3,), (5, 3, 4)),
-                                    ((5, 2, 3), (3,)), ((0, 3), (3, 2)), ((2, 0), (0, 3)), ((2, 3), (3, 0))])
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        ((3,), (3,)),
+        ((2, 3), (3,)),
+        ((3,), (3, 2)),
+        ((2, 3), (3, 4)),
+        ((5, 2, 3), (3, 4)),
+        ((5, 2, 3), (5, 3, 4)),
+        ((2, 3), (5, 3, 4)),
+        ((6, 1, 2, 3), (5, 3, 4)),
+        ((3,), (5, 3, 4)),
+        ((5, 2, 3), (3,)),
+        ((0, 3), (3, 2)),
+        ((2, 0), (0, 3)),
+        ((2, 3), (3, 0)),
+    ],
+)
 def test_matmul_ranks(shapes):
     x, y = (RNG.standard_normal(s).astype(np.float32) for s in shapes)
     pairs = []
@@ -144,10 +245,23 @@ def test_matmul_ranks(shapes):
     same(pairs[0], pairs[1], 1e-5)
 
 
-EINSUM = [("ij,jk->ik", (2, 3), (3, 4)), ("bij,bjk->bik", (2, 3, 4), (2, 4, 5)), ("i,j->ij", (3,), (4,)), ("ii->i", (3, 3)),
-          ("ij->ji", (2, 3)), ("ij->", (2, 3)), ("...ij,...jk", (2, 3, 4), (4, 5)), ("bhqd,bhkd->bhqk", (2, 2, 3, 4), (2, 2, 5, 4)),
-          ("ij,ij->i", (2, 3), (2, 3)), ("i,ij,j", (2,), (2, 3), (3,)), ("ijk,k->ij", (2, 3, 4), (4,)), ("ii", (3, 3)),
-          ("ab,cb->ac", (2, 3), (4, 3)), ("i...,i...->...", (2, 3), (2, 3)), ("ij,kj,lj->ikl", (2, 3), (3, 3), (2, 3))]
+EINSUM = [
+    ("ij,jk->ik", (2, 3), (3, 4)),
+    ("bij,bjk->bik", (2, 3, 4), (2, 4, 5)),
+    ("i,j->ij", (3,), (4,)),
+    ("ii->i", (3, 3)),
+    ("ij->ji", (2, 3)),
+    ("ij->", (2, 3)),
+    ("...ij,...jk", (2, 3, 4), (4, 5)),
+    ("bhqd,bhkd->bhqk", (2, 2, 3, 4), (2, 2, 5, 4)),
+    ("ij,ij->i", (2, 3), (2, 3)),
+    ("i,ij,j", (2,), (2, 3), (3,)),
+    ("ijk,k->ij", (2, 3, 4), (4,)),
+    ("ii", (3, 3)),
+    ("ab,cb->ac", (2, 3), (4, 3)),
+    ("i...,i...->...", (2, 3), (2, 3)),
+    ("ij,kj,lj->ikl", (2, 3), (3, 3), (2, 3)),
+]
 
 
 @pytest.mark.parametrize("case", EINSUM, ids=lambda c: c[0])
@@ -158,19 +272,48 @@ def test_einsum(case):
 
 def test_products():
     x, y, v = RNG.standard_normal((3, 4)), RNG.standard_normal((4, 5)), RNG.standard_normal(4)
-    for f in (lambda m, a, b, c: m.addmm(m.ones(5, dtype=m.float64), a, b, beta=2, alpha=0.5), lambda m, a, b, c: m.mv(a, c),
-              lambda m, a, b, c: m.tensordot(a, b, 1), lambda m, a, b, c: m.tensordot(a, b, ([1], [0])), lambda m, a, b, c: m.outer(c, c),
-              lambda m, a, b, c: m.inner(a, a), lambda m, a, b, c: m.kron(a, b), lambda m, a, b, c: m.dot(c, c),
-              lambda m, a, b, c: m.addmv(m.ones(3, dtype=m.float64), a, c), lambda m, a, b, c: m.baddbmm(m.zeros(1, 1, 1, dtype=m.float64), a[None], b[None]),
-              lambda m, a, b, c: m.cov(a), lambda m, a, b, c: m.corrcoef(a), lambda m, a, b, c: m.cross(a[:, :3], a[:, 1:], dim=1),
-              lambda m, a, b, c: m.linalg.norm(a), lambda m, a, b, c: m.linalg.multi_dot([a, b, b.T])):
+    for f in (
+        lambda m, a, b, c: m.addmm(m.ones(5, dtype=m.float64), a, b, beta=2, alpha=0.5),
+        lambda m, a, b, c: m.mv(a, c),
+        lambda m, a, b, c: m.tensordot(a, b, 1),
+        lambda m, a, b, c: m.tensordot(a, b, ([1], [0])),
+        lambda m, a, b, c: m.outer(c, c),
+        lambda m, a, b, c: m.inner(a, a),
+        lambda m, a, b, c: m.kron(a, b),
+        lambda m, a, b, c: m.dot(c, c),
+        lambda m, a, b, c: m.addmv(m.ones(3, dtype=m.float64), a, c),
+        lambda m, a, b, c: m.baddbmm(m.zeros(1, 1, 1, dtype=m.float64), a[None], b[None]),
+        lambda m, a, b, c: m.cov(a),
+        lambda m, a, b, c: m.corrcoef(a),
+        lambda m, a, b, c: m.cross(a[:, :3], a[:, 1:], dim=1),
+        lambda m, a, b, c: m.linalg.norm(a),
+        lambda m, a, b, c: m.linalg.multi_dot([a, b, b.T]),
+    ):
         same(f(jtorch, *map(jtorch.tensor, (x, y, v))), f(torch, *map(torch.tensor, (x, y, v))), 1e-9)
 
 
 def test_in_place_and_out():
-    for name, args in (("add_", (1,)), ("mul_", (2.5,)), ("exp_", ()), ("clamp_", (0.3, 0.5)), ("div_", (3,)), ("pow_", (2,)), ("sub_", (1,)),
-                       ("sqrt_", ()), ("round_", ()), ("zero_", ()), ("fill_", (3,)), ("relu_", ()), ("sigmoid_", ()), ("tril_", ()),
-                       ("lt_", (0.5,)), ("neg_", ()), ("cumsum_", (0,)), ("remainder_", (0.3,)), ("floor_", ())):
+    for name, args in (
+        ("add_", (1,)),
+        ("mul_", (2.5,)),
+        ("exp_", ()),
+        ("clamp_", (0.3, 0.5)),
+        ("div_", (3,)),
+        ("pow_", (2,)),
+        ("sub_", (1,)),
+        ("sqrt_", ()),
+        ("round_", ()),
+        ("zero_", ()),
+        ("fill_", (3,)),
+        ("relu_", ()),
+        ("sigmoid_", ()),
+        ("tril_", ()),
+        ("lt_", (0.5,)),
+        ("neg_", ()),
+        ("cumsum_", (0,)),
+        ("remainder_", (0.3,)),
+        ("floor_", ()),
+    ):
         a, b = jtorch.tensor(ARRAYS["float32"]), torch.tensor(ARRAYS["float32"])
         view = a[0]
         assert getattr(a, name)(*args) is a
@@ -195,6 +338,7 @@ def test_in_place_and_out():
 
 def test_numbers_do_not_make_new_entries():
     from jtorch.capture.record import current
+
     x = jtorch.ones(3)
     for k in range(3):
         (x * (0.123 + k)).sum().item()

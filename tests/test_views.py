@@ -1,4 +1,5 @@
 """Views against PyTorch: shapes, strides, offsets, values, and what writing through them changes."""
+
 import random
 
 import numpy as np
@@ -181,18 +182,39 @@ def test_in_place_view_changes():
         same_place(a, b)
 
 
-@pytest.mark.parametrize("function", [
-    lambda m, x: m.flip(x, (0, 2)), lambda m, x: m.roll(x, 1), lambda m, x: m.roll(x, (1, -1), (0, 2)),
-    lambda m, x: x.repeat(2, 1, 3), lambda m, x: x.repeat(2, 1, 1, 1), lambda m, x: m.tile(x, (2,)),
-    lambda m, x: m.cat([x, x + 1], 1), lambda m, x: m.stack([x, x], -1), lambda m, x: m.hstack([x, x]),
-    lambda m, x: m.vstack([x[0], x[1]]), lambda m, x: m.dstack([x[0], x[0]]), lambda m, x: m.rot90(x, 3, (1, 2)),
-    lambda m, x: m.fliplr(x), lambda m, x: m.repeat_interleave(x, 2, 1), lambda m, x: m.diag_embed(x[0], 1),
-    lambda m, x: m.diag(x[0, 0]), lambda m, x: m.diag(x[0], 1), lambda m, x: m.tril(x, -1), lambda m, x: m.triu(x, 1),
-    lambda m, x: m.meshgrid(x[0, 0], x[0, :, 0], indexing="xy")[0], lambda m, x: m.block_diag(x[0], x[1]),
-    lambda m, x: m.column_stack([x[0, 0], x[0, 1]]), lambda m, x: m.atleast_3d(x[0]), lambda m, x: m.broadcast_to(x, (2, 2, 3, 4)),
-    lambda m, x: m.select_scatter(x, x[0] * 0, 0, 1), lambda m, x: m.diagonal_scatter(x[0], x[0, :, 0] * 0),
-    lambda m, x: m.cartesian_prod(x[0, 0], x[0, 1]), lambda m, x: m.combinations(x[0, 0], 2),
-])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: m.flip(x, (0, 2)),
+        lambda m, x: m.roll(x, 1),
+        lambda m, x: m.roll(x, (1, -1), (0, 2)),
+        lambda m, x: x.repeat(2, 1, 3),
+        lambda m, x: x.repeat(2, 1, 1, 1),
+        lambda m, x: m.tile(x, (2,)),
+        lambda m, x: m.cat([x, x + 1], 1),
+        lambda m, x: m.stack([x, x], -1),
+        lambda m, x: m.hstack([x, x]),
+        lambda m, x: m.vstack([x[0], x[1]]),
+        lambda m, x: m.dstack([x[0], x[0]]),
+        lambda m, x: m.rot90(x, 3, (1, 2)),
+        lambda m, x: m.fliplr(x),
+        lambda m, x: m.repeat_interleave(x, 2, 1),
+        lambda m, x: m.diag_embed(x[0], 1),
+        lambda m, x: m.diag(x[0, 0]),
+        lambda m, x: m.diag(x[0], 1),
+        lambda m, x: m.tril(x, -1),
+        lambda m, x: m.triu(x, 1),
+        lambda m, x: m.meshgrid(x[0, 0], x[0, :, 0], indexing="xy")[0],
+        lambda m, x: m.block_diag(x[0], x[1]),
+        lambda m, x: m.column_stack([x[0, 0], x[0, 1]]),
+        lambda m, x: m.atleast_3d(x[0]),
+        lambda m, x: m.broadcast_to(x, (2, 2, 3, 4)),
+        lambda m, x: m.select_scatter(x, x[0] * 0, 0, 1),
+        lambda m, x: m.diagonal_scatter(x[0], x[0, :, 0] * 0),
+        lambda m, x: m.cartesian_prod(x[0, 0], x[0, 1]),
+        lambda m, x: m.combinations(x[0, 0], 2),
+    ],
+)
 def test_rearrangements(function):
     a, b = pair((2, 3, 4))
     same(function(jtorch, a), function(torch, b))
@@ -201,6 +223,15 @@ def test_rearrangements(function):
 def test_empty_and_zero_sizes():
     for shape in ((0,), (0, 3), (2, 0, 3)):
         a, b = pair(shape)
-        for f in (lambda x: x.reshape(-1), lambda x: x.unsqueeze(0), lambda x: x.transpose(0, -1), lambda x: x[..., :1],
-                  lambda x: x.sum(), lambda x: x.sum(0), lambda x: x + 1, lambda x: x.flip(0), lambda x: x.repeat(2, *x.shape)):
+        for f in (
+            lambda x: x.reshape(-1),
+            lambda x: x.unsqueeze(0),
+            lambda x: x.transpose(0, -1),
+            lambda x: x[..., :1],
+            lambda x: x.sum(),
+            lambda x: x.sum(0),
+            lambda x: x + 1,
+            lambda x: x.flip(0),
+            lambda x: x.repeat(2, *x.shape),
+        ):
             same(f(a), f(b), shape)

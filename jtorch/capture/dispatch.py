@@ -23,7 +23,8 @@ from jtorch.ir.prims.movement import reshape
 
 ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "<absent>", "__slots__": ()})()
 NUMBERS = (bool, int, float, complex)
-_CONSTANTS = frozenset([(t, x) for t in (int, float) for x in (-1, 0, 1, 2)] + [(float, 0.5), (bool, True), (bool, False)])
+_CONSTANTS = frozenset([(t, x) for t in (int, float) for x in (-1, 0, 1, 2)] + [(float, 0.5), (bool, True),
+                                                                                (bool, False)])
 """Numbers that are worth a constant: the compiler simplifies with them. The others do not enter cache keys."""
 
 
@@ -106,7 +107,8 @@ def check_tensors(function: Function, values: list[Any]) -> None:
             continue
         wanted = "tuple of Tensors" if function.sequences[i] else "Tensor"
         if not function.sequences[i] or type(a) is not tuple:
-            raise TypeError(f"{function.name}(): argument '{function.names[i]}' (position {i + 1}) must be {wanted}, not "
+            raise TypeError(f"{function.name}(): argument '{function.names[i]}' (position {i + 1}) must be {wanted}, "
+                            "not "
                             f"{'Tensor' if type(a) is Value else type(a).__name__}")
         for j, item in enumerate(a):
             if item is not None and type(item) is not Value:

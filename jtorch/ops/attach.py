@@ -38,7 +38,8 @@ def define(*names: str, method: bool = True, function: bool = True, inplace: boo
     return decorate
 
 
-def expose(*names: str, method: bool = True, function: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def expose(*names: str, method: bool = True, function: bool = True) -> Callable[[Callable[..., Any]],
+                                                                                Callable[..., Any]]:
     """Make a function of tensors (not of values) public: views, and what needs data at once."""
     def decorate(body: Callable[..., Any]) -> Callable[..., Any]:
         for name in names or (body.__name__.rstrip("_"),):
@@ -65,7 +66,7 @@ def in_place(public: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 
 def with_out(public: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the `out=` keyword: results are written into the given tensor(s), which are resized if their shape differs."""
+    """Add the `out=` keyword: results are written into the given tensors, resized if their shape differs."""
     @functools.wraps(public)
     def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
         if out is None:

@@ -16,7 +16,8 @@ from jtorch.dtypes import dtype
 from jtorch.ir import arith
 from jtorch.ir.arith import Operand
 from jtorch.ir.graph import Value
-from jtorch.ir.prims.create import constant, detach as detach_marker
+from jtorch.ir.prims.create import constant
+from jtorch.ir.prims.create import detach as detach_marker
 from jtorch.ir.prims.elementwise import cast_to, where
 from jtorch.ir.prims.movement import expand_to, pad, reshape_to, slice_axis
 from jtorch.ops.arguments import default_float, shape_of
@@ -115,7 +116,8 @@ def _reversed(self: Tensor) -> Tensor:
     return self if self.ndim == 0 else self.flip(0)
 
 
-for _name, _method in {"__bool__": _bool, "__nonzero__": _bool, "__float__": _float, "__index__": _index, "__len__": _len,
+for _name, _method in {"__bool__": _bool, "__nonzero__": _bool, "__float__": _float, "__index__": _index,
+                       "__len__": _len,
                        "__int__": lambda self: int(_scalar(self)), "__complex__": lambda self: complex(_scalar(self)),
                        "__iter__": _iter, "__contains__": _contains, "__repr__": _repr, "__format__": _format,
                        "__str__": lambda self: repr(self), "__reversed__": _reversed,
@@ -305,7 +307,8 @@ def _typed(name: str, d: dtype) -> None:
     setattr(Tensor, name, method)
 
 
-for _name, _d in {"float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16, "bfloat16": dtypes.bfloat16,
+for _name, _d in {"float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16,
+                  "bfloat16": dtypes.bfloat16,
                   "int": dtypes.int32, "long": dtypes.int64, "short": dtypes.int16, "char": dtypes.int8,
                   "byte": dtypes.uint8, "bool": dtypes.bool_, "cfloat": dtypes.complex64,
                   "cdouble": dtypes.complex128}.items():
@@ -386,8 +389,10 @@ def detach(self: Tensor) -> Tensor:
 
 def _detach_(self: Tensor) -> Tensor:
     if self._view is not None:
-        raise RuntimeError("Can't detach views in-place. Use detach() instead. If you are using DistributedDataParallel (DDP) "
-                           "for training, and gradient_as_bucket_view is set as True, gradients are views of DDP buckets, "
+        raise RuntimeError("Can't detach views in-place. Use detach() instead. If you are using "
+                           "DistributedDataParallel (DDP) "
+                           "for training, and gradient_as_bucket_view is set as True, gradients are views of DDP "
+                           "buckets, "
                            "and hence detach_() cannot be called on these gradients.")
     if self._requires_grad:
         self._requires_grad = False
@@ -516,9 +521,11 @@ def set_(self: Tensor, source: Any = None, storage_offset: int = 0, size: Any = 
         flat = new_tensor(Tensor, base._storage, base._storage.cell.type, None)
         n = base._storage.cell.type.numel
         shape = tuple(size) if size is not None else (n,)
-        source = flat.as_strided(shape, tuple(stride) if stride is not None else contiguous_strides(shape), storage_offset)
+        source = flat.as_strided(shape, tuple(stride) if stride is not None else contiguous_strides(shape),
+                                 storage_offset)
     elif size is not None:
-        source = source.as_strided(size, stride if stride is not None else contiguous_strides(tuple(size)), storage_offset)
+        source = source.as_strided(size, stride if stride is not None else contiguous_strides(tuple(size)),
+                                   storage_offset)
     _take_over(self, source)
     return self
 
@@ -528,8 +535,10 @@ def _deepcopy(self: Tensor, memo: dict) -> Tensor:
     if found is not None:
         return found
     if not self.is_leaf:
-        raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the "
-                           "moment.  If you were attempting to deepcopy a module, this may be because of a torch.nn.utils."
+        raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol "
+                           "at the "
+                           "moment.  If you were attempting to deepcopy a module, this may be because of a "
+                           "torch.nn.utils."
                            "weight_norm usage, see https://github.com/pytorch/pytorch/pull/103001")
     kept = memo.setdefault("jtorch storages", {})
     storage = kept.get(id(self._storage))
@@ -561,7 +570,6 @@ def _rebuild(cls: type, array: np.ndarray, d: dtype, requires_grad: bool, state:
 
 
 Tensor.__deepcopy__ = _deepcopy
-Tensor.__copy__ = lambda self: detach(self).requires_grad_(self.requires_grad) if type(self) is Tensor else _shallow(self)
 Tensor.__reduce_ex__ = _reduce
 
 
@@ -570,6 +578,9 @@ def _shallow(self: Tensor) -> Tensor:
     t._view, t._geometry, t._requires_grad = self._view, self._geometry, self._requires_grad
     t.__dict__.update(self.__dict__)
     return t
+
+
+Tensor.__copy__ = _shallow
 
 
 @expose("as_subclass", function=False)
@@ -674,7 +685,8 @@ def _no(self: Tensor) -> bool:
 
 for _name, _answer in {"is_cpu": True, "is_cuda": False, "is_meta": False, "is_sparse": False, "is_quantized": False,
                        "is_nested": False, "is_mps": False, "is_xpu": False, "is_mkldnn": False, "is_xla": False,
-                       "is_ipu": False, "is_vulkan": False, "is_sparse_csr": False, "output_nr": 0, "name": None}.items():
+                       "is_ipu": False, "is_vulkan": False, "is_sparse_csr": False, "output_nr": 0,
+                       "name": None}.items():
     setattr(Tensor, _name, property(lambda self, _answer=_answer: _answer))
 
 

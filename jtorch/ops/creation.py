@@ -1,7 +1,6 @@
 """Tensors made from data, from numbers, and from nothing."""
 from __future__ import annotations
 
-import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -204,7 +203,8 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
 def asarray(obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None,
             requires_grad: bool = False) -> Tensor:
     if copy:
-        t = obj.detach().to(as_dtype(dtype) or obj.dtype, copy=True) if isinstance(obj, Tensor) else tensor(obj, dtype=dtype)
+        t = obj.detach().to(as_dtype(dtype) or obj.dtype, copy=True) if isinstance(obj, Tensor) else tensor(obj,
+                                                                                                            dtype=dtype)
     else:
         t = as_tensor(obj, dtype, device)
         if copy is False and isinstance(obj, (Tensor, np.ndarray)) and t.dtype != getattr(obj, "dtype", None):
@@ -221,11 +221,13 @@ def from_numpy(array: np.ndarray) -> Tensor:
     if not isinstance(array, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
     if any(s < 0 for s, n in zip(array.strides, array.shape) if n > 1):
-        raise ValueError("At least one stride in the given numpy array is negative, and tensors with negative strides are "
+        raise ValueError("At least one stride in the given numpy array is negative, and tensors with negative "
+                         "strides are "
                          "not currently supported. (You can probably work around this by making a copy of your array "
                          " with array.copy().) ")
     if not array.dtype.isnative:
-        raise ValueError("given numpy array has byte order different from the native byte order. Conversion between byte "
+        raise ValueError("given numpy array has byte order different from the native byte order. Conversion between "
+                         "byte "
                          "orders is currently not supported.")
     d = dtypes.from_numpy(array.dtype)
     if not array.flags.writeable:
@@ -320,7 +322,8 @@ def _maker(name: str, value: float) -> None:
     def new(self: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False,
             layout: Any = None, pin_memory: bool = False) -> Tensor:
         devices.check(device)
-        return finish(constant_of(check_shape(shape_of(size)), value, as_dtype(dtype) or self._type.dtype), requires_grad)
+        return finish(constant_of(check_shape(shape_of(size)), value, as_dtype(dtype) or self._type.dtype),
+                      requires_grad)
 
     def new_keyword(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if "size" in kwargs:
@@ -407,7 +410,8 @@ def empty_strided(size: Any, stride: Any, *, dtype: Any = None, layout: Any = No
     size, stride = tuple(size), tuple(stride)
     span = 1 + sum((n - 1) * s for n, s in zip(size, stride)) if 0 not in size else 0
     base = finish(constant_of((span,), 0, _floating(dtype)), False)
-    t = make_view(base, as_strided, (size, stride, 0)) if span else finish(constant_of(size, 0, _floating(dtype)), False)
+    t = make_view(base, as_strided, (size, stride, 0)) if span else finish(constant_of(size, 0, _floating(dtype)),
+                                                                           False)
     return t.requires_grad_() if requires_grad else t
 
 
@@ -587,7 +591,8 @@ def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = dtypes.int
 @define("complex", method=False)
 def complex_(real: Value, imag: Value) -> Value:
     if real.dtype is not imag.dtype:
-        raise RuntimeError(f"Expected object of scalar type {real.dtype} but got scalar type {imag.dtype} for second argument")
+        raise RuntimeError(f"Expected object of scalar type {real.dtype} but got scalar type {imag.dtype} for second "
+                           "argument")
     d = real.dtype.to_complex()
     return ew.cast_to(real, d) + ew.cast_to(imag, d) * 1j
 

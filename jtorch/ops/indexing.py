@@ -113,7 +113,8 @@ def _int_of(item: Any, ndim: int) -> int:
     except TypeError:
         if isinstance(item, str):
             raise TypeError("new(): invalid data type 'str'") from None
-        raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
+        raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid "
+                         "indices "
                          f"(got {type(item).__name__})") from None
 
 
@@ -126,7 +127,8 @@ def _scalar_index(item: Tensor) -> int | None:
 
 def _check_int(i: int, d: int, shape: tuple[int, ...]) -> int:
     if not shape:
-        raise IndexError("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to "
+        raise IndexError("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in "
+                         "C++ to "
                          "convert a 0-dim tensor to a number")
     n = shape[d]
     if not -n <= i < n:
@@ -173,7 +175,8 @@ def expanded(part: Tensor, tensors: list[tuple[int, Tensor]]) -> list[Tensor | N
         if x.dtype in (dtypes.bool_, dtypes.uint8):
             for i, n in enumerate(x.shape):
                 if part.shape[d + i] != n:
-                    raise IndexError(f"The shape of the mask {list(x.shape)} at index {i} does not match the shape of the "
+                    raise IndexError(f"The shape of the mask {list(x.shape)} at index {i} does not match the shape "
+                                     "of the "
                                      f"indexed tensor {list(part.shape)} at index {d + i}")
             array = x._array()
             found = np.nonzero(array) if array.ndim else (np.zeros(int(bool(array)), np.int64),)
@@ -206,7 +209,7 @@ def _broadcast_indices(indices: list[Value]) -> list[Value]:
 
 
 def _flat_index(x: Value, entries: tuple[Value | None, ...]) -> tuple[Value, Value, int, tuple[int, ...]]:
-    """(x with its indexed dimensions adjacent and merged into one, the index into that, where it is, the permutation)."""
+    """(x with its indexed dimensions merged into one, the index into that, its place, the permutation)."""
     dims = [d for d, e in enumerate(entries) if e is not None]
     indices = _broadcast_indices([e for e in entries if e is not None])
     adjacent = dims == list(range(dims[0], dims[-1] + 1))
@@ -245,9 +248,11 @@ def _index_put_value(input: Value, entries: tuple[Value | None, ...], values: Op
     while src.ndim > len(shape) and src.shape[0] == 1:
         src = movement.reshape_to(src, src.shape[1:])
     if src.ndim > len(shape) or any(n not in (1, m) for n, m in zip(reversed(src.shape), reversed(shape))):
-        raise RuntimeError(f"shape mismatch: value tensor of shape {list(src.shape)} cannot be broadcast to indexing result "
+        raise RuntimeError(f"shape mismatch: value tensor of shape {list(src.shape)} cannot be broadcast to indexing "
+                           "result "
                            f"of shape {list(shape)}")
-    written = (indexing.put_add if accumulate else indexing.put)(merged, flat, movement.expand_to(src, shape), axis=axis)
+    written = (indexing.put_add if accumulate else indexing.put)(merged, flat, movement.expand_to(src, shape),
+                                                                 axis=axis)
     moved = movement.reshape_to(written, tuple([input.shape[p] for p in order]))
     return movement.permute_to(moved, movement.inverse_permutation(order))
 
@@ -359,12 +364,14 @@ def index_put(input: Tensor, indices: Any, values: Any, accumulate: bool = False
 
 @expose("index_put_")
 def index_put_(input: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
-    return assign(input, evaluate(_put_at.function, (input, _entries(input, indices), _valued(input, values), accumulate)))
+    return assign(input, evaluate(_put_at.function, (input, _entries(input, indices), _valued(input, values),
+                                                     accumulate)))
 
 
 def _valued(input: Tensor, values: Any) -> Any:
     if isinstance(values, Tensor) and values.dtype is not input.dtype:
-        raise RuntimeError(f"Index put requires the source and destination dtypes match, got {type_name(input.dtype)} for "
+        raise RuntimeError("Index put requires the source and destination dtypes match, got "
+                           f"{type_name(input.dtype)} for "
                            f"the destination and {type_name(values.dtype)} for the source.")
     return values
 
@@ -477,8 +484,8 @@ def _checked(function: Any, name: str) -> Any:
     """An indexing function that looks at indices which are at hand, so that the error comes at the user's line."""
     @functools.wraps(function)
     def call(input: Tensor, dim: Any, index: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(index, Tensor) and index._storage.cell.buffer is not None and index._type.numel and input.ndim and (
-                current.recorder.tracing is None and index.dtype.category == dtypes.INT):
+        at_hand = isinstance(index, Tensor) and index._storage.cell.buffer is not None and current.recorder.tracing is None
+        if at_hand and index._type.numel and input.ndim and index.dtype.category == dtypes.INT:
             array, n = index._array(), input.shape[wrap_dim(dim, input.ndim)]
             low, high = int(array.min()), int(array.max())
             if low < 0 or high >= n:
@@ -497,7 +504,8 @@ def _checked(function: Any, name: str) -> Any:
 def gather(input: Value, dim: int, index: Value, *, sparse_grad: bool = False) -> Value:
     axis = wrap_dim(dim, input.ndim)
     if index.type.numel == 0:
-        nothing = constant(input.builder, 0, dtypes.int64, index.shape if index.ndim == input.ndim else (0,) * input.ndim)
+        shape = index.shape if index.ndim == input.ndim else (0,) * input.ndim
+        nothing = constant(input.builder, 0, dtypes.int64, shape)
         return movement.reshape_to(indexing.gather(input, nothing, axis=axis), index.shape)
     if index.dtype not in (dtypes.int64, dtypes.int32):
         raise RuntimeError("gather(): Expected dtype int32/int64 for index")
@@ -516,10 +524,12 @@ def take_along_dim(input: Value, indices: Value, dim: int | None = None) -> Valu
         flat, index = (movement.reshape_to(v, (v.type.numel,)) for v in (input, indices))
         return indexing.gather(flat, _wrapped(index, input.type.numel), axis=0)
     if input.ndim != indices.ndim:
-        raise RuntimeError("torch.take_along_dim(): input and indices should have the same number of dimensions, but got "
+        raise RuntimeError("torch.take_along_dim(): input and indices should have the same number of dimensions, but "
+                           "got "
                            f"{input.ndim} dimensions for input, and {indices.ndim} dimensions for indices")
     axis = wrap_dim(dim, input.ndim)
-    rest = arith.broadcast_shapes(*[tuple([1 if a == axis else n for a, n in enumerate(v.shape)]) for v in (input, indices)])
+    rest = arith.broadcast_shapes(*[tuple([1 if a == axis else n for a, n in enumerate(v.shape)]) for v in (input,
+                                                                                                            indices)])
     x, i = (movement.expand_to(v, tuple([v.shape[axis] if a == axis else n for a, n in enumerate(rest)]))
             for v in (input, indices))
     return indexing.gather(x, _wrapped(i, input.shape[axis]), axis=axis)
@@ -613,7 +623,8 @@ def _scattered(input: Value, dim: int, index: Value, src: Operand, mode: str, na
                                f"{'self' if i.ndim != x.ndim else 'src'} tensor")
         for a, n in enumerate(i.shape):
             if n > s.shape[a] or (a != axis and n > x.shape[a]):
-                raise RuntimeError(f"Expected index {list(i.shape)} to be no larger than self {list(x.shape)} apart from "
+                raise RuntimeError(f"Expected index {list(i.shape)} to be no larger than self {list(x.shape)} apart "
+                                   "from "
                                    f"dimension {axis} and to be no larger size than src {list(s.shape)}")
         if s.shape != i.shape:
             s = movement.slice_(s, starts=(0,) * s.ndim, stops=i.shape, steps=(1,) * s.ndim)
@@ -663,7 +674,8 @@ _MODES = {"sum": "add", "mean": "add", "prod": "prod", "amax": "amax", "amin": "
 
 
 @define(inplace=True)
-def scatter_reduce(input: Value, dim: int, index: Value, src: Value, reduce: str, *, include_self: bool = True) -> Value:
+def scatter_reduce(input: Value, dim: int, index: Value, src: Value, reduce: str, *,
+                   include_self: bool = True) -> Value:
     if reduce not in _MODES:
         raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}")
     x = input if include_self else _excluded(input, dim, index, _neutral(reduce, input.dtype))
@@ -680,7 +692,8 @@ def scatter_reduce(input: Value, dim: int, index: Value, src: Value, reduce: str
 
 
 @define()
-def index_reduce(input: Value, dim: int, index: Value, source: Value, reduce: str, *, include_self: bool = True) -> Value:
+def index_reduce(input: Value, dim: int, index: Value, source: Value, reduce: str, *,
+                 include_self: bool = True) -> Value:
     axis = wrap_dim(dim, input.ndim)
     x, i, s = _source(input, index, source, axis, "index_reduce")
     wide = movement.expand_to(movement.reshape_to(i, tuple([i.shape[0] if a == axis else 1

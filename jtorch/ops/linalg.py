@@ -25,7 +25,8 @@ def _floating(name: str, x: Value, dtype: Any) -> Value:
     if dtype is not None:
         x = ew.cast_to(x, dtype)
     if x.dtype.category < dtypes.FLOAT:
-        raise RuntimeError(f"linalg.{name}: Expected a floating point or complex tensor as input. Got {type_name(x.dtype)}")
+        raise RuntimeError(f"linalg.{name}: Expected a floating point or complex tensor as input. Got "
+                           f"{type_name(x.dtype)}")
     return x
 
 
@@ -33,7 +34,8 @@ def _vector_norm(x: Value, ord: float, dim: Any, keepdim: bool) -> Value:
     if ord in (math.inf, -math.inf) or ord < 0:
         axes = range(x.ndim) if dim is None else wrap_dims(dim, x.ndim)
         if x.ndim and any(x.shape[a] == 0 for a in axes):
-            raise RuntimeError(f"linalg.vector_norm cannot compute the {ord:g} norm on an empty tensor because the operation "
+            raise RuntimeError(f"linalg.vector_norm cannot compute the {ord:g} norm on an empty tensor because the "
+                               "operation "
                                "does not have an identity")
     return reduction.vector_norm(x, float(ord), dim, keepdim)
 
@@ -65,7 +67,8 @@ def _norm(input: Value, ord: Any = None, dim: Any = None, keepdim: bool = False,
         y = _vector_norm(flat, 2.0, None, False)
         return reshape_to(y, (1,) * x.ndim) if keepdim else y
     if dim is None and x.ndim not in (1, 2):
-        raise RuntimeError(f"linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got {x.ndim}D.")
+        raise RuntimeError("linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got "
+                           f"{x.ndim}D.")
     dims = tuple(range(x.ndim)) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
     if ord is not None and len(dims) == 2:
         return _matrix_norm(x, ord, dims, keepdim)
@@ -87,7 +90,8 @@ def _matrix(input: Value, ord: Any, dim: Any, keepdim: bool, dtype: Any) -> Valu
 _norm_out, _vector_out, _matrix_out = with_out(_norm), with_out(_vector), with_out(_matrix)
 
 
-def norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, out: Any = None, dtype: Any = None) -> Tensor:
+def norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, out: Any = None,
+         dtype: Any = None) -> Tensor:
     return _norm_out(A, ord, dim, keepdim, dtype, out=out)
 
 

@@ -10,8 +10,8 @@ from jtorch.capture.dispatch import Function
 from jtorch.ir import arith
 from jtorch.ir.arith import Operand
 from jtorch.ir.graph import Value
-from jtorch.ir.prims import contract, elementwise as ew
-from jtorch.ir.prims import movement, reduce
+from jtorch.ir.prims import contract, movement, reduce
+from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims.create import constant
 from jtorch.ops.arguments import wrap_dim
 from jtorch.ops.attach import FUNCTIONS, define
@@ -24,7 +24,8 @@ def _same_dtype(name: str, a: Value, b: Value) -> None:
         if name == "dot":
             raise RuntimeError(f"dot : expected both vectors to have same dtype, but found {type_name(a.dtype)} and "
                                f"{type_name(b.dtype)}")
-        raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {_C_NAMES.get(a.dtype.name, a.dtype.name)} "
+        raise RuntimeError("expected m1 and m2 to have the same dtype, but got: "
+                           f"{_C_NAMES.get(a.dtype.name, a.dtype.name)} "
                            f"!= {_C_NAMES.get(b.dtype.name, b.dtype.name)}")
 
 
@@ -62,7 +63,8 @@ def multiply(a: Value, b: Value) -> Value:
         y = movement.reshape_to(y, (*lead, columns.shape[-1]))
     else:
         lead = arith.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
-        y = product(movement.expand_to(rows, (*lead, *rows.shape[-2:])), movement.expand_to(columns, (*lead, *columns.shape[-2:])))
+        y = product(movement.expand_to(rows, (*lead, *rows.shape[-2:])),
+                    movement.expand_to(columns, (*lead, *columns.shape[-2:])))
     if a.ndim == 1:
         y = movement.reshape_to(y, (*y.shape[:-2], y.shape[-1]))
     if b.ndim == 1:
@@ -80,7 +82,8 @@ def _mismatch(a: Value, b: Value, rows: Value, columns: Value) -> None:
                            f"{columns.shape[-2]}x{columns.shape[-1]})")
     lead = arith.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
     n = _count(lead)
-    raise RuntimeError(f"Expected size for first two dimensions of batch2 tensor to be: [{n}, {rows.shape[-1]}] but got: "
+    raise RuntimeError(f"Expected size for first two dimensions of batch2 tensor to be: [{n}, {rows.shape[-1]}] but "
+                       "got: "
                        f"[{n}, {columns.shape[-2]}].")
 
 
@@ -96,7 +99,8 @@ def dot_product(a: Value, b: Value) -> Value:
         raise RuntimeError(f"1D tensors expected, but got {a.ndim}D and {b.ndim}D tensors")
     _same_dtype("dot", a, b)
     if a.shape != b.shape:
-        raise RuntimeError(f"inconsistent tensor size, expected tensor [{a.shape[0]}] and src [{b.shape[0]}] to have the same "
+        raise RuntimeError(f"inconsistent tensor size, expected tensor [{a.shape[0]}] and src [{b.shape[0]}] to have "
+                           "the same "
                            f"number of elements, but got {a.shape[0]} and {b.shape[0]} elements respectively")
     return reduce.sum_(a * b, axes=(0,))
 
@@ -146,7 +150,8 @@ def _batches(a: Value, b: Value, names: tuple[str, str] = ("batch1", "batch2")) 
         if v.ndim != 3:
             raise RuntimeError(f"{name} must be a 3D tensor")
     if a.shape[0] != b.shape[0] or a.shape[2] != b.shape[1]:
-        raise RuntimeError(f"Expected size for first two dimensions of batch2 tensor to be: [{a.shape[0]}, {a.shape[2]}] but "
+        raise RuntimeError(f"Expected size for first two dimensions of batch2 tensor to be: [{a.shape[0]}, "
+                           f"{a.shape[2]}] but "
                            f"got: [{b.shape[0]}, {b.shape[1]}].")
     _same_dtype("bmm", a, b)
 
@@ -161,7 +166,8 @@ def _matrix_vector(m: Value, v: Value) -> Value:
     if m.ndim != 2 or v.ndim != 1:
         raise RuntimeError(f"vector + matrix @ vector expected, got 1, {m.ndim}, {v.ndim}")
     if m.shape[1] != v.shape[0]:
-        raise RuntimeError(f"size mismatch, got input ({m.shape[0]}), mat ({m.shape[0]}x{m.shape[1]}), vec ({v.shape[0]})")
+        raise RuntimeError(f"size mismatch, got input ({m.shape[0]}), mat ({m.shape[0]}x{m.shape[1]}), vec "
+                           f"({v.shape[0]})")
     _same_dtype("mv", m, v)
     return movement.reshape_to(product(m, movement.reshape_to(v, (*v.shape, 1))), (m.shape[0],))
 
@@ -193,8 +199,10 @@ def _combined(base: Value, y: Value, beta: Operand, alpha: Operand, name: str) -
                 raise RuntimeError(f"The expanded size of the tensor ({m}) must match the existing size ({n}) at "
                                    f"non-singleton dimension {y.ndim - 1 - i}.  Target sizes: {list(y.shape)}.  Tensor "
                                    f"sizes: {list(base.shape)}") from None
-        raise RuntimeError(f"expand(torch.{type_name(base.dtype)}Tensor{{{list(base.shape)}}}, size={list(y.shape)}): the "
-                           f"number of sizes provided ({y.ndim}) must be greater or equal to the number of dimensions in the "
+        raise RuntimeError(f"expand(torch.{type_name(base.dtype)}Tensor{{{list(base.shape)}}}, "
+                           f"size={list(y.shape)}): the "
+                           f"number of sizes provided ({y.ndim}) must be greater or equal to the number of "
+                           "dimensions in the "
                            f"tensor ({base.ndim})") from None
     if y.dtype.category <= dtypes.INT:  # the factors are integers too, then
         alpha, beta = (arith.as_value(y.builder, x, y.dtype) for x in (alpha, beta))
@@ -252,7 +260,8 @@ def inner(input: Value, other: Value) -> Value:
     if input.ndim == 0 or other.ndim == 0:
         return arith.mul(input, other)
     if input.shape[-1] != other.shape[-1]:
-        raise RuntimeError(f"inner() the last dimension must match on both input tensors but got shapes {list(input.shape)} "
+        raise RuntimeError("inner() the last dimension must match on both input tensors but got shapes "
+                           f"{list(input.shape)} "
                            f"and {list(other.shape)}")
     return contracted(input, other, (input.ndim - 1,), (other.ndim - 1,))
 
@@ -290,7 +299,8 @@ def tensordot(a: Value, b: Value, dims: Any = 2) -> Value:
     for i, j in zip(a_dims, b_dims):
         n, m = a.shape[i], b.shape[j]
         if n != m and 1 not in (n, m):
-            raise RuntimeError(f"contracted dimensions need to match, but first has size {n} in dim {i} and second has size "
+            raise RuntimeError(f"contracted dimensions need to match, but first has size {n} in dim {i} and second "
+                               "has size "
                                f"{m} in dim {j}")
         if n != m and n == 1:
             b = _sum_keeping(b, j)
@@ -319,7 +329,8 @@ def _einsum(equation: str, operands: tuple[Value, ...]) -> Value:
         for n, label in zip(v.shape, labels):
             if sizes.setdefault(label, n) != n:
                 if 1 not in (n, sizes[label]):
-                    raise RuntimeError(f"einsum(): operands do not broadcast with remapped shapes [original->remapped]: "
+                    raise RuntimeError("einsum(): operands do not broadcast with remapped shapes "
+                                       "[original->remapped]: "
                                        f"{[list(o.shape) for o in operands]}")
                 sizes[label] = max(n, sizes[label])
     value, labels = terms[0]
@@ -337,14 +348,15 @@ def _parse(equation: str, operands: Sequence[Value]) -> tuple[list[list[Any]], l
     left, arrow, right = equation.replace(" ", "").partition("->")
     parts = left.split(",")
     if len(parts) != len(operands):
-        raise RuntimeError("einsum(): more operands were provided than specified in the equation" if len(parts) < len(operands)
-                           else "einsum(): fewer operands were provided than specified in the equation")
+        comparison = "more" if len(parts) < len(operands) else "fewer"
+        raise RuntimeError(f"einsum(): {comparison} operands were provided than specified in the equation")
     inputs, widest = [], 0
     for i, (part, v) in enumerate(zip(parts, operands)):
         before, dots, after = part.partition("...")
         for c in before + after:
             if not c.isalpha():
-                raise RuntimeError(f"einsum(): invalid subscript given at index {equation.index(c)} in the equation string, "
+                raise RuntimeError(f"einsum(): invalid subscript given at index {equation.index(c)} in the equation "
+                                   "string, "
                                    "subscripts must be in [a-zA-Z]")
         named = len(before) + len(after)
         if named > v.ndim or (named < v.ndim and not dots):
@@ -360,7 +372,8 @@ def _parse(equation: str, operands: Sequence[Value]) -> tuple[list[list[Any]], l
         output: list[Any] = [*before, *(ellipsis if dots else []), *after]
         for c in before + after:
             if c not in left:
-                raise RuntimeError(f"einsum(): output subscript {c} does not appear in the equation for any input operand")
+                raise RuntimeError(f"einsum(): output subscript {c} does not appear in the equation for any input "
+                                   "operand")
             if (before + after).count(c) > 1:
                 raise RuntimeError(f"einsum(): output subscript {c} appears more than once in the output")
     else:
@@ -412,7 +425,8 @@ def _contract(a: Value, a_labels: list[Any], b: Value, b_labels: list[Any], late
     right = movement.permute_to(b, tuple([b_labels.index(x) for x in batch + summed + b_free]))
     k = len(batch)
     lead = arith.broadcast_shapes(left.shape[:k], right.shape[:k])
-    left, right = movement.expand_to(left, (*lead, *left.shape[k:])), movement.expand_to(right, (*lead, *right.shape[k:]))
+    left, right = movement.expand_to(left, (*lead, *left.shape[k:])), movement.expand_to(right,
+                                                                                         (*lead, *right.shape[k:]))
     a_shape, b_shape = left.shape[k:k + len(a_free)], right.shape[k + len(summed):]
     labels = batch + a_free + b_free
     if not summed and (not a_free or not b_free):  # no product of matrices in it
@@ -428,7 +442,8 @@ def _contract(a: Value, a_labels: list[Any], b: Value, b_labels: list[Any], late
 def einsum(*args: Any) -> Tensor:
     """`torch.einsum("ij,jk->ik", a, b)`, also with the operands as a list or as (operand, labels) pairs."""
     if not args:
-        raise ValueError("einsum(): must specify the equation string and at least one operand, or at least one operand and "
+        raise ValueError("einsum(): must specify the equation string and at least one operand, or at least one "
+                         "operand and "
                          "its subscripts list")
     if isinstance(args[0], Tensor):
         letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -479,7 +494,8 @@ def cross(input: Value, other: Value, dim: int | None = None) -> Value:
 @define()
 def cov(input: Value, *, correction: int = 1, fweights: Value | None = None, aweights: Value | None = None) -> Value:
     if input.ndim > 2:
-        raise RuntimeError(f"cov(): expected input to have two or fewer dimensions but got an input with {input.ndim} dimensions")
+        raise RuntimeError("cov(): expected input to have two or fewer dimensions but got an input with "
+                           f"{input.ndim} dimensions")
     x = input if input.dtype.category >= dtypes.FLOAT else ew.cast_to(input, input.builder.default_float)
     x = x if x.ndim == 2 else movement.reshape_to(x, (1, x.type.numel))
     weights = None

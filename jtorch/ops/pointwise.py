@@ -128,7 +128,8 @@ def _shift(op: Any) -> Callable[..., Value]:
 _ARITHMETIC: dict[str, Callable[..., Value]] = {
     "add": arith.add, "sub": arith.sub, "mul": arith.mul, "truediv": arith.div, "floordiv": arith.floor_divide,
     "mod": arith.remainder, "pow": arith.pow_, "and": arith.bitwise_and, "or": arith.bitwise_or,
-    "xor": arith.bitwise_xor, "lshift": _shift(ew.left_shift), "rshift": _shift(ew.right_shift), "lt": arith.lt, "le": arith.le, "gt": arith.gt, "ge": arith.ge, "eq": arith.eq,
+    "xor": arith.bitwise_xor, "lshift": _shift(ew.left_shift), "rshift": _shift(ew.right_shift),
+    "lt": arith.lt, "le": arith.le, "gt": arith.gt, "ge": arith.ge, "eq": arith.eq,
     "ne": arith.ne,
 }
 
@@ -147,9 +148,7 @@ for _name, _formula in _ARITHMETIC.items():
         setattr(Tensor, f"__r{_name}__", fast_binary(_function, reflected=True))
         setattr(Tensor, f"__i{_name}__", fast_inplace(_function))
 
-setattr(Tensor, "__div__", Tensor.__truediv__)
-setattr(Tensor, "__rdiv__", Tensor.__rtruediv__)
-setattr(Tensor, "__idiv__", Tensor.__itruediv__)
+Tensor.__div__, Tensor.__rdiv__, Tensor.__idiv__ = Tensor.__truediv__, Tensor.__rtruediv__, Tensor.__itruediv__
 
 
 # --- one operand, from a table ---------------------------------------------------------------------------------------
@@ -187,7 +186,8 @@ def _refuse_bool(name: str, v: Value, text: str | None = None) -> None:
 
 
 def _neg(v: Value) -> Value:
-    _refuse_bool("neg", v, "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a "
+    _refuse_bool("neg", v, "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to "
+                           "invert a "
                            "mask, use the `~` or `logical_not()` operator instead.")
     return ew.neg(v)
 
@@ -303,7 +303,8 @@ def logit(input: Value, eps: float | None = None) -> Value:
 
 
 @define(inplace=True)
-def nan_to_num(input: Value, nan: float | None = 0.0, posinf: float | None = None, neginf: float | None = None) -> Value:
+def nan_to_num(input: Value, nan: float | None = 0.0, posinf: float | None = None,
+               neginf: float | None = None) -> Value:
     if input.dtype.category < dtypes.FLOAT:
         return input
     import ml_dtypes
@@ -419,7 +420,8 @@ _binary("heaviside", _heaviside, numbers="none")
 _binary("xlogy", _composed(composed.xlogy), numbers="both")
 _binary("hypot", _composed(composed.hypot), numbers="none")
 _binary("logaddexp", _composed(composed.logaddexp), inplace=False, numbers="none")
-_binary("logaddexp2", lambda a, b: composed.logaddexp(*[v * math.log(2) for v in arith.promote(a, b, float_result=True)])
+_binary("logaddexp2", lambda a, b: composed.logaddexp(*[v * math.log(2) for v in arith.promote(a, b,
+                                                                                               float_result=True)])
         / math.log(2), inplace=False, numbers="none")
 _binary("ldexp", _ldexp)
 
@@ -501,10 +503,13 @@ def addcmul(input: Value, tensor1: Operand, tensor2: Operand, *, value: Operand 
 @define(inplace=True)
 def addcdiv(input: Value, tensor1: Operand, tensor2: Operand, *, value: Operand = 1) -> Value:
     if all(isinstance(t, Value) and t.dtype.category < dtypes.FLOAT for t in (tensor1, tensor2)):
-        raise RuntimeError("Integer division with addcdiv is no longer supported, and in a future  release addcdiv will "
+        raise RuntimeError("Integer division with addcdiv is no longer supported, and in a future  release addcdiv "
+                           "will "
                            "perform a true division of tensor1 and tensor2. The historic addcdiv behavior can be "
-                           "implemented as (input + value * torch.trunc(tensor1 / tensor2)).to(input.dtype) for integer "
-                           "inputs and as (input + value * tensor1 / tensor2) for float inputs. The future addcdiv behavior "
+                           "implemented as (input + value * torch.trunc(tensor1 / tensor2)).to(input.dtype) for "
+                           "integer "
+                           "inputs and as (input + value * tensor1 / tensor2) for float inputs. The future addcdiv "
+                           "behavior "
                            "is just the latter implementation: (input + value * tensor1 / tensor2), for all dtypes.")
     return input + (tensor1 if _is_one(value) else arith.mul(tensor1, value)) / tensor2
 

@@ -78,7 +78,8 @@ class Generator:
                                                                       else type(new_state).__name__))
         raw = np.ascontiguousarray(new_state._array())
         if raw.size != 4 * engine.STATE_WORDS:
-            raise RuntimeError(f"Expected a CPUGeneratorImplState of size {4 * engine.STATE_WORDS} but found the input RNG state "
+            raise RuntimeError(f"Expected a CPUGeneratorImplState of size {4 * engine.STATE_WORDS} but found the "
+                               "input RNG state "
                                f"size to be {raw.size}")
         self._set(raw.view(np.uint32).copy())
         return self
@@ -166,7 +167,8 @@ def _number(b: Builder, x: arith.Operand) -> Any:
     return ew.cast_to(x, dtypes.float64) if isinstance(x, Value) else float(x)
 
 
-def _uniform_body(builder: Builder, state: Value, shape: Any, dtype: Any, low: arith.Operand, high: arith.Operand) -> Any:
+def _uniform_body(builder: Builder, state: Value, shape: Any, dtype: Any, low: arith.Operand,
+                  high: arith.Operand) -> Any:
     return formulas.uniform(builder, state, shape, dtype, _number(builder, low), _number(builder, high))
 
 
@@ -175,7 +177,8 @@ def _normal_body(builder: Builder, state: Value, shape: Any, dtype: Any, mean: a
     return formulas.normal(builder, state, shape, dtype, _number(builder, mean), _number(builder, std), contiguous)
 
 
-def _log_normal_body(builder: Builder, state: Value, shape: Any, dtype: Any, mean: arith.Operand, std: arith.Operand) -> Any:
+def _log_normal_body(builder: Builder, state: Value, shape: Any, dtype: Any, mean: arith.Operand,
+                     std: arith.Operand) -> Any:
     return formulas.log_normal(builder, state, shape, dtype, _number(builder, mean), _number(builder, std))
 
 
@@ -246,7 +249,8 @@ def _filled(name: str, formula: Function) -> None:
     def like(input: Tensor, *, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: bool = False,
              requires_grad: bool = False, memory_format: Any = None, generator: Generator | None = None) -> Tensor:
         devices.check(device)
-        return _made(draw(formula, generator, input._type.shape, _floating(name, dtype or input.dtype)), requires_grad, None)
+        return _made(draw(formula, generator, input._type.shape, _floating(name, dtype or input.dtype)), requires_grad,
+                     None)
     function.__name__, like.__name__ = name, name + "_like"
     FUNCTIONS[name], FUNCTIONS[name + "_like"] = function, like
 
@@ -283,7 +287,8 @@ def randint(*args: Any, low: int = 0, high: int | None = None, size: Any = None,
 
 
 @expose("randint_like", method=False)
-def randint_like(input: Tensor, *args: Any, low: int = 0, high: int | None = None, dtype: Any = None, layout: Any = None,
+def randint_like(input: Tensor, *args: Any, low: int = 0, high: int | None = None, dtype: Any = None,
+                 layout: Any = None,
                  device: Any = None, requires_grad: bool = False, memory_format: Any = None, pin_memory: bool = False
                  ) -> Tensor:
     if len(args) == 2:
@@ -306,8 +311,8 @@ def randperm(n: int, *, generator: Generator | None = None, out: Any = None, dty
 
 @expose("normal", method=False)
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, out: Any = None,
-           dtype: Any = None, device: Any = None, layout: Any = None, requires_grad: bool = False, pin_memory: bool = False
-           ) -> Tensor:
+           dtype: Any = None, device: Any = None, layout: Any = None, requires_grad: bool = False,
+           pin_memory: bool = False) -> Tensor:
     devices.check(device)
     if isinstance(std, Tensor):
         if std._type.numel and not isinstance(mean, Tensor) and bool((std < 0).any()):
@@ -386,7 +391,8 @@ def _fill(t: Tensor, formula: Function, generator: Generator | None, *args: Any)
 
 
 @expose("uniform_", function=False)
-def uniform_(self: Tensor, from_: float = 0, to: float = 1, *, generator: Generator | None = None, **kwargs: float) -> Tensor:
+def uniform_(self: Tensor, from_: float = 0, to: float = 1, *, generator: Generator | None = None,
+             **kwargs: float) -> Tensor:
     low = kwargs.get("from", from_)
     if low > to:
         raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low:g} > to={to:g}")

@@ -54,7 +54,8 @@ def nansum(input: Value, dim: Any = None, keepdim: bool = False, *, dtype: Any =
 
 def _float_input(name: str, input: Value, dtype: Any) -> Value:
     if dtype is None and input.dtype.category < dtypes.FLOAT:
-        raise RuntimeError(f"{name}(): could not infer output dtype. Input dtype must be either a floating point or complex "
+        raise RuntimeError(f"{name}(): could not infer output dtype. Input dtype must be either a floating point or "
+                           "complex "
                            f"dtype. Got: {type_name(input.dtype)}")
     if dtype is not None and dtype.category < dtypes.FLOAT:
         raise RuntimeError(f"{name}(): could not infer output dtype. Optional dtype must be either a floating point or "
@@ -87,7 +88,8 @@ def prod(input: Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = N
 
 def _not_empty(name: str, v: Value) -> None:
     if v.type.numel == 0:
-        raise RuntimeError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction "
+        raise RuntimeError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the "
+                           "reduction "
                            "dim with the 'dim' argument.")
 
 
@@ -240,12 +242,14 @@ def std(input: Value, dim: Any = None, unbiased: Any = None, keepdim: bool = Fal
 
 
 @define(method=False, out=False)
-def var_mean(input: Value, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Any:
+def var_mean(input: Value, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
+             correction: Any = None) -> Any:
     return _spread("var_mean ", statistics.var_mean, input, dim, unbiased, keepdim, correction)
 
 
 @define(method=False, out=False)
-def std_mean(input: Value, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Any:
+def std_mean(input: Value, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
+             correction: Any = None) -> Any:
     spread = _spread("std_mean ", statistics.std, input, dim, unbiased, keepdim, correction)
     if isinstance(dim, bool):
         dim = None

@@ -100,7 +100,8 @@ class _TypedConstructor(type):
 
 
 CONSTRUCTORS: dict[str, Any] = {
-    name.removeprefix("torch."): _TypedConstructor(name.removeprefix("torch."), (), {"tensor_dtype": d, "__module__": "torch"})
+    name.removeprefix("torch."): _TypedConstructor(name.removeprefix("torch."), (),
+                                                   {"tensor_dtype": d, "__module__": "torch"})
     for name, d in TYPE_NAMES.items()}
 
 

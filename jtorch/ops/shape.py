@@ -77,7 +77,8 @@ def view(self: Tensor, *shape: Any, size: Any = None, dtype: Any = None) -> Tens
         return _view_dtype(self, dtype or shape[0])
     new = inferred_shape(shape_of(shape), self._type.numel)
     if self._geometry is not None and reshaped_strides(self._type.shape, self._geometry[0], new) is None:
-        raise RuntimeError("view size is not compatible with input tensor's size and stride (at least one dimension spans "
+        raise RuntimeError("view size is not compatible with input tensor's size and stride (at least one dimension "
+                           "spans "
                            "across two contiguous subspaces). Use .reshape(...) instead.")
     return _reshape(self, new)
 
@@ -150,7 +151,8 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     try:
         sizes = inferred_shape(sizes, n)
     except RuntimeError:
-        raise RuntimeError(f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {d} ({n}) in the "
+        raise RuntimeError(f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {d} ({n}) "
+                           "in the "
                            "input tensor") from None
     return view(input, (*input.shape[:d], *sizes, *input.shape[d + 1:]))
 
@@ -162,8 +164,10 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     given = shape_of(dims)
     n = input.ndim
     if len(given) != n:
-        raise RuntimeError(f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the "
-                           f"desired ordering of dimensions i.e. input.dim() = {n} is not equal to len(dims) = {len(given)}")
+        raise RuntimeError("permute(sparse_coo): number of dimensions in the tensor input does not match the length "
+                           "of the "
+                           f"desired ordering of dimensions i.e. input.dim() = {n} is not equal to len(dims) = "
+                           f"{len(given)}")
     order = tuple([wrap_dim(d, n) for d in given])
     if len(set(order)) != n:
         raise RuntimeError("permute(): duplicate dims are not allowed.")
@@ -207,7 +211,8 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     n = input.ndim
     src, dst = (x if isinstance(x, (tuple, list)) else (x,) for x in (source, destination))
     if len(src) != len(dst):
-        raise RuntimeError(f"movedim: Invalid source or destination dims: source ({list(src)} dims) should contain the same "
+        raise RuntimeError(f"movedim: Invalid source or destination dims: source ({list(src)} dims) should contain "
+                           "the same "
                            f"number of dims as destination ({list(dst)} dims)")
     src, dst = tuple(wrap_dim(d, n) for d in src), tuple(wrap_dim(d, n) for d in dst)
     for name, dims in (("source", src), ("destination", dst)):
@@ -227,7 +232,8 @@ def _adjoint(x: Tensor) -> Tensor:
 
 def _get_T(self: Tensor) -> Tensor:
     if self.ndim not in (0, 2):
-        warnings.warn("The use of `x.T` on tensors of dimension other than 2 to reverse their shape is deprecated and it "
+        warnings.warn("The use of `x.T` on tensors of dimension other than 2 to reverse their shape is deprecated "
+                      "and it "
                       "will throw an error in a future release. Consider `x.mT` to transpose batches of matrices or "
                       "`x.permute(*torch.arange(x.ndim - 1, -1, -1))` to reverse the dimensions of a tensor.",
                       UserWarning, stacklevel=2)
@@ -258,7 +264,8 @@ Tensor.T, Tensor.mT, Tensor.H, Tensor.mH = map(property, (_get_T, _get_mT, _get_
 @expose("adjoint")
 def adjoint(input: Tensor) -> Tensor:
     if input.ndim < 2:
-        raise RuntimeError(f"tensor.adjoint() is only supported on matrices or batches of matrices. Got {input.ndim}-D tensor.")
+        raise RuntimeError("tensor.adjoint() is only supported on matrices or batches of matrices. Got "
+                           f"{input.ndim}-D tensor.")
     return _adjoint(input)
 
 
@@ -267,7 +274,7 @@ def adjoint(input: Tensor) -> Tensor:
 @expose("squeeze")
 def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     shape, n = input._type.shape, input.ndim
-    dims = range(n) if dim is None else [d for d in wrap_dims(dim, n)]
+    dims = range(n) if dim is None else wrap_dims(dim, n)
     gone = [d for d in dims if n and shape[d] == 1]
     keep = [d for d in range(n) if d not in gone]
     if not gone:
@@ -300,7 +307,8 @@ def expand(self: Tensor, *sizes: Any, size: Any = None, implicit: bool = False) 
     lead = len(new) - len(shape)
     if lead < 0:
         raise RuntimeError(f"expand({tensor_words(self)}, size={list(new)}): the number of sizes provided "
-                           f"({len(new)}) must be greater or equal to the number of dimensions in the tensor ({len(shape)})")
+                           f"({len(new)}) must be greater or equal to the number of dimensions in the tensor "
+                           f"({len(shape)})")
     full = []
     for i, n in enumerate(new):
         old = shape[i - lead] if i >= lead else 1
@@ -420,7 +428,8 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
 
 
 @expose("split")
-def split(input: Tensor, split_size_or_sections: Any = None, dim: int = 0, *, split_size: Any = None) -> tuple[Tensor, ...]:
+def split(input: Tensor, split_size_or_sections: Any = None, dim: int = 0, *, split_size: Any = None) -> tuple[Tensor,
+                                                                                                               ...]:
     sizes = split_size_or_sections if split_size is None else split_size
     if isinstance(sizes, (tuple, list)):
         return split_with_sizes(input, sizes, dim)
@@ -445,7 +454,8 @@ def split_with_sizes(input: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Ten
     n, start, parts = input.shape[d], 0, []
     sizes = [operator.index(s) for s in split_sizes]
     if any(s < 0 for s in sizes) or sum(sizes) != n:
-        raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension "
+        raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at "
+                           "dimension "
                            f"{d}), but got split_sizes={sizes}")
     for s in sizes:
         parts.append(slice_dim(input, d, start, start + s))
@@ -535,7 +545,8 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
                                 (*new[:-1], 0)) if rows else _reshape(slice_dim(x, n - 1, 0, min(1, columns)), new),
                        steps, start)
     x = narrow(narrow(x, n - 2, max(-offset, 0), length), n - 1, max(offset, 0), length)
-    if x._view is not None and length > 1 and reshaped_strides(x._type.shape, x.stride(), (*new[:-1], length * length)) is None:
+    if x._view is not None and length > 1 and reshaped_strides(x._type.shape, x.stride(),
+                                                               (*new[:-1], length * length)) is None:
         return as_strided(input, new, steps, start)
     flat = _reshape(x, (*new[:-1], length * length))
     return _placed(slice_dim(flat, flat.ndim - 1, 0, length * length, length + 1), steps, start)
@@ -545,17 +556,20 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
 def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Tensor:
     shape, strides = tuple(size), tuple(stride)
     if len(shape) != len(strides):
-        raise RuntimeError(f"mismatch in length of strides and shape")
+        raise RuntimeError("mismatch in length of strides and shape")
     if any(s < 0 for s in strides):
-        raise RuntimeError(f"as_strided: Negative strides are not supported at the moment, got strides: {list(strides)}")
+        raise RuntimeError("as_strided: Negative strides are not supported at the moment, got strides: "
+                           f"{list(strides)}")
     start = input.storage_offset() if storage_offset is None else storage_offset
     if start < 0:
         raise RuntimeError(f"Tensor: invalid storage offset {start}")
     memory = input._storage.cell.type
     reach = start + sum((n - 1) * s for n, s in zip(shape, strides)) if 0 not in shape else -1
     if reach >= memory.numel:
-        raise RuntimeError(f"setStorage: sizes {list(shape)}, strides {list(strides)}, storage offset {start}, and itemsize "
-                           f"{memory.dtype.itemsize} requiring a storage size of {(reach + 1) * memory.dtype.itemsize} are "
+        raise RuntimeError(f"setStorage: sizes {list(shape)}, strides {list(strides)}, storage offset {start}, and "
+                           "itemsize "
+                           f"{memory.dtype.itemsize} requiring a storage size of "
+                           f"{(reach + 1) * memory.dtype.itemsize} are "
                            f"out of bounds for storage of size {memory.nbytes}")
     return make_view(whole(input), movement.as_strided, (shape, strides, start))
 
@@ -750,7 +764,8 @@ def cat(tensors: tuple[Value, ...], dim: int = 0) -> Value:
             raise RuntimeError(f"Tensors must have same number of dimensions: got {kept[0].ndim} and {v.ndim}")
         for a, (n, m) in enumerate(zip(kept[0].shape, v.shape)):
             if a != axis and n != m:
-                raise RuntimeError(f"Sizes of tensors must match except in dimension {axis}. Expected size {n} but got size "
+                raise RuntimeError(f"Sizes of tensors must match except in dimension {axis}. Expected size {n} but "
+                                   "got size "
                                    f"{m} for tensor number {i} in the list.")
     return joined([cast_to(v, d) for v in kept], axis)
 
@@ -887,7 +902,8 @@ def _block_diag(tensors: tuple[Value, ...]) -> Value:
     parts = []
     for v in tensors:
         if v.ndim > 2:
-            raise RuntimeError(f"torch.block_diag: Input tensors must have 2 or fewer dimensions. Input 0 has {v.ndim} dimensions")
+            raise RuntimeError("torch.block_diag: Input tensors must have 2 or fewer dimensions. Input 0 has "
+                               f"{v.ndim} dimensions")
         parts.append(cast_to(_at_least(v, 2), d))
     width = sum(p.shape[1] for p in parts)
     rows, before = [], 0

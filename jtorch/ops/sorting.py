@@ -90,7 +90,8 @@ def _median_along(v: Value, axis: int, keepdim: bool, ignore: bool) -> tuple[Val
         return v, constant(v.builder, 0, dtypes.int64)
     n = v.shape[axis]
     values, places = _sorted(v, axis, False)
-    middle = constant(v.builder, (n - 1) // 2, dtypes.int64, tuple([1 if a == axis else m for a, m in enumerate(v.shape)]))
+    middle = constant(v.builder, (n - 1) // 2, dtypes.int64, tuple([1 if a == axis else m for a,
+                                                                    m in enumerate(v.shape)]))
     if v.dtype.is_floating_point:
         missing = ew.cast_to(ew.isnan(v), dtypes.int64)
         from jtorch.ir.prims.reduce import sum_
@@ -141,7 +142,8 @@ def _quantile(name: str, input: Value, q: Any, dim: int | None, keepdim: bool, i
     rows, _ = _sorted(permute_to(x, order), x.ndim - 1, False)
     lead = rows.shape[:-1]
     count = at.type.numel
-    missing = expand_to(reshape_to(sum_(ew.cast_to(ew.isnan(rows), x.dtype), axes=(x.ndim - 1,)), (*lead, 1)), (*lead, count))
+    missing = expand_to(reshape_to(sum_(ew.cast_to(ew.isnan(rows), x.dtype), axes=(x.ndim - 1,)), (*lead, 1)),
+                        (*lead, count))
     wide = expand_to(reshape_to(at, (1,) * len(lead) + (count,)), (*lead, count))
     if name == "nanquantile":
         last = arith.where(missing >= n, 0.0, (n - 1) - missing)
@@ -167,7 +169,8 @@ def _quantile(name: str, input: Value, q: Any, dim: int | None, keepdim: bool, i
 
 
 @define()
-def quantile(input: Value, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear") -> Value:
+def quantile(input: Value, q: Any, dim: int | None = None, keepdim: bool = False, *,
+             interpolation: str = "linear") -> Value:
     return _quantile("quantile", input, q, dim, keepdim, interpolation)
 
 
@@ -192,7 +195,8 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
         places[at] = np.flatnonzero(rows[at] == values[counts.argmax()])[-1]
     index = from_array(np.expand_dims(places, axis).copy())
     picked = FUNCTIONS["gather"](input, axis, index)
-    return named("mode", "values indices")(*((picked, index) if keepdim else (picked.squeeze(axis), index.squeeze(axis))))
+    return named("mode", "values indices")(*((picked, index) if keepdim else (picked.squeeze(axis),
+                                                                              index.squeeze(axis))))
 
 
 # --- what depends on the data: computed at once ----------------------------------------------------------------------
@@ -227,7 +231,8 @@ def unique_consecutive(input: Tensor, return_inverse: bool = False, return_count
     axis = 0 if dim is None else wrap_dim(dim, input.ndim)
     rows = array.reshape(-1) if dim is None else np.moveaxis(array, axis, 0)
     if len(rows) == 0:
-        return _unique_result(array, np.zeros(array.shape if dim is None else 0), np.zeros(0), return_inverse, return_counts)
+        return _unique_result(array, np.zeros(array.shape if dim is None else 0), np.zeros(0), return_inverse,
+                              return_counts)
     changed = np.ones(len(rows), bool)
     changed[1:] = (rows[1:] != rows[:-1]).any(tuple(range(1, rows.ndim)))
     starts = np.flatnonzero(changed)
@@ -235,7 +240,8 @@ def unique_consecutive(input: Tensor, return_inverse: bool = False, return_count
     inverse = np.cumsum(changed) - 1
     if dim is None:
         inverse = inverse.reshape(array.shape)
-    return _unique_result(np.ascontiguousarray(values), inverse, np.diff([*starts, len(rows)]), return_inverse, return_counts)
+    return _unique_result(np.ascontiguousarray(values), inverse, np.diff([*starts, len(rows)]), return_inverse,
+                          return_counts)
 
 
 @expose("bincount")
@@ -270,19 +276,22 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0, *, out
 
 
 @expose("histogram")
-def histogram(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | None = None, density: bool = False) -> Any:
+def histogram(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | None = None,
+              density: bool = False) -> Any:
     array = input.detach()._array()
     edges = bins._array() if isinstance(bins, Tensor) else bins
     w = None if weight is None else weight._array().reshape(-1)
     counts, places = np.histogram(array.reshape(-1), edges, range, density, w)
-    return named("histogram", "hist bin_edges")(from_array(counts.astype(array.dtype)), from_array(places.astype(array.dtype)))
+    return named("histogram", "hist bin_edges")(from_array(counts.astype(array.dtype)),
+                                                from_array(places.astype(array.dtype)))
 
 
 @define(method=False)
 def searchsorted(sorted_sequence: Value, input: Any, *, out_int32: bool = False, right: bool = False,
                  side: str | None = None, sorter: Value | None = None) -> Value:
     b = sorted_sequence.builder
-    x = input if isinstance(input, Value) else constant(b, input, sorted_sequence.dtype if not isinstance(input, float) or
+    x = input if isinstance(input, Value) else constant(b, input,
+                                                        sorted_sequence.dtype if not isinstance(input, float) or
                                                          sorted_sequence.dtype.is_floating_point else b.default_float)
     if sorter is not None:
         sorted_sequence = indexing.gather(sorted_sequence, sorter, axis=sorted_sequence.ndim - 1)
@@ -290,7 +299,8 @@ def searchsorted(sorted_sequence: Value, input: Any, *, out_int32: bool = False,
         d = dtypes.promote_types(x.dtype, sorted_sequence.dtype)
         x, sorted_sequence = ew.cast_to(x, d), ew.cast_to(sorted_sequence, d)
     if sorted_sequence.ndim > 1 and sorted_sequence.shape[:-1] != x.shape[:-1]:
-        raise RuntimeError("torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of "
+        raise RuntimeError("torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 "
+                           "dimensions of "
                            f"boundaries tensor and input value tensor must match, but we got boundaries tensor "
                            f"{list(sorted_sequence.shape)} and input value tensor {list(x.shape)}")
     if x.type.numel == 0:
