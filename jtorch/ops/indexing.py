@@ -484,8 +484,9 @@ def _checked(function: Any, name: str) -> Any:
     """An indexing function that looks at indices which are at hand, so that the error comes at the user's line."""
     @functools.wraps(function)
     def call(input: Tensor, dim: Any, index: Any, *args: Any, **kwargs: Any) -> Any:
-        at_hand = isinstance(index, Tensor) and index._storage.cell.buffer is not None and current.recorder.tracing is None
-        if at_hand and index._type.numel and input.ndim and index.dtype.category == dtypes.INT:
+        at_hand = isinstance(index, Tensor) and index._storage.cell.buffer is not None
+        at_hand = at_hand and current.recorder.tracing is None and index.dtype.category == dtypes.INT
+        if at_hand and index._type.numel and input.ndim:
             array, n = index._array(), input.shape[wrap_dim(dim, input.ndim)]
             low, high = int(array.min()), int(array.max())
             if low < 0 or high >= n:
