@@ -8,9 +8,9 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "jtorch"
 
-GROUND = {"dtypes", "devices", "errors", "config"}
+GROUND = {"dtypes", "devices", "errors", "config", "lazy"}
 TENSOR = {"_tensor", "storage", "views", "printing", "dtype_info", "autograd", "ops", "capture"}
-FACES = {"jit", "func", "export", "profiler", "serialization"}
+FACES = {"jit", "func", "export", "profiler", "serialization", "linalg", "special", "random", "fft"}
 CLIENTS = {"nn", "optim", "utils", "vision", "onnx", "distributed"}
 
 # room -> rooms that it may import. A module at the top of the package is a room of its own.
@@ -51,12 +51,25 @@ HEAVY = {"numba", "torch", "matplotlib"}
 HEAVY_FILES = {"runtime.frontend", "runtime.intrinsics", "runtime.tiles"}  # loaded when something is compiled
 
 
-def modules() -> list[tuple[str, ast.Module]]:
+SIZE_LIMIT = 37_000  # bytes: what one can still read at a stretch
+LONG: dict[str, str] = {
+    "codegen.library.conv": "one family of kernels and the choice between them",
+    "nn.functional": "one flat namespace: short functions, most of the text is PyTorch's signatures",
+    "nn.modules.module": "one class",
+    "ops.shape": "one flat namespace of short functions",
+}
+
+
+def paths() -> list[tuple[str, Path]]:
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
-        found.append((".".join(p for p in parts if p != "__init__"), ast.parse(path.read_text(), str(path))))
+        found.append((".".join(p for p in parts if p != "__init__"), path))
     return found
+
+
+def modules() -> list[tuple[str, ast.Module]]:
+    return [(name, ast.parse(path.read_text(), str(path))) for name, path in paths()]
 
 
 MODULES = modules()
@@ -134,6 +147,13 @@ def test_heavy_packages_are_imported_late(module: str, tree: ast.Module) -> None
             if name.split(".")[0] in HEAVY and module not in HEAVY_FILES:
                 assert inside, f"jtorch/{module} line {node.lineno} imports {name} when it is loaded"
                 assert name.split(".")[0] != "torch", f"jtorch/{module} imports torch"
+
+
+def test_modules_are_small() -> None:
+    sizes = {name: path.stat().st_size for name, path in paths()}
+    long = {name for name, size in sizes.items() if size > SIZE_LIMIT}
+    assert not long - set(LONG), f"over {SIZE_LIMIT} bytes: split them, or say in LONG why not"
+    assert not set(LONG) - long, "listed as long, but short"
 
 
 def test_lazy_imports_exist() -> None:

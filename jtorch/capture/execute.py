@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jtorch import compiler
 from jtorch.capture.cell import Cell, Epoch
 from jtorch.config import config
 from jtorch.errors import CompileError
 from jtorch.ir.graph import Graph, Value, topological
 from jtorch.ir.interpret import interpret
 from jtorch.ir.prims.create import graft
+from jtorch.lazy import lazy_module
 from jtorch.runtime.memory import Buffer, allocator
 from jtorch.storage import SharedBuffer
+
+if TYPE_CHECKING:
+    from jtorch import compiler
+else:
+    compiler = lazy_module("jtorch.compiler")
 
 # References to a donor cell that are not somebody else's: `Epoch.leaves`, the key in `Epoch.leaf_values`,
 # `Cell.previous` of its successor, the list of donors, a local variable, and getrefcount's argument.

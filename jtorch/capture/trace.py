@@ -14,9 +14,9 @@ import functools
 import gc
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jtorch import compiler, dtypes
+from jtorch import dtypes
 from jtorch._tensor import Tensor, computed_tensor, wrap
 from jtorch.capture.cell import Cell
 from jtorch.capture.execute import scalar_buffer, strip_markers
@@ -25,9 +25,15 @@ from jtorch.capture.record import SPENT, Recorder, current
 from jtorch.capture.signature import Leaf, flatten, signature_of, unflatten, views_of
 from jtorch.errors import TraceError
 from jtorch.ir.graph import Graph, Value, topological, user_location
+from jtorch.lazy import lazy_module
 from jtorch.runtime.memory import allocator
 from jtorch.storage import Storage
 from jtorch.views import store
+
+if TYPE_CHECKING:
+    from jtorch import compiler
+else:
+    compiler = lazy_module("jtorch.compiler")
 
 _SCALAR_SLOTS: dict[Any, Any] = {
     dtypes.float64: ctypes.c_double, dtypes.int64: ctypes.c_int64, dtypes.bool_: ctypes.c_bool}

@@ -11,6 +11,7 @@ The waiting sample is part of the state because `normal_` on fewer than 16 eleme
 and keeps the second one for the next call (see `random_streams.normal_scalar_from_draws`).
 No function here changes a state that it is given.
 """
+from __future__ import annotations
 
 import threading
 
