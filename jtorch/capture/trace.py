@@ -25,10 +25,11 @@ from jtorch.capture.record import SPENT, Recorder, current
 from jtorch.capture.signature import Leaf, flatten, signature_of, unflatten, views_of
 from jtorch.errors import TraceError
 from jtorch.ir.graph import Graph, Value, topological, user_location
+from jtorch.ir.prims.create import detach, variable
 from jtorch.lazy import lazy_module
 from jtorch.runtime.memory import allocator
 from jtorch.storage import Storage
-from jtorch.views import store
+from jtorch.views import make_view, store
 
 if TYPE_CHECKING:
     from jtorch import compiler
@@ -124,9 +125,15 @@ class Variant:
         argument_storage = {id(leaf.storage): i for i, leaf in enumerate(leaves)}
         self.written: list[tuple[Storage, int]] = []
         self.written_arguments: list[tuple[int, int]] = []
+        self.differentiable = False
+        self.live: set[int] = set()  # outputs written to storages that require grad from then on
         for storage, cell in trace.before.items():
             if storage.cell.epoch is epoch and cell is not storage.cell:
-                out = place(recorder.cell_value(storage.cell))
+                v = recorder.cell_value(storage.cell)
+                out = place(v)
+                if v.requires_grad and v.siblings[0] not in epoch.spent:
+                    self.differentiable = True
+                    self.live.add(out)
                 if id(storage) in argument_storage:
                     self.written_arguments.append((argument_storage[id(storage)], out))
                 else:
@@ -139,18 +146,35 @@ class Variant:
                                place(recorder.value(g)) if fresh else -1))  # type: ignore[arg-type]
         self.guarded_grads = [(t, g is None) for t, g, read in trace.grads.values()
                               if read and id(t) not in argument_of]
-        self.differentiable = False
         self.spent: dict[int, Value] = {}  # results whose graph the function's own backward has used up
-        for item in flat_result:
+        made: dict[int, int] = {}  # tensors, and storages of which the whole is a result, that the call made -> results
+        for i, item in enumerate(flat_result):
+            if isinstance(item, Tensor) and item._view is None:
+                made.setdefault(id(item._storage), i)
+        for i, item in enumerate(flat_result):
             if not isinstance(item, Tensor):
                 self.results.append(("static", item))
-            elif id(item) in argument_of:
+                continue
+            storage, chain = item._storage, item._view or ()
+            argument = argument_storage.get(id(storage))
+            if argument is not None and leaves[argument].whole:
+                start = leaves[argument].tensor._view or ()
+                argument = argument if chain[:len(start)] == start else None
+                chain = chain[len(start):]
+            if id(item) in argument_of:
                 self.results.append(("argument", argument_of[id(item)]))
-            elif item._storage.cell.epoch is not epoch and item._storage.cell.buffer is not None:
+            elif argument is not None:
+                self.results.append(("view of argument", (argument, chain)))
+            elif storage.cell.epoch is not epoch and storage.cell.buffer is not None:
                 self.results.append(("same", item))
+            elif made.get(id(item), i) != i:
+                self.results.append(("again", made[id(item)]))
+            elif made.get(id(storage), i) != i:
+                self.results.append(("view of result", (made[id(storage)], chain)))
             else:
+                made[id(item)] = i
                 v = recorder.value(item)
-                spent = v in epoch.spent  # the function itself called backward: outside there is nothing to go through
+                spent = v.siblings[0] in epoch.spent  # the function itself called backward: nothing to go through is left
                 self.differentiable |= v.requires_grad and not spent
                 self.results.append(("new", (place(v), v.requires_grad and not spent)))
                 if v.requires_grad and spent:
@@ -327,40 +351,65 @@ class Variant:
         return copy
 
     def _result(self, leaves: Sequence[Any], outputs: list[Any]) -> Any:
-        flat = []
+        flat: list[Any] = []
         for kind, item in self.results:
+            t = None
             if kind == "new":
                 place = item[0]
                 buffer = outputs[place] if outputs[place] is not None else self._copy_of(place)
-                flat.append(computed_tensor(buffer, self.types[place]))
-            elif kind == "argument":
-                flat.append(leaves[item].tensor)
-            else:
-                flat.append(item)
+                t = computed_tensor(buffer, self.types[place])
+                if len(flat) in self.spent:
+                    t._storage.cell.value, t._storage.cell.epoch = self.spent[len(flat)], SPENT
+            flat.append(t)
+        return self._complete(flat, leaves)
+
+    def _complete(self, flat: list[Any], leaves: Sequence[Leaf]) -> Any:
+        """The result of the call, given those of its tensors that are new."""
+        for i, (kind, item) in enumerate(self.results):
+            if kind == "argument":
+                flat[i] = leaves[item].tensor
+            elif kind == "view of argument":
+                flat[i] = view_again(leaves[item[0]].tensor, item[1])
+            elif kind in ("same", "static"):
+                flat[i] = item
+        for i, (kind, item) in enumerate(self.results):
+            if kind == "view of result":
+                flat[i] = view_again(flat[item[0]], item[1])
+        for i, (kind, item) in enumerate(self.results):
+            if kind == "again":
+                flat[i] = flat[item]
         return unflatten(self.structure, flat)
 
     def run_recorded(self, leaves: Sequence[Leaf]) -> Any:
         """The call as one node of the enclosing eager graph, so that a backward can go through it."""
         recorder = current.recorder
         values = record_call(recorder, self.callable, leaves)
-        flat = []
+        flat: list[Any] = []
         for kind, item in self.results:
+            t = None
             if kind == "new":
                 place, requires_grad = item
                 v = values[place]
-                flat.append(wrap(recorder, v if requires_grad else recorder.detached(v)))
-            elif kind == "argument":
-                flat.append(leaves[item].tensor)
-            else:
-                flat.append(item)
+                t = wrap(recorder, v if requires_grad else recorder.detached(v))
+            flat.append(t)
         for storage, out in self.written:
-            store(recorder, storage, recorder.detached(values[out]))
+            store(recorder, storage, values[out] if out in self.live else recorder.detached(values[out]))
         for i, out in self.written_arguments:
-            store(recorder, leaves[i].storage, recorder.detached(values[out]))
+            store(recorder, leaves[i].storage, values[out] if out in self.live else recorder.detached(values[out]))
         for t, g, out in self.grads:
             owner = leaves[t].tensor if type(t) is int else t
             owner._grad = g if out < 0 else wrap(recorder, recorder.detached(values[out]))
-        return unflatten(self.structure, flat)
+        return self._complete(flat, leaves)
+
+
+def view_again(t: Tensor, chain: Sequence[tuple[Any, tuple]]) -> Tensor:
+    """The view that the operations lead to."""
+    if not chain:
+        chain = ((detach, ()),)  # another tensor of the same contents
+    for operation, attrs in chain:
+        if operation is not variable:
+            t = make_view(t, operation, attrs)
+    return t
 
 
 class Traced:
