@@ -11,7 +11,7 @@ from jtorch.capture.record import Recorder
 from jtorch.capture.signature import Leaf
 from jtorch.ir.graph import Builder, Graph, Value, topological
 from jtorch.ir.primitive import Op
-from jtorch.ir.prims.create import leaf, make_leaf, variable
+from jtorch.ir.prims.create import detach, leaf, make_leaf, variable
 
 
 def _infer(*types: Any, graph: Graph) -> Any:
@@ -47,6 +47,11 @@ def callable_graph(values: Sequence[Value], epoch: Epoch, trace: Any, leaves: Se
     arguments = {id(leaf.cell): i for i, leaf in enumerate(leaves)}
     tensors = {id(leaf.shown): i for i, leaf in enumerate(leaves)}
 
+    def is_made_inside(node: Value) -> bool:
+        """Is this a leaf tensor that the call itself made? Outside, it is a constant."""
+        owner = epoch.variables[node.attrs[0]]
+        return (isinstance(owner, Tensor) and owner._storage.cell.epoch is epoch and owner._storage not in trace.before)
+
     def source(node: Value) -> tuple[str, Any]:
         number = node.attrs[0]
         if node.op is variable:
@@ -70,7 +75,11 @@ def callable_graph(values: Sequence[Value], epoch: Epoch, trace: Any, leaves: Se
     builder.default_float = values[0].builder.default_float
     env: dict[Value, Value] = {}
     params, sources = [], []
-    for node in _topological(values):
+    inside = {node for node in topological(values) if node.op is variable and is_made_inside(node)}
+    for node in _topological(values, inside):
+        if node in inside:
+            env[node] = builder.intern(detach, (env[node.inputs[0]],), ())
+            continue
         if node.op is variable or node.op is leaf:
             env[node] = make_leaf(builder, len(params), node.type)
             params.append(env[node])
@@ -81,15 +90,15 @@ def callable_graph(values: Sequence[Value], epoch: Epoch, trace: Any, leaves: Se
     return Callable(Graph(params, [env[v] for v in values]), tuple(sources))
 
 
-def _topological(outputs: Sequence[Value]) -> list[Value]:
-    """As `topological`, but not looking behind variables."""
+def _topological(outputs: Sequence[Value], inside: set[Value]) -> list[Value]:
+    """As `topological`, but not looking behind variables other than those `inside`."""
     seen: dict[int, Value] = {}
     stack = [v.siblings[0] for v in outputs]
     while stack:
         v = stack.pop()
         if v.id not in seen:
             seen[v.id] = v
-            if v.op is not variable:
+            if v.op is not variable or v in inside:
                 stack += [i.siblings[0] for i in v.inputs]
     return [seen[i] for i in sorted(seen)]
 

@@ -146,6 +146,7 @@ class Variant:
                                place(recorder.value(g)) if fresh else -1))  # type: ignore[arg-type]
         self.guarded_grads = [(t, g is None) for t, g, read in trace.grads.values()
                               if read and id(t) not in argument_of]
+        self.new_leaves: list[int] = []  # results that are leaf tensors made by the call
         self.spent: dict[int, Value] = {}  # results whose graph the function's own backward has used up
         made: dict[int, int] = {}  # tensors, and storages of which the whole is a result, that the call made -> results
         for i, item in enumerate(flat_result):
@@ -175,13 +176,18 @@ class Variant:
                 made[id(item)] = i
                 v = recorder.value(item)
                 spent = v.siblings[0] in epoch.spent  # the function itself called backward: nothing to go through is left
-                self.differentiable |= v.requires_grad and not spent
-                self.results.append(("new", (place(v), v.requires_grad and not spent)))
+                live = v.requires_grad and not spent and not item._requires_grad
+                self.differentiable |= live
+                self.results.append(("new", (place(v), live)))
+                if item._requires_grad:
+                    self.new_leaves.append(i)
+                    continue
                 if v.requires_grad and spent:
                     self.spent[len(self.results) - 1] = v
         written = {out for _, out in self.written}
         self.plain = not (self.differentiable or self.written_arguments or any(type(t) is int for t, _, _ in self.grads))
-        self.only_new = all(kind == "new" and item[0] not in written for kind, item in self.results)
+        self.only_new = not self.new_leaves and all(kind == "new" and item[0] not in written
+                                                    for kind, item in self.results)
         self.trace_values = values
         params = sorted((v for v in topological(values) if v.op.kind == "leaf"), key=lambda v: v.attrs[0])
         self.graph = Graph(params, values, owner.name)
@@ -365,6 +371,8 @@ class Variant:
 
     def _complete(self, flat: list[Any], leaves: Sequence[Leaf]) -> Any:
         """The result of the call, given those of its tensors that are new."""
+        for i in self.new_leaves:
+            flat[i]._requires_grad = True
         for i, (kind, item) in enumerate(self.results):
             if kind == "argument":
                 flat[i] = leaves[item].tensor
