@@ -8,7 +8,7 @@ BENCH_ARGS ?=
 N ?= 2000
 START ?= 0
 
-.PHONY: test demo bench fuzz lint types clean
+.PHONY: test demo bench fuzz lint types stubs clean
 
 test: $(VENV)/.dev $(VENV)/.demo
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -27,6 +27,10 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
+
+# The declarations of operators for type checkers and editors; to run when an operator was added or changed.
+stubs: $(VENV)/.dev
+	$(BIN)/python -m tools.stubs
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -1,6 +1,7 @@
 """PyTorch's programming model on a tracing JIT: `import jtorch as torch`."""
 import importlib as _importlib
 import math as _math
+from typing import TYPE_CHECKING
 
 from jtorch import autograd, dtypes
 from jtorch._tensor import Size, Tensor
@@ -35,6 +36,8 @@ memory_format = layout
 pi, e, inf, nan, newaxis = _math.pi, _math.e, _math.inf, _math.nan, None
 strided, contiguous_format, preserve_format, channels_last, channels_last_3d = dtypes.LAYOUTS
 
+if TYPE_CHECKING:
+    from jtorch._functions import *  # noqa: F403  a stub: tools/stubs.py lists there what follows
 globals().update(_FUNCTIONS)
 globals().update(_CONSTRUCTORS)
 

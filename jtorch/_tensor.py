@@ -1,7 +1,7 @@
 """The tensor: a typed view of a Storage. Operators are attached by `jtorch.ops`; this file holds what a tensor *is*."""
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,11 @@ from jtorch.capture.record import Recorder, current
 from jtorch.dtypes import dtype
 from jtorch.ir.graph import Type, Value
 from jtorch.storage import Storage
+
+if TYPE_CHECKING:
+    from jtorch._methods import TensorMethods  # a stub: tools/stubs.py lists there what is attached
+else:
+    TensorMethods = object
 
 
 class Size(tuple):
@@ -42,7 +47,7 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-class Tensor:
+class Tensor(TensorMethods):
     """A multi-dimensional array that records what is done with it.
 
     `_storage` is shared with the views of this tensor. `_view` is the chain of (op, attributes) that leads from the storage's
@@ -54,7 +59,7 @@ class Tensor:
                  "__dict__", "__weakref__")
     _storage: Storage
     _type: Type
-    _view: tuple[tuple[Any, tuple], ...] | None
+    _view: tuple[tuple[Any, Any], ...] | None
     _geometry: tuple[tuple[int, ...], int] | None
     _value: Value
     _version: int
@@ -147,9 +152,15 @@ class Tensor:
         return self._storage.cell.type.dtype is not self._type.dtype
 
 
+def attach(**members: Any) -> None:
+    """Give `Tensor` methods and properties. tools/stubs.py declares them for type checkers."""
+    for name, member in members.items():
+        setattr(Tensor, name, member)
+
+
 def new_tensor(cls: type, storage: Storage, type: Type, value: Value | None) -> Any:
     """A tensor of class `cls` that is the whole contents of `storage`."""
-    t = object.__new__(cls)
+    t: Any = object.__new__(cls)
     t._storage, t._type, t._view, t._geometry = storage, type, None, None
     t._value, t._version, t._epoch, t._requires_grad, t._grad = value, -1, None, False, None
     return t

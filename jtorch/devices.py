@@ -8,6 +8,8 @@ class device:
     """Where a tensor lives: a type ('cpu', 'cuda', 'meta') and an index."""
 
     __slots__ = ("type", "index")
+    type: str
+    index: int | None
 
     def __init__(self, type: Any, index: int | None = None) -> None:
         if isinstance(type, device):

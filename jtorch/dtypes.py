@@ -127,9 +127,9 @@ def result_type(operands: list[tuple[dtype, int]], default_float: dtype = float3
     """Promotion of operands given as (dtype, priority): 0 for a Python scalar, 1 for a 0-d tensor, 2 for a tensor
     with dimensions. A lower priority only matters when its category is higher. Source: `torch.result_type`."""
     best: list[dtype | None] = [None, None, None]
-    for d, priority in operands:
+    for operand, priority in operands:
         present = best[priority]
-        best[priority] = d if present is None else _TABLE[present, d]
+        best[priority] = operand if present is None else _TABLE[present, operand]
     result: dtype | None = None
     for priority in (2, 1, 0):
         d = best[priority]

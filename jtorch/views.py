@@ -137,7 +137,7 @@ def make_view(t: Tensor, operation: Op, attrs: tuple) -> Tensor:
         return wrap(recorder, recorder.builder.intern(operation, (recorder.value(t),), attrs))
     v: Tensor = object.__new__(Tensor)
     v._storage, v._type, v._geometry = t._storage, found[0], found[1]
-    chain = t._view or ()
+    chain: tuple[tuple[Any, Any], ...] = t._view or ()
     if t._requires_grad:
         chain = (*chain, (variable, t))
     if not recorder.grad_enabled and t.requires_grad:

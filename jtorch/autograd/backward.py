@@ -106,7 +106,7 @@ def _differentiate(recorder: Recorder, roots: Sequence[Tensor], cotangents: Sequ
         v = recorder.value(t)
         cell = t._storage.cell
         if v.op is variable and recorder.epoch.variables[v.attrs[0]] is cell and cell.epoch is not SPENT:
-            past.setdefault(cell.epoch, {})[cell.value] = None  # type: ignore[index]
+            past.setdefault(cell.epoch, {})[cell.value] = None
             keys.append((cell.epoch, cell.value))
         else:
             present[v] = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jtorch._tensor import Tensor
+from jtorch._tensor import Tensor, attach
 from jtorch.autograd.backward import backward
 from jtorch.capture.cell import Epoch
 from jtorch.capture.record import SPENT, current
@@ -145,10 +145,10 @@ def _grad_fn(self: Tensor) -> GradFn | None:
     return GradFn(v)
 
 
-Tensor.grad = property(_get_grad, _set_grad, _del_grad)  # type: ignore[attr-defined]
-Tensor.grad_fn = property(_grad_fn)  # type: ignore[attr-defined]
-Tensor.backward = _tensor_backward  # type: ignore[attr-defined]
-Tensor.register_hook = _register_hook  # type: ignore[attr-defined]
-Tensor.register_post_accumulate_grad_hook = _register_post_accumulate_grad_hook  # type: ignore[attr-defined]
-Tensor.retain_grad = _retain_grad  # type: ignore[attr-defined]
-Tensor.retains_grad = property(lambda self: self.__dict__.get("_retains_grad", False))  # type: ignore[attr-defined]
+attach(grad=property(_get_grad, _set_grad, _del_grad))
+attach(grad_fn=property(_grad_fn))
+attach(backward=_tensor_backward)
+attach(register_hook=_register_hook)
+attach(register_post_accumulate_grad_hook=_register_post_accumulate_grad_hook)
+attach(retain_grad=_retain_grad)
+attach(retains_grad=property(lambda self: self.__dict__.get("_retains_grad", False)))

@@ -29,9 +29,10 @@ class _GradMode:
     def clone(self) -> _GradMode:
         return type(self)()
 
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, function: Any) -> Any:
         if inspect.isclass(function):
-            function.__init__ = self(function.__init__)  # type: ignore[misc]
+            kind: Any = function
+            kind.__init__ = self(kind.__init__)
             return function
         if inspect.isgeneratorfunction(function):
             @functools.wraps(function)
@@ -58,17 +59,22 @@ class _GradMode:
         return inner
 
 
+def _mode_or_decorated(cls: type, function: Callable[..., Any] | None) -> Any:
+    """A mode; with a function (`@no_grad` without brackets) the function under that mode."""
+    self: Any = object.__new__(cls)
+    if function is None:
+        return self
+    self.__init__()
+    return self(function)
+
+
 class no_grad(_GradMode):
     """`torch.no_grad()`: results do not require grad."""
 
     mode = False
 
     def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
-        self = object.__new__(cls)
-        if function is None:
-            return self
-        self.__init__()  # type: ignore[misc]  used as a bare decorator
-        return self(function)
+        return _mode_or_decorated(cls, function)
 
 
 class enable_grad(_GradMode):
@@ -77,7 +83,7 @@ class enable_grad(_GradMode):
     mode = True
 
     def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
-        return no_grad.__new__(cls, function)
+        return _mode_or_decorated(cls, function)
 
 
 class set_grad_enabled(_GradMode):
@@ -111,11 +117,7 @@ class inference_mode(_GradMode):
         self.mode = not self.inference and current.recorder.grad_enabled
 
     def __new__(cls, mode: bool | Callable[..., Any] = True) -> Any:
-        self = object.__new__(cls)
-        if callable(mode):
-            self.__init__()  # type: ignore[misc]
-            return self(mode)
-        return self
+        return _mode_or_decorated(cls, mode if callable(mode) else None)
 
     def __enter__(self) -> None:
         super().__enter__()

@@ -98,7 +98,7 @@ class Walk:
         graph itself is needed (higher derivatives, hooks, custom functions), it is first rebuilt here.
         """
         move = Move(self.recorder, epoch)
-        roots = [c.value for c in cells]
+        roots = [c.value for c in cells if c.value is not None]
         if self.create_graph or epoch.hooks or epoch.functions or roots[0].builder is not self.recorder.builder:
             new_roots = [move.value(v) for v in roots]
             new_wanted = {move.value(v): v for v in wanted}
@@ -113,7 +113,7 @@ class Walk:
         seeds = [make_leaf(self.recorder.builder, _SEED + i, c.type) for i, c in enumerate(cells)]
         move.env.update(zip(seeds, cells.values()))
         move.cut = True
-        return {v: move.value(g) for v, g in self.through(epoch, roots, seeds, wanted).items()}  # type: ignore[arg-type]
+        return {v: move.value(g) for v, g in self.through(epoch, roots, seeds, wanted).items()}
 
 
 def spendable(visited: Sequence[Value]) -> tuple[frozenset[Value], frozenset[Value]]:

@@ -424,7 +424,7 @@ def _batch_norm_train(
     keep = 1.0 - momentum
     unbiased = v * (n / (n - 1))
     return (y, *[ew.cast_to(arith.add(arith.mul(new, momentum), arith.mul(old, keep)), old.dtype)
-                 for new, old in ((m, mean), (unbiased, variance))])  # type: ignore[union-attr]
+                 for new, old in ((m, mean), (unbiased, variance)) if old is not None])
 
 
 _batch_norm_training = Function(_batch_norm_train)

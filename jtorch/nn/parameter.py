@@ -17,7 +17,7 @@ def alias(cls: type, data: Tensor, requires_grad: bool) -> Any:
             data = data.detach()
         finally:
             recorder.grad_enabled = enabled
-    t = object.__new__(cls)
+    t: Any = object.__new__(cls)
     t._storage, t._type, t._view, t._geometry = data._storage, data._type, data._view, data._geometry
     t._value, t._version, t._epoch, t._requires_grad, t._grad = None, -1, None, False, None
     if requires_grad:
@@ -50,7 +50,7 @@ class Parameter(Tensor):
             copy.grad = self.grad.detach().clone()
         return copy
 
-    def __repr__(self) -> str:  # type: ignore[override]
+    def __repr__(self) -> str:
         return "Parameter containing:\n" + super().__repr__()
 
     def __reduce_ex__(self, protocol: Any) -> tuple:
@@ -115,7 +115,7 @@ class UninitializedParameter(Parameter):
 
     cls_to_become = Parameter
 
-    def __repr__(self) -> str:  # type: ignore[override]
+    def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
@@ -145,5 +145,5 @@ class UninitializedBuffer(Tensor):
         pass
 
     materialize = UninitializedParameter.materialize
-    __repr__ = UninitializedParameter.__repr__  # type: ignore[assignment]
+    __repr__ = UninitializedParameter.__repr__
 

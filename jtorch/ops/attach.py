@@ -17,12 +17,12 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
 
 def define(*names: str, method: bool = True, function: bool = True, inplace: bool = False,
-           out: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+           out: bool = True) -> Callable[[Callable[..., Any]], Any]:
     """Make a value function public under `names` (default: its own): in the namespace, as a method, as `name_`.
 
     `out=True` gives the function an `out=` keyword.
     """
-    def decorate(body: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(body: Callable[..., Any]) -> Any:
         public = operator(body)
         called = with_out(public) if out else public
         for name in names or (public.__name__,):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jtorch import devices, dtypes
-from jtorch._tensor import Tensor, contiguous_strides, from_array, new_tensor
+from jtorch._tensor import Tensor, attach, contiguous_strides, from_array, new_tensor
 from jtorch.capture.dispatch import NUMBERS, evaluate
 from jtorch.capture.record import current
 from jtorch.dtypes import dtype
@@ -178,8 +178,8 @@ def _array_wrap(self: Tensor, array: np.ndarray, context: Any = None, return_sca
     return from_array(np.array(array))
 
 
-Tensor.__array__ = _array_protocol
-Tensor.__array_wrap__ = _array_wrap
+attach(__array__=_array_protocol)
+attach(__array_wrap__=_array_wrap)
 
 
 @expose("data_ptr", "const_data_ptr", function=False)
@@ -369,7 +369,7 @@ def is_contiguous(self: Tensor, memory_format: Any = None) -> bool:
     return all(n == 1 or a == b for n, a, b in zip(self._type.shape, self._geometry[0], expected))
 
 
-Tensor.is_contiguous = is_contiguous
+attach(is_contiguous=is_contiguous)
 
 
 @expose("contiguous", function=False)
@@ -406,7 +406,7 @@ def _detach_(self: Tensor) -> Tensor:
     return self
 
 
-Tensor.detach_ = _detach_
+attach(detach_=_detach_)
 
 
 def _set_data(self: Tensor, other: Tensor) -> None:
@@ -419,7 +419,7 @@ def _set_data(self: Tensor, other: Tensor) -> None:
     self._version, self._epoch = -1, None
 
 
-Tensor.data = property(detach, _set_data)
+attach(data=property(detach, _set_data))
 
 
 def _copy_value(input: Value, src: Operand) -> Value:
@@ -454,12 +454,9 @@ def _fill_value(input: Value, value: Operand) -> Value:
 _filled = define(method=False, function=False)(_fill_value)
 
 
-@expose("fill")
+@expose(method=False)
 def fill(input: Tensor, value: Any) -> Tensor:
     return _filled(input, value)
-
-
-del Tensor.fill
 
 
 @expose("fill_")
@@ -569,8 +566,8 @@ def _rebuild(cls: type, array: np.ndarray, d: dtype, requires_grad: bool, state:
     return t
 
 
-Tensor.__deepcopy__ = _deepcopy
-Tensor.__reduce_ex__ = _reduce
+attach(__deepcopy__=_deepcopy)
+attach(__reduce_ex__=_reduce)
 
 
 def _shallow(self: Tensor) -> Tensor:
@@ -580,7 +577,7 @@ def _shallow(self: Tensor) -> Tensor:
     return t
 
 
-Tensor.__copy__ = _shallow
+attach(__copy__=_shallow)
 
 
 @expose("as_subclass", function=False)
@@ -683,11 +680,15 @@ def _no(self: Tensor) -> bool:
     return False
 
 
+def _always(answer: Any) -> property:
+    return property(lambda self: answer)
+
+
 for _name, _answer in {"is_cpu": True, "is_cuda": False, "is_meta": False, "is_sparse": False, "is_quantized": False,
                        "is_nested": False, "is_mps": False, "is_xpu": False, "is_mkldnn": False, "is_xla": False,
                        "is_ipu": False, "is_vulkan": False, "is_sparse_csr": False, "output_nr": 0,
                        "name": None}.items():
-    setattr(Tensor, _name, property(lambda self, _answer=_answer: _answer))
+    setattr(Tensor, _name, _always(_answer))
 
 
 def _is_view(self: Tensor) -> bool:
@@ -700,8 +701,8 @@ def _base(self: Tensor) -> Tensor | None:
     return new_tensor(Tensor, self._storage, self._storage.cell.type, None)
 
 
-Tensor._is_view = _is_view
-Tensor._base = property(_base)
+attach(_is_view=_is_view)
+attach(_base=property(_base))
 
 
 @expose("apply_", function=False)

@@ -561,7 +561,7 @@ def eye(n: int, m: int | None = None, *, out: Any = None, dtype: Any = None, lay
 def _triangle(input: Value, diagonal: int, upper: bool, name: str) -> Value:
     if input.ndim < 2:
         raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions")
-    r, c = band(input.builder, *input.shape[-2:], diagonal)
+    r, c = band(input.builder, input.shape[-2], input.shape[-1], diagonal)
     keep = ew.ge(c, r) if upper else ew.le(c, r)
     return arith.where(keep, input, constant(input.builder, False if input.dtype is dtypes.bool_ else 0, input.dtype))
 
@@ -599,7 +599,7 @@ def complex_(real: Value, imag: Value) -> Value:
 
 # --- windows ---------------------------------------------------------------------------------------------------------
 
-def _window(name: str, formula: Callable[[np.ndarray, int], np.ndarray]) -> None:
+def _window(name: str, formula: Callable[..., np.ndarray]) -> None:
     def window(window_length: int, periodic: bool = True, *args: float, dtype: Any = None, layout: Any = None,
                device: Any = None, pin_memory: bool = False, requires_grad: bool = False, **kwargs: float) -> Tensor:
         if window_length <= 1:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jtorch import dtypes
-from jtorch._tensor import Tensor, from_array
+from jtorch._tensor import Tensor, attach, from_array
 from jtorch.capture.dispatch import NUMBERS, evaluate
 from jtorch.capture.record import current
 from jtorch.ir import arith
@@ -222,7 +222,8 @@ def _flat_index(x: Value, entries: tuple[Value | None, ...]) -> tuple[Value, Val
     total = 1
     for n in sizes:
         total *= n
-    flat, inside = None, None
+    flat: Any = None
+    inside: Any = None
     for i, n in zip(indices, sizes):
         here = ew.bitwise_and(arith.ge(i, -n), arith.lt(i, n))
         inside = here if inside is None else ew.bitwise_and(inside, here)
@@ -333,14 +334,14 @@ def _fits_masked(part: Tensor, one: tuple[int, Tensor], value: Any) -> bool:
     return all(n in (1, m) for n, m in zip(reversed(value.shape), reversed(rest)))
 
 
-Tensor.__getitem__, Tensor.__setitem__ = getitem, setitem
+attach(__getitem__=getitem, __setitem__=setitem)
 
 
 def _delitem(self: Tensor, index: Any) -> None:
     raise TypeError("Tensor does not support deleting items")
 
 
-Tensor.__delitem__ = _delitem
+attach(__delitem__=_delitem)
 
 
 # --- index_put, masks ------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from jtorch import dtypes
-from jtorch._tensor import Tensor
+from jtorch._tensor import Tensor, attach
 from jtorch.ir import arith
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import elementwise as ew
@@ -178,4 +178,5 @@ def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> T
     return shape.diagonal(A, offset, dim1, dim2)
 
 
-FUNCTIONS["matrix_power"] = Tensor.matrix_power = matrix_power
+FUNCTIONS["matrix_power"] = matrix_power
+attach(matrix_power=matrix_power)

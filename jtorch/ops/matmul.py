@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jtorch import dtypes
-from jtorch._tensor import Tensor
+from jtorch._tensor import Tensor, attach
 from jtorch.capture.dispatch import Function
 from jtorch.ir import arith
 from jtorch.ir.arith import Operand
@@ -124,9 +124,9 @@ def _tensors_only(method: Any) -> Any:
     return operate
 
 
-Tensor.__matmul__ = _tensors_only(_fast)
-Tensor.__rmatmul__ = _tensors_only(fast_binary(_function, reflected=True))
-Tensor.__imatmul__ = _tensors_only(fast_inplace(_function))
+attach(__matmul__=_tensors_only(_fast))
+attach(__rmatmul__=_tensors_only(fast_binary(_function, reflected=True)))
+attach(__imatmul__=_tensors_only(fast_inplace(_function)))
 
 
 def _matrices(name: str, a: Value, b: Value) -> None:
@@ -456,8 +456,8 @@ def einsum(*args: Any) -> Tensor:
             equation += "->" + spelled(args[-1])
     else:
         equation, *rest = args
-        operands = rest[0] if len(rest) == 1 and isinstance(rest[0], (list, tuple)) else rest
-    return _einsum(equation, tuple(operands))
+        operands = tuple(rest[0] if len(rest) == 1 and isinstance(rest[0], (list, tuple)) else rest)
+    return _einsum(equation, operands)
 
 
 @define(method=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jtorch import dtypes
-from jtorch._tensor import Tensor, wrap
+from jtorch._tensor import Tensor, attach, wrap
 from jtorch.capture.dispatch import NUMBERS, Function, evaluate, wrap_result
 from jtorch.capture.record import current
 from jtorch.ir import arith
@@ -44,8 +44,9 @@ def fast_binary(function: Function, reflected: bool = False) -> Callable[[Tensor
 
 
 def _number(x: Any) -> Any:
-    if isinstance(x, NUMBERS):
-        return next(k for k in NUMBERS if isinstance(x, k))(x)
+    kind: Any = next((k for k in NUMBERS if isinstance(x, k)), None)
+    if kind is not None:
+        return kind(x)
     item = getattr(x, "item", None)
     return item() if item is not None and getattr(x, "ndim", None) == 0 else None
 
@@ -148,7 +149,7 @@ for _name, _formula in _ARITHMETIC.items():
         setattr(Tensor, f"__r{_name}__", fast_binary(_function, reflected=True))
         setattr(Tensor, f"__i{_name}__", fast_inplace(_function))
 
-Tensor.__div__, Tensor.__rdiv__, Tensor.__idiv__ = Tensor.__truediv__, Tensor.__rtruediv__, Tensor.__itruediv__
+attach(__div__=Tensor.__truediv__, __rdiv__=Tensor.__rtruediv__, __idiv__=Tensor.__itruediv__)
 
 
 # --- one operand, from a table ---------------------------------------------------------------------------------------
@@ -280,8 +281,8 @@ def _sinc(v: Value) -> Value:
     return arith.where(zero, 1.0, ew.sin(safe) / safe)
 
 
-Tensor.__neg__, Tensor.__abs__, Tensor.__pos__ = Tensor.neg, Tensor.abs, Tensor.positive
-Tensor.__invert__ = Tensor.bitwise_not
+attach(__neg__=Tensor.neg, __abs__=Tensor.abs, __pos__=Tensor.positive)
+attach(__invert__=Tensor.bitwise_not)
 
 
 @define("round", inplace=True)
@@ -533,7 +534,7 @@ def _where(condition: Any, input: Any = None, other: Any = None, *, out: Any = N
 
 
 _where_out, FUNCTIONS["where"] = FUNCTIONS["where"], _where
-Tensor.where = lambda self, condition, other: where_(condition, self, other)
+attach(where=lambda self, condition, other: where_(condition, self, other))
 
 
 def _close(a: Value, b: Value, rtol: float, atol: float, equal_nan: bool) -> Value:

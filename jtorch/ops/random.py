@@ -163,7 +163,7 @@ def _randperm_body(builder: Builder, state: Value, n: Any, dtype: Any) -> Any:
     return formulas.randperm(builder, state, n, dtype)
 
 
-def _number(b: Builder, x: arith.Operand) -> Any:
+def _number(b: Builder, x: Any) -> Any:
     return ew.cast_to(x, dtypes.float64) if isinstance(x, Value) else float(x)
 
 

@@ -364,7 +364,7 @@ def trace(input: Value) -> Value:
     if input.ndim != 2:
         raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input.ndim}")
     from jtorch.ops.creation import band
-    rows, columns = band(input.builder, *input.shape, 0)
+    rows, columns = band(input.builder, input.shape[0], input.shape[1], 0)
     x = _summed_dtype(input, None)
     kept = arith.where(ew.eq(rows, columns), x, constant(x.builder, 0, x.dtype))
     return reduce.sum_(kept, axes=(0, 1))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jtorch import dtypes
-from jtorch._tensor import Tensor, from_array, legacy_constructor
+from jtorch._tensor import Tensor, attach, from_array, legacy_constructor
 from jtorch.capture.record import current
 from jtorch.ops.attach import FUNCTIONS, expose
 from jtorch.ops.conversion import TYPE_NAMES
@@ -140,6 +140,6 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
     return from_array(np.from_dlpack(ext_tensor).copy())
 
 
-Tensor.layout = property(lambda self: dtypes.LAYOUTS[0])
-Tensor.__dlpack__ = lambda self, **kwargs: self.numpy().__dlpack__(**kwargs)
-Tensor.__dlpack_device__ = lambda self: (1, 0)
+attach(layout=property(lambda self: dtypes.LAYOUTS[0]))
+attach(__dlpack__=lambda self, **kwargs: self.numpy().__dlpack__(**kwargs))
+attach(__dlpack_device__=lambda self: (1, 0))

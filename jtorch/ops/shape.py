@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jtorch import dtypes
-from jtorch._tensor import Tensor, contiguous_strides
+from jtorch._tensor import Tensor, attach, contiguous_strides
 from jtorch.capture.dispatch import evaluate, wrap_result
 from jtorch.ir import arith
 from jtorch.ir.graph import Value
@@ -66,7 +66,8 @@ def _reshape_keyword(input: Tensor, *args: Any, shape: Any = None) -> Tensor:
     return reshape(input, *(args if shape is None else (shape,)))
 
 
-FUNCTIONS["reshape"] = Tensor.reshape = _reshape_keyword
+FUNCTIONS["reshape"] = _reshape_keyword
+attach(reshape=_reshape_keyword)
 
 
 @expose("view", function=False)
@@ -178,7 +179,8 @@ def _permute_keyword(input: Tensor, *args: Any, dims: Any = None) -> Tensor:
     return permute(input, *(args if dims is None else (dims,)))
 
 
-FUNCTIONS["permute"] = Tensor.permute = _permute_keyword
+FUNCTIONS["permute"] = _permute_keyword
+attach(permute=_permute_keyword)
 
 
 @expose("transpose", "swapaxes", "swapdims")
@@ -196,7 +198,8 @@ def _swap_keyword(input: Tensor, axis0: int, axis1: int) -> Tensor:
     return transpose(input, axis0, axis1)
 
 
-FUNCTIONS["swapaxes"] = Tensor.swapaxes = _swap_keyword
+FUNCTIONS["swapaxes"] = _swap_keyword
+attach(swapaxes=_swap_keyword)
 
 
 @expose("t")
@@ -258,7 +261,7 @@ def _get_mH(self: Tensor) -> Tensor:
     return _adjoint(self)
 
 
-Tensor.T, Tensor.mT, Tensor.H, Tensor.mH = map(property, (_get_T, _get_mT, _get_H, _get_mH))
+attach(T=property(_get_T), mT=property(_get_mT), H=property(_get_H), mH=property(_get_mH))
 
 
 @expose("adjoint")
@@ -639,7 +642,8 @@ def _flip_keyword(input: Tensor, *args: Any, dims: Any = None) -> Tensor:
     return flip(input, *(args if dims is None else (dims,)))
 
 
-FUNCTIONS["flip"] = Tensor.flip = _flip_keyword
+FUNCTIONS["flip"] = _flip_keyword
+attach(flip=_flip_keyword)
 
 
 @expose("fliplr")
@@ -738,7 +742,8 @@ def _tile_keyword(input: Tensor, *args: Any, dims: Any = None) -> Tensor:
     return tile(input, *(args if dims is None else (dims,)))
 
 
-FUNCTIONS["tile"] = Tensor.tile = _tile_keyword
+FUNCTIONS["tile"] = _tile_keyword
+attach(tile=_tile_keyword)
 
 
 def joined(values: Sequence[Value], axis: int) -> Value:
@@ -982,7 +987,7 @@ def _sum_to(input: Value, size: Any) -> Value:
     return movement.sum_to(input, size)
 
 
-Tensor.sum_to_size = _sum_to_size
+attach(sum_to_size=_sum_to_size)
 
 
 # --- one place written -----------------------------------------------------------------------------------------------

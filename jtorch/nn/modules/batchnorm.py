@@ -68,7 +68,7 @@ class _NormBase(Module):
 
 
 class _BatchNorm(_NormBase):
-    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, input: Tensor) -> Tensor:
         self._check_input_dim(input)
         factor: Any = 0.0 if self.momentum is None else self.momentum
         if self.training and self.track_running_stats:
@@ -155,7 +155,7 @@ class _InstanceNorm(_NormBase):
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
 
-    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, input: Tensor) -> Tensor:
         self._check_input_dim(input)
         single = input.ndim == self._unbatched
         channels = input.shape[0 if single else 1]
@@ -214,14 +214,15 @@ class _LazyNorm(LazyModuleMixin):
 
     def reset_parameters(self) -> None:
         """Reset, once the shapes are known."""
-        if not self.has_uninitialized_params() and self.num_features != 0:  # type: ignore[has-type]
+        if not self.has_uninitialized_params() and self.num_features != 0:
             super().reset_parameters()  # type: ignore[misc]
 
     def initialize_parameters(self, input: Tensor) -> None:
         """Take the shapes from an input."""
         if self.has_uninitialized_params():
             self.num_features = input.shape[1]
-            for t in (self.weight, self.bias, self.running_mean, self.running_var):
+            state: tuple[Any, ...] = (self.weight, self.bias, self.running_mean, self.running_var)
+            for t in state:
                 if t is not None:
                     t.materialize((self.num_features,))
             self.reset_parameters()

@@ -115,7 +115,7 @@ class Sequential(Module):
             self.append(module)
         return self
 
-    def forward(self, input: Any) -> Any:  # type: ignore[override]
+    def forward(self, input: Any) -> Any:
         for module in self._modules.values():
             input = module(input)
         return input

@@ -91,7 +91,7 @@ class _ConvNd(Module):
             return function(input, weight, bias, self.stride, 0, self.dilation, self.groups)
         return function(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
-    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input, self.weight, self.bias)
 
 
@@ -171,7 +171,7 @@ class _ConvTransposeNd(_ConvNd):
             )
         return tuple(s - lo for s, lo in zip(size, least))
 
-    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:  # type: ignore[override]
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         return _TRANSPOSED[self._n](input, self.weight, self.bias, self.stride, self.padding,
                                     self._output_padding(input, output_size), self.groups, self.dilation)
 
@@ -206,7 +206,7 @@ class _LazyConv(LazyModuleMixin):
 
     def reset_parameters(self) -> None:
         """Draw new initial weights, once the shapes are known."""
-        if not self.has_uninitialized_params() and self.in_channels != 0:  # type: ignore[has-type]
+        if not self.has_uninitialized_params() and self.in_channels != 0:
             super().reset_parameters()  # type: ignore[misc]
 
     def initialize_parameters(self, input: Tensor, *args: Any, **kwargs: Any) -> None:

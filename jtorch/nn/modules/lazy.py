@@ -35,5 +35,5 @@ class LazyModuleMixin:
             self.__class__ = self.cls_to_become
 
     def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()  # type: ignore[misc]
+        state: Any = super().__getstate__()
         return {k: v for k, v in state.items() if k != "_initialize_hook"}

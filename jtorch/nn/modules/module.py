@@ -147,6 +147,7 @@ class Module:
     _version: int = 1
     training: bool
     call_super_init: bool = False
+    _is_full_backward_hook: bool | None
     forward: Callable[..., Any] = _forward_unimplemented
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -17,7 +17,7 @@ class _Pad(Module):
         super().__init__()
         self.padding = _ntuple(2 * self._n)(padding)
 
-    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, input: Tensor) -> Tensor:
         if self._mode == "circular" and input.ndim not in (self._n + 1, self._n + 2):
             raise ValueError(f"expected {self._n + 1}D or {self._n + 2}D input (got {input.ndim}D input)")
         return F.pad(input, self.padding, self._mode)
@@ -31,7 +31,7 @@ class _ConstantPad(_Pad):
         super().__init__(padding)
         self.value = value
 
-    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, input: Tensor) -> Tensor:
         return F.pad(input, self.padding, "constant", self.value)
 
     def extra_repr(self) -> str:

@@ -106,7 +106,7 @@ class ChainDataset(IterableDataset):
     """Iterable datasets one after the other."""
 
     def __init__(self, datasets: Iterable[Dataset]) -> None:
-        self.datasets = datasets
+        self.datasets: Iterable[Any] = datasets
 
     def __iter__(self) -> Iterator[Any]:
         for d in self.datasets:
@@ -115,7 +115,7 @@ class ChainDataset(IterableDataset):
             yield from d
 
     def __len__(self) -> int:
-        return sum(len(d) for d in self.datasets)  # type: ignore[arg-type]
+        return sum(len(d) for d in self.datasets)
 
 
 class Subset(Dataset[T]):
