@@ -802,9 +802,8 @@ class Generator:
     def finish(self) -> None:
         floats = [v for v in self.vars if v.floating]
         floats = [v for v in floats if v.name in self.program.arguments[:1]] + sorted(
-            self.r.sample(floats, min(len(floats), 4)), key=lambda v: v.name)
-        self.program.loss = " + ".join(f"({v.name} * {round(0.3 + 0.1 * i, 2)}).sum().to(torch.float64)"
-                                       for i, v in enumerate(floats))
+            self.r.sample(floats, min(len(floats), 6)), key=lambda v: v.name)
+        self.program.loss = f"_loss(torch, {', '.join(v.name for v in floats)})"
         self.program.results = [v.name for v in self.vars]
 
 

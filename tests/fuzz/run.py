@@ -49,6 +49,12 @@ def _early(torch: Any, t: Any) -> Any:
     return t
 
 
+def _loss(torch: Any, *tensors: Any) -> Any:
+    """A weighted sum of all elements: put together first, so that programs share its kernels."""
+    flat = torch.cat([t.reshape(-1).to(torch.float64) for t in tensors])
+    return (flat * (torch.arange(flat.shape[0], dtype=torch.float64) * 0.01 + 0.3)).sum()
+
+
 def load(source: str, shift: int = 0) -> dict[str, Any]:
     """The program's functions. Another `shift` makes other leaves."""
     def _random(torch: Any, shape: tuple[int, ...], seed: int, dtype: Any) -> Any:
@@ -59,7 +65,8 @@ def load(source: str, shift: int = 0) -> dict[str, Any]:
     def _integers(torch: Any, shape: tuple[int, ...], seed: int, dtype: Any) -> Any:
         return torch.tensor(np.random.default_rng(seed + shift).integers(0, 5, shape), dtype=dtype)
 
-    scope: dict[str, Any] = {"_random": _random, "_integers": _integers, "_hooked": _hooked, "_second": _second, "_early": _early}
+    scope: dict[str, Any] = {"_random": _random, "_integers": _integers, "_hooked": _hooked, "_second": _second,
+                             "_early": _early, "_loss": _loss}
     exec(compile(source, "<fuzz>", "exec"), scope)
     return scope
 
