@@ -50,9 +50,10 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 class Tensor(TensorMethods):
     """A multi-dimensional array that records what is done with it.
 
-    `_storage` is shared with the views of this tensor. `_view` is the chain of (op, attributes) that leads from the storage's
-    contents to this tensor, None for the contents themselves; `_geometry` its (strides, offset) in elements, None where
-    contiguous from 0. `_value`, `_version` and `_epoch` note the tensor's Value and for which contents it holds.
+    `_storage` is shared with the views of this tensor. `_view` is the chain of (op, attributes) that leads from the
+    storage's contents to this tensor, None for the contents themselves; `_geometry` its (strides, offset) in elements,
+    None where contiguous from 0. `_value`, `_version` and `_epoch` note the tensor's Value and for which contents it
+    holds.
     """
 
     __slots__ = ("_storage", "_type", "_view", "_geometry", "_value", "_version", "_epoch", "_requires_grad", "_grad",
@@ -130,7 +131,7 @@ class Tensor(TensorMethods):
     # --- data ----------------------------------------------------------------------------------------------------
 
     def _array(self) -> np.ndarray:
-        """The tensor's elements as a NumPy array over the storage's memory (strided for a view), computed if need be."""
+        """The tensor's elements as a NumPy array over the storage's memory (strided for a view), computed now."""
         recorder = current.recorder
         cell = self._storage.cell
         if recorder.tracing is not None and not recorder.tracing.is_constant(cell):
@@ -215,7 +216,8 @@ def set_requires_grad(t: Tensor, flag: bool) -> None:
             return
     if not flag and not t._requires_grad:
         raise RuntimeError("you can only change requires_grad flags of leaf variables. If you want to use a computed "
-                           "variable in a subgraph that doesn't require differentiation use var_no_grad = var.detach().")
+                           "variable in a subgraph that doesn't require differentiation use "
+                           "var_no_grad = var.detach().")
     if flag and not (t.dtype.is_floating_point or t.dtype.is_complex):
         raise RuntimeError("only Tensors of floating point dtype can require gradients")
     if flag and t.requires_grad:

@@ -90,8 +90,8 @@ _GEOMETRY: dict[Op, Callable[..., Geometry | None]] = {
 def _refuse_expanded(parent: Value, attrs: tuple, new: Value) -> Value:
     if parent.shape == new.shape:
         return new
-    raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single memory "
-                       "location. Please clone() the tensor before performing the operation.")
+    raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single "
+                       "memory location. Please clone() the tensor before performing the operation.")
 
 
 _WRITE: dict[Op, Callable[[Value, tuple, Value], Value]] = {

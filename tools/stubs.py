@@ -184,7 +184,8 @@ def methods() -> str:
         elif isinstance(attribute, property) and attribute.fget is not None:
             kind = translate(inspect.signature(attribute.fget).return_annotation, result=True)
             kind = "_b.bool" if kind == "_Any" and name.startswith("is_") else kind
-            lines += [f"    {name}: {kind}"] if attribute.fset else ["    @property", f"    def {name}(self) -> {kind}: ..."]
+            plain, read_only = [f"    {name}: {kind}"], ["    @property", f"    def {name}(self) -> {kind}: ..."]
+            lines += plain if attribute.fset else read_only
         elif inspect.isfunction(attribute) and not keyword.iskeyword(name):
             lines += declare(name, signature(attribute, method=True), "    ")
     return stub("What `jtorch.ops` and `jtorch.autograd` attach to `Tensor`.", lines)

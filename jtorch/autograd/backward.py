@@ -77,8 +77,8 @@ def _cotangents(recorder: Recorder, roots: Sequence[Tensor], given: Any) -> list
             result.append(constant(recorder.builder, 1, t.dtype, t._type.shape))
         else:
             if tuple(g.shape) != tuple(t.shape):
-                raise RuntimeError(f"Mismatch in shape: grad_output[{i}] has a shape of {g.shape} and output[{i}] has a "
-                                   f"shape of {t.shape}.")
+                raise RuntimeError(f"Mismatch in shape: grad_output[{i}] has a shape of {g.shape} and output[{i}] has "
+                                   f"a shape of {t.shape}.")
             result.append(recorder.value(g))
     return result
 

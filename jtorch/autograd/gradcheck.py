@@ -98,5 +98,6 @@ def gradgradcheck(func: Callable[..., Any], inputs: Any, grad_outputs: Any = Non
         found = grad(results, wanted, list(cotangents), create_graph=True, allow_unused=True)
         return tuple(g for g in found if g is not None)
 
-    return gradcheck(first_derivative, (*inputs, *seeds), eps=eps, atol=atol, rtol=rtol, raise_exception=raise_exception)
+    return gradcheck(first_derivative, (*inputs, *seeds), eps=eps, atol=atol, rtol=rtol,
+                     raise_exception=raise_exception)
 

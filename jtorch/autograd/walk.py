@@ -16,10 +16,10 @@ from jtorch.ir.prims.create import leaf, make_leaf, variable
 
 _SEED = 1 << 40  # leaf numbers of cotangents in a graph of an earlier epoch
 
-_TWICE = ("Trying to backward through the graph a second time (or directly access saved tensors after they have already "
-          "been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). "
-          "Specify retain_graph=True if you need to backward through the graph a second time or if you need to access "
-          "saved tensors after calling backward.")
+_TWICE = ("Trying to backward through the graph a second time (or directly access saved tensors after they have "
+          "already been freed). Saved intermediate values of the graph are freed when you call .backward() or "
+          "autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time or "
+          "if you need to access saved tensors after calling backward.")
 
 
 class Walk:
@@ -117,8 +117,9 @@ class Walk:
 
 
 def spendable(visited: Sequence[Value]) -> tuple[frozenset[Value], frozenset[Value]]:
-    """Of the nodes that a backward went through: those behind which something is given up with the graph, and those that
-    themselves keep operands for the backward. Sums and the like keep nothing, and a graph of them may be used again."""
+    """Of the nodes that a backward went through: those behind which something is given up with the graph, and those
+    that themselves keep operands for the backward. Sums and the like keep nothing, and a graph of them may be
+    used again."""
     keep: set[Value] = set()
     spent: set[Value] = set()
     for v in reversed(visited):

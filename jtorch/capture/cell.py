@@ -36,9 +36,9 @@ class Epoch:
     """The time between two flushes: what its leaves, variables and pending cells are.
 
     Leaves are numbered by first use. `variables[j]` is the tensor, or the materialised cell with a history, behind
-    `variable(..., number=j)`. `saved` holds residuals that the flush kept for a later backward; `spent` the nodes that a
-    backward without `retain_graph` went through. `hooks` maps values to gradient hooks, `functions` holds the contexts of
-    custom autograd functions by number.
+    `variable(..., number=j)`. `saved` holds residuals that the flush kept for a later backward; `spent` the nodes that
+    a backward without `retain_graph` went through. `hooks` maps values to gradient hooks, `functions` holds the
+    contexts of custom autograd functions by number.
     """
 
     __slots__ = ("recorder", "serial", "leaves", "leaf_values", "scalars", "variables", "variable_values", "pending",
@@ -84,4 +84,5 @@ class Epoch:
         while stack:
             node = stack.pop()
             self.spent.discard(node)
-            stack += [i.siblings[0] for i in node.inputs if i.siblings[0] in self.spent and i.siblings[0] not in earlier]
+            inputs = [i.siblings[0] for i in node.inputs]
+            stack += [i for i in inputs if i in self.spent and i not in earlier]

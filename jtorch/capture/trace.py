@@ -96,8 +96,8 @@ class Trace:
         where = f"{location[0]}:{location[1]}: " if location else ""
         raise TraceError(
             f"{where}a traced function needs the value of a tensor here (bool(), item(), numpy(), print, or a Python "
-            "branch on it). The trace would hold this one value for ever. Use torch.where, move this line out of the traced "
-            "function, or write the control flow with jit.script.")
+            "branch on it). The trace would hold this one value for ever. Use torch.where, move this line out of the "
+            "traced function, or write the control flow with jit.script.")
 
 
 class Variant:
@@ -175,7 +175,7 @@ class Variant:
             else:
                 made[id(item)] = i
                 v = recorder.value(item)
-                spent = v.siblings[0] in epoch.spent  # the function itself called backward: nothing to go through is left
+                spent = v.siblings[0] in epoch.spent  # the function itself called backward
                 live = v.requires_grad and not spent and not item._requires_grad
                 self.differentiable |= live
                 self.results.append(("new", (place(v), live)))
@@ -185,7 +185,8 @@ class Variant:
                 if v.requires_grad and spent:
                     self.spent[len(self.results) - 1] = v
         written = {out for _, out in self.written}
-        self.plain = not (self.differentiable or self.written_arguments or any(type(t) is int for t, _, _ in self.grads))
+        of_arguments = any(type(t) is int for t, _, _ in self.grads)
+        self.plain = not (self.differentiable or self.written_arguments or of_arguments)
         self.only_new = not self.new_leaves and all(kind == "new" and item[0] not in written
                                                     for kind, item in self.results)
         self.trace_values = values
@@ -483,7 +484,8 @@ class Traced:
         """
         key: list[Any] = [grad_enabled]
         for t in args:
-            if not isinstance(t, Tensor) or t._view is not None or t._requires_grad or t._storage.cell.value is not None:
+            if (not isinstance(t, Tensor) or t._view is not None or t._requires_grad
+                    or t._storage.cell.value is not None):
                 return None
             key.append(id(t._type))
         return tuple(key)

@@ -1,15 +1,16 @@
 """The record that describes an operation, and the registry of all of them.
 
-Everything that is known of an operation stands in its one `Op`: shape and dtype rule, NumPy meaning, derivative, batching
-rule, kernel expression, and for a composite its body. Passes and code generation ask for properties of the record, never
-for a list of names kept elsewhere.
+Everything that is known of an operation stands in its one `Op`: shape and dtype rule, NumPy meaning, derivative,
+batching rule, kernel expression, and for a composite its body. Passes and code generation ask for properties of the
+record, never for a list of names kept elsewhere.
 
 Rules are functions of Values and return Values, so transformations compose:
 
 - `infer(*types, **attrs) -> Type | tuple[Type, ...]`: raises RuntimeError / TypeError / IndexError as PyTorch does.
-- `numpy(*arrays, **attrs) -> array | tuple`: the meaning, and the oracle. Half types are computed in float32 around it.
-- `vjp(g, out, *inputs, **attrs) -> tuple[Value | None, ...]`: one cotangent per input; for several results `g` and `out`
-  are tuples, with None in `g` where a result has no cotangent. `None` in place of the function needs `no_grad`, a reason.
+- `numpy(*arrays, **attrs) -> array | tuple`: the meaning, and the oracle. Half types are computed in float32.
+- `vjp(g, out, *inputs, **attrs) -> tuple[Value | None, ...]`: one cotangent per input; for several results `g` and
+  `out` are tuples, with None in `g` where a result has no cotangent. `None` in place of the function needs `no_grad`,
+  a reason.
 - `jvp(tangents, out, *inputs, **attrs) -> tangent(s)`: tangents may be None. Elementwise operations need none: their
   Jacobian is diagonal, so the VJP serves. `linear=True` says the tangent is the operation applied to the tangent.
 - `batch(builder, size, batched, *inputs, **attrs) -> result`: inputs carry the mapped axis in front where `batched[i]`;

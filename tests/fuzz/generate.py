@@ -128,11 +128,13 @@ class Generator:
 
     def statement(self) -> None:
         rules = [self.unary] * 4 + [self.binary] * 5 + [self.view] * 5 + [self.reduce] * 3 + [self.in_place] * 4 + [
-            self.write_slice] * 3 + [self.cast] * 2 + [self.compare, self.matmul, self.join, self.pick_rows, self.rowwise,
+            self.write_slice] * 3 + [self.cast] * 2 + [self.compare, self.matmul, self.join, self.pick_rows,
+                                                       self.rowwise,
                                      self.select, self.masked, self.no_grad]
         rules += [self.more_views, self.write_view, self.rearrange, self.scan] * 2 + [
             self.index, self.gather, self.scatter, self.write_index, self.order, self.integers, self.clamp_tensors,
-            self.contraction, self.window, self.create, self.half, self.grad_tricks, self.loop, self.out, self.broadcast_write,
+            self.contraction, self.window, self.create, self.half, self.grad_tricks, self.loop, self.out,
+            self.broadcast_write,
             self.statistics, self.alias]
         for _ in range(20):
             if self.r.choice(rules)():
@@ -145,7 +147,8 @@ class Generator:
         if a is None:
             return False
         form = self.r.choice(["{a}.tanh()", "{a}.sin()", "{a}.sigmoid()", "torch.relu({a})", "-{a}", "{a}.abs()",
-                              "{a}.clamp(-1.5, 1.5).exp()", "({a}.abs() + 0.5).sqrt()", "({a} * {a} + 1).log()", "{a}.cos()",
+                              "{a}.clamp(-1.5, 1.5).exp()", "({a}.abs() + 0.5).sqrt()", "({a} * {a} + 1).log()",
+                              "{a}.cos()",
                               "{a} ** 2", "torch.nn.functional.gelu({a})", "{a}.clone()", "{a}.square()", "{a}.erf()"])
         self.add(form.format(a=a.name), a.shape, a.dtype)
         return True
@@ -163,7 +166,8 @@ class Generator:
             self.add(form.format(a=a.name, c=c), a.shape, dtype)
             return True
         form = self.r.choice(["{a} + {b}", "{a} - {b}", "{a} * {b}", "{a} / ({b}.abs() + 1)", "torch.maximum({a}, {b})",
-                              "torch.minimum({b}, {a})", "torch.where({a} > {b}, {a}, {b})", "torch.add({a}, {b}, alpha=0.3)",
+                              "torch.minimum({b}, {a})", "torch.where({a} > {b}, {a}, {b})",
+                              "torch.add({a}, {b}, alpha=0.3)",
                               "torch.lerp({a}, {a} + {b}, 0.3)"])
         if "where" in form or "m" == form[6]:
             if b.dtype != a.dtype:
@@ -206,7 +210,8 @@ class Generator:
             index = ", ".join(":" if i != d else f"{lo}::{step}" for i in range(n))
             self.add(f"{a.name}[{index}]", tuple(shape), a.dtype, a.writable)
         elif kind == 4 and size > 0:
-            self.add(f"{a.name}.select({d}, {r.randrange(-size, size)})", a.shape[:d] + a.shape[d + 1:], a.dtype, a.writable)
+            self.add(f"{a.name}.select({d}, {r.randrange(-size, size)})", a.shape[:d] + a.shape[d + 1:], a.dtype,
+                     a.writable)
         elif kind == 5:
             self.add(f"{a.name}.expand({(2, *a.shape)})", (2, *a.shape), a.dtype, False)
         elif kind == 6:
@@ -248,7 +253,8 @@ class Generator:
         if a is None:
             return False
         b = self.pick(lambda v: v.dtype == a.dtype and broadcast(a.shape, v.shape) == a.shape)
-        form = self.r.choice(["{a}.mul_(0.5)", "{a}.add_(1.25)", "{a}.tanh_()", "{a}.clamp_(-1, 1)", "{a}.fill_(0.3)", "{a}.zero_()",
+        form = self.r.choice(["{a}.mul_(0.5)", "{a}.add_(1.25)", "{a}.tanh_()", "{a}.clamp_(-1, 1)", "{a}.fill_(0.3)",
+                              "{a}.zero_()",
                               "{a} += {b}", "{a}.mul_({b})", "{a}.sub_({b}, alpha=0.5)", "{a}.copy_({b})"])
         if "{b}" in form and b is None:
             return False
@@ -412,14 +418,17 @@ class Generator:
         if a is None:
             return False
         r = self.r
-        chain = r.choice([".transpose(0, 1)[0]", "[0].unsqueeze(0)", ".diagonal()", ".permute({perm})[..., 0]", "[-1][None]",
+        chain = r.choice([".transpose(0, 1)[0]", "[0].unsqueeze(0)", ".diagonal()", ".permute({perm})[..., 0]",
+                          "[-1][None]",
                           ".transpose(0, -1)[..., :1]", ".unbind(0)[0]", ".select(-1, -1)", ".movedim(0, -1)[0]",
-                          ".narrow(0, 0, 1).squeeze(0)", ".split(1, 1)[0]", ".unfold(0, 1, 1)[0]", ".T[0]" if len(a.shape) == 2
+                          ".narrow(0, 0, 1).squeeze(0)", ".split(1, 1)[0]", ".unfold(0, 1, 1)[0]",
+                          ".T[0]" if len(a.shape) == 2
                           else "[0]"])
         perm = list(range(len(a.shape)))
         r.shuffle(perm)
         chain = chain.replace("{perm}", str(tuple(perm)))
-        write = r.choice([".mul_(0.7)", ".add_(1)", ".fill_(0.25)", ".zero_()", ".sin_()", ".clamp_(-0.5, 0.5)", ".neg_()",
+        write = r.choice([".mul_(0.7)", ".add_(1)", ".fill_(0.25)", ".zero_()", ".sin_()", ".clamp_(-0.5, 0.5)",
+                          ".neg_()",
                           ".sub_(0.5, alpha=2)", ".div_(1.5)", ".copy_({self} * 2)"])
         return self.do(f"{a.name}{chain}{write.replace('{self}', a.name + chain)}")
 
@@ -442,8 +451,11 @@ class Generator:
             self.add(f"{a.name}.repeat_interleave(2, {d})", tuple(shape), a.dtype)
         elif kind == 3 and a.dtype != "bool":
             lo, hi = r.randint(-1 if a.shape[-1] > 2 else 0, 2), r.randint(0, 2)
-            self.add(f"torch.nn.functional.pad({a.name}, ({lo}, {hi}), value={r.choice([0, 1.5]) if a.floating else 1})",
-                     (*a.shape[:-1], a.shape[-1] + lo + hi), a.dtype)
+            self.add(
+                f"torch.nn.functional.pad({a.name}, ({lo}, {hi}), value={r.choice([0, 1.5]) if a.floating else 1})",
+                (*a.shape[:-1], a.shape[-1] + lo + hi),
+                a.dtype,
+            )
         elif kind == 4 and n >= 2:
             self.add(f"{a.name}.{r.choice(['tril', 'triu'])}({r.randint(-1, 1)})", a.shape, a.dtype)
         elif kind == 5 and n == 1 and size:
@@ -463,7 +475,8 @@ class Generator:
         if a is None:
             return False
         d = self.r.randrange(len(a.shape))
-        form = self.r.choice(["{a}.cumsum({d})", "{a}.cumprod({d})", "torch.cummax({a}, {d})[0]", "torch.cummin({a}, {d})[0]",
+        form = self.r.choice(["{a}.cumsum({d})", "{a}.cumprod({d})", "torch.cummax({a}, {d})[0]",
+                              "torch.cummin({a}, {d})[0]",
                               "torch.logcumsumexp({a}, {d})", "torch.softmax({a}, {d})", "torch.log_softmax({a}, {d})",
                               "{a}.flip({d}).cumsum({d})", "torch.diff({a}, dim={d}, prepend={a})"])
         shape = a.shape
@@ -489,8 +502,10 @@ class Generator:
             ("({a}.std({axes}, correction=0, keepdim={k}) * 1)", shape, a.dtype),
             ("{a}.amax({axes}, keepdim={k})", shape, a.dtype), ("{a}.argmax({d}, keepdim={k})", one, "int64"),
             ("{a}.argmin({d}, keepdim={k})", one, "int64"), ("({a} > 0).any({d}, keepdim={k})", one, "bool"),
-            ("({a} > 0.1).all({d}, keepdim={k})", one, "bool"), ("{a}.count_nonzero({d})", a.shape[:d] + a.shape[d + 1:], "int64"),
-            ("({a} + 3).norm(2, {d}, keepdim={k})", one, a.dtype), ("{a}.abs().sum({d}, keepdim={k}, dtype=torch.float64)", one,
+            ("({a} > 0.1).all({d}, keepdim={k})", one, "bool"),
+            ("{a}.count_nonzero({d})", a.shape[:d] + a.shape[d + 1:], "int64"),
+            ("({a} + 3).norm(2, {d}, keepdim={k})", one, a.dtype),
+            ("{a}.abs().sum({d}, keepdim={k}, dtype=torch.float64)", one,
                                                                    "float64"),
             ("{a}.min({d}, keepdim={k}).values", one, a.dtype), ("{a}.nansum({axes}, keepdim={k})", shape, a.dtype)])
         if "std" in form and 1 in (_product(a.shape), _product(a.shape[i] for i in axes)):
@@ -512,8 +527,12 @@ class Generator:
         elif kind == 1 and n >= 2:
             self.add(f"{a.name}[:, torch.tensor({self.indices(s[1], k)})]", (s[0], k, *s[2:]), a.dtype)
         elif kind == 2 and n >= 2:
-            self.add(f"{a.name}[torch.tensor({[[i] for i in self.indices(s[0], k)]}), torch.tensor({self.indices(s[1], 2)})]",
-                     (k, 2, *s[2:]), a.dtype)
+            self.add(
+                f"{a.name}[torch.tensor({[[i] for i in self.indices(s[0], k)]}), "
+                f"torch.tensor({self.indices(s[1], 2)})]",
+                (k, 2, *s[2:]),
+                a.dtype,
+            )
         elif kind == 3 and n == 3:
             self.add(f"{a.name}[{rows}, :, torch.tensor({self.indices(s[2], k)})]", (k, s[1]), a.dtype)
         elif kind == 4 and n >= 2:
@@ -556,15 +575,20 @@ class Generator:
         shape = tuple(k if i == d else s for i, s in enumerate(a.shape))
         part = f"{a.name}.index_select({d}, torch.tensor({self.indices(size, k, False)}))"
         full = self.index_literal(a.shape, size)
-        form = r.choice([f"{a.name}.scatter_add({d}, {full}, {src.name})", f"{a.name}.scatter({d}, {full}, 0.5)",
-                         f"{a.name}.index_add({d}, torch.tensor({rows}), {part})",
-                         f"{a.name}.index_copy({d}, torch.tensor({distinct}), {src.name})",
-                         f"{a.name}.index_fill({d}, torch.tensor({rows}), 0.75)",
-                         f"{a.name}.index_put((torch.tensor({self.indices(a.shape[0], 2)}),), torch.tensor(0.5, dtype=torch."
-                         f"{a.dtype}), accumulate=True)",
-                         f"torch.scatter_reduce({a.name}, {d}, {full}, {src.name}, 'sum')",
-                         f"{a.name}.masked_scatter({a.name} > 0, {src.name}.abs())",
-                         f"torch.slice_scatter({a.name}, {part}, {d}, 0, {k})" if k <= size else f"{a.name} * 1"])
+        form = r.choice(
+            [
+                f"{a.name}.scatter_add({d}, {full}, {src.name})",
+                f"{a.name}.scatter({d}, {full}, 0.5)",
+                f"{a.name}.index_add({d}, torch.tensor({rows}), {part})",
+                f"{a.name}.index_copy({d}, torch.tensor({distinct}), {src.name})",
+                f"{a.name}.index_fill({d}, torch.tensor({rows}), 0.75)",
+                f"{a.name}.index_put((torch.tensor({self.indices(a.shape[0], 2)}),), torch.tensor(0.5, dtype=torch."
+                f"{a.dtype}), accumulate=True)",
+                f"torch.scatter_reduce({a.name}, {d}, {full}, {src.name}, 'sum')",
+                f"{a.name}.masked_scatter({a.name} > 0, {src.name}.abs())",
+                f"torch.slice_scatter({a.name}, {part}, {d}, 0, {k})" if k <= size else f"{a.name} * 1",
+            ]
+        )
         del shape
         self.add(form, a.shape, a.dtype)
         return True
@@ -576,13 +600,19 @@ class Generator:
         r, s = self.r, a.shape
         rows = r.sample(range(s[0]), r.randint(1, s[0]))
         value = r.choice(["0.5", f"{a.name}[torch.tensor({rows})] * 0.5"])
-        choices = [f"{a.name}[torch.tensor({rows})] = {value}", f"{a.name}[torch.tensor({rows})] += 0.5",
-                   f"{a.name}[{a.name} > 0.3] = -0.25", f"{a.name}[{a.name} < 0] *= 0.5",
-                   f"{a.name}.index_add_(0, torch.tensor({rows}), {a.name}[torch.tensor({rows})])",
-                   f"{a.name}.index_fill_(0, torch.tensor({rows}), 1.5)", f"{a.name}.masked_fill_({a.name} > 0.9, 0.1)",
-                   f"{a.name}.scatter_add_(0, {self.index_literal(s, s[0])}, {a.name}.tanh())",
-                   f"{a.name}.index_put_((torch.tensor({rows}),), torch.tensor(0.3, dtype=torch.{a.dtype}), accumulate=True)",
-                   f"{a.name}[..., None, 0] = 0.125", f"{a.name}[[{r.randrange(s[0])}]] -= 1"]
+        choices = [
+            f"{a.name}[torch.tensor({rows})] = {value}",
+            f"{a.name}[torch.tensor({rows})] += 0.5",
+            f"{a.name}[{a.name} > 0.3] = -0.25",
+            f"{a.name}[{a.name} < 0] *= 0.5",
+            f"{a.name}.index_add_(0, torch.tensor({rows}), {a.name}[torch.tensor({rows})])",
+            f"{a.name}.index_fill_(0, torch.tensor({rows}), 1.5)",
+            f"{a.name}.masked_fill_({a.name} > 0.9, 0.1)",
+            f"{a.name}.scatter_add_(0, {self.index_literal(s, s[0])}, {a.name}.tanh())",
+            f"{a.name}.index_put_((torch.tensor({rows}),), torch.tensor(0.3, dtype=torch.{a.dtype}), accumulate=True)",
+            f"{a.name}[..., None, 0] = 0.125",
+            f"{a.name}[[{r.randrange(s[0])}]] -= 1",
+        ]
         if len(s) >= 2:
             choices.append(f"{a.name}[:, torch.tensor({r.sample(range(s[1]), 1)})] = 0.5")
             choices.append(f"{a.name}[torch.tensor({self.indices(s[0], 1)}), ::2] *= 2")
@@ -609,7 +639,8 @@ class Generator:
             return False
         b = self.pick(lambda v: v.dtype == a.dtype and broadcast(a.shape, v.shape) is not None)
         assert b is not None
-        form = self.r.choice(["{a} + {b}", "{a} * {b}", "{a} // ({b} + 7)", "{a} % ({b} + 7)", "({a} & {b})", "({a} | 3) ^ {b}",
+        form = self.r.choice(["{a} + {b}", "{a} * {b}", "{a} // ({b} + 7)", "{a} % ({b} + 7)", "({a} & {b})",
+                              "({a} | 3) ^ {b}",
                               "torch.maximum({a}, {b})", "{a} << 2", "{a} >> 1", "torch.where({a} > {b}, {a}, {b})",
                               "torch.fmod({a}, {b} + 7)", "torch.div({a}, {b} + 7, rounding_mode='trunc')", "{a} ** 2"])
         out = broadcast(a.shape, b.shape) if "{b}" in form else a.shape
@@ -629,7 +660,8 @@ class Generator:
         b = self.pick(lambda v: a is not None and v.dtype == a.dtype and broadcast(a.shape, v.shape) is not None)
         if a is None or b is None:
             return False
-        form = self.r.choice(["{a}.clamp({b} - 1, {b} + 1)", "torch.clamp({a}, min={b})", "torch.where({a} > 0, 0.5, {b})",
+        form = self.r.choice(["{a}.clamp({b} - 1, {b} + 1)", "torch.clamp({a}, min={b})",
+                              "torch.where({a} > 0, 0.5, {b})",
                               "torch.where({b} > {a}, 1.0, -1.0)", "torch.addcmul({a}, {a}, {b}, value=0.5)",
                               "torch.addcdiv({a}, {b}, {b}.abs() + 1, value=0.5)", "torch.hypot({a}, {b})",
                               "torch.atan2({a}, {b}.abs() + 0.5)", "torch.lerp({a}, {a} * 2, {b}.sigmoid())",
@@ -654,20 +686,34 @@ class Generator:
                                   ("torch.einsum('i,i->i', {a}, {a})", s),
                                   (f"{weight.format((2, s[0]))} @ {{a}}", (2,))])
         elif len(s) == 2:
-            form, out = r.choice([("torch.einsum('ij,kj->ik', {a}, {a})", (s[0], s[0])), ("torch.einsum('ij->ji', {a}) * 1", s[::-1]),
-                                  ("torch.einsum('ij->j', {a})", s[1:]),
-                                  (f"torch.nn.functional.linear({{a}}, {weight.format((3, s[1]))})", (s[0], 3)),
-                                  (f"torch.addmm({weight.format((s[0], 2))}, {{a}}, {weight.format((s[1], 2))}, beta=0.5)", (s[0], 2)),
-                                  (f"{{a}}.T @ {weight.format((s[0],))}", (s[1],)),
-                                  (f"torch.einsum('ij,jk->i', {{a}}, {weight.format((s[1], 2))})", s[:1])])
+            form, out = r.choice(
+                [
+                    ("torch.einsum('ij,kj->ik', {a}, {a})", (s[0], s[0])),
+                    ("torch.einsum('ij->ji', {a}) * 1", s[::-1]),
+                    ("torch.einsum('ij->j', {a})", s[1:]),
+                    (f"torch.nn.functional.linear({{a}}, {weight.format((3, s[1]))})", (s[0], 3)),
+                    (
+                        f"torch.addmm({weight.format((s[0], 2))}, {{a}}, {weight.format((s[1], 2))}, beta=0.5)",
+                        (s[0], 2),
+                    ),
+                    (f"{{a}}.T @ {weight.format((s[0],))}", (s[1],)),
+                    (f"torch.einsum('ij,jk->i', {{a}}, {weight.format((s[1], 2))})", s[:1]),
+                ]
+            )
         else:
-            form, out = r.choice([("torch.bmm({a}, {a}.transpose(1, 2))", (s[0], s[1], s[1])),
-                                  ("torch.einsum('bij,bkj->bik', {a}, {a})", (s[0], s[1], s[1])),
-                                  ("torch.einsum('bij->ib', {a})", (s[1], s[0])),
-                                  (f"{{a}} @ {weight.format((s[2], 2))}", (s[0], s[1], 2)),
-                                  (f"torch.tensordot({{a}}, {weight.format((s[2], 3))}, 1)", (s[0], s[1], 3)),
-                                  (f"torch.baddbmm({weight.format((s[0], s[1], 2))}, {{a}}, {weight.format((s[0], s[2], 2))})",
-                                   (s[0], s[1], 2))])
+            form, out = r.choice(
+                [
+                    ("torch.bmm({a}, {a}.transpose(1, 2))", (s[0], s[1], s[1])),
+                    ("torch.einsum('bij,bkj->bik', {a}, {a})", (s[0], s[1], s[1])),
+                    ("torch.einsum('bij->ib', {a})", (s[1], s[0])),
+                    (f"{{a}} @ {weight.format((s[2], 2))}", (s[0], s[1], 2)),
+                    (f"torch.tensordot({{a}}, {weight.format((s[2], 3))}, 1)", (s[0], s[1], 3)),
+                    (
+                        f"torch.baddbmm({weight.format((s[0], s[1], 2))}, {{a}}, {weight.format((s[0], s[2], 2))})",
+                        (s[0], s[1], 2),
+                    ),
+                ]
+            )
         self.add(form.replace("{a}", a.name), out, a.dtype)
         return True
 
@@ -683,22 +729,35 @@ class Generator:
         if kind == 0:
             pad, stride = r.randint(0, 1), r.randint(1, 2)
             out = (length + 2 * pad - k) // stride + 1
-            self.add(f"torch.nn.functional.conv1d({text}, _random(torch, {(2, c, k)}, {seed}, torch.{a.dtype}), stride={stride}, "
-                     f"padding={pad})", (n, 2, out), a.dtype)
+            self.add(
+                f"torch.nn.functional.conv1d({text}, _random(torch, {(2, c, k)}, {seed}, torch.{a.dtype}), "
+                f"stride={stride}, padding={pad})",
+                (n, 2, out),
+                a.dtype,
+            )
         elif kind == 1:
             self.add(f"torch.nn.functional.max_pool1d({text}, {k}, 1)", (n, c, length - k + 1), a.dtype)
         elif kind == 2:
             self.add(f"torch.nn.functional.avg_pool1d({text}, {k})", (n, c, (length - k) // k + 1), a.dtype)
         elif kind == 3:
             j = r.randint(1, min(2, c))
-            self.add(f"torch.nn.functional.conv2d({text}.unsqueeze(1), _random(torch, {(2, 1, j, k)}, {seed}, torch.{a.dtype}), "
-                     f"_random(torch, (2,), {seed}, torch.{a.dtype}))", (n, 2, c - j + 1, length - k + 1), a.dtype)
+            self.add(
+                f"torch.nn.functional.conv2d({text}.unsqueeze(1), "
+                f"_random(torch, {(2, 1, j, k)}, {seed}, torch.{a.dtype}), "
+                f"_random(torch, (2,), {seed}, torch.{a.dtype}))",
+                (n, 2, c - j + 1, length - k + 1),
+                a.dtype,
+            )
         elif kind == 4:
             j = r.randint(1, min(2, c))
-            self.add(f"torch.nn.functional.max_pool2d({text}.unsqueeze(1), ({j}, {k}))", (n, 1, c // j, length // k), a.dtype)
+            self.add(f"torch.nn.functional.max_pool2d({text}.unsqueeze(1), ({j}, {k}))", (n, 1, c // j, length // k),
+                     a.dtype)
         else:
-            self.add(f"torch.nn.functional.conv_transpose1d({text}, _random(torch, {(c, 2, k)}, {seed}, torch.{a.dtype}))",
-                     (n, 2, length + k - 1), a.dtype)
+            self.add(
+                f"torch.nn.functional.conv_transpose1d({text}, _random(torch, {(c, 2, k)}, {seed}, torch.{a.dtype}))",
+                (n, 2, length + k - 1),
+                a.dtype,
+            )
         return True
 
     def create(self) -> bool:
@@ -709,18 +768,21 @@ class Generator:
         form, shape, dtype = self.r.choice([
             ("torch.zeros_like({a})", a.shape, a.dtype), ("torch.full({s}, 0.5, dtype=torch.{d})", a.shape, a.dtype),
             ("{a}.new_ones({s})", a.shape, a.dtype), ("torch.arange({n})", (n,), "int64"),
-            ("torch.arange({n}, dtype=torch.{d}) * 0.5", (n,), a.dtype), ("torch.eye({n}, dtype=torch.{d})", (n, n), a.dtype),
-            ("torch.linspace(0, 1, {n}, dtype=torch.{d})", (n,), a.dtype), ("torch.ones_like({a}, dtype=torch.int32)", a.shape, "int32")])
+            ("torch.arange({n}, dtype=torch.{d}) * 0.5", (n,), a.dtype),
+            ("torch.eye({n}, dtype=torch.{d})", (n, n), a.dtype),
+            ("torch.linspace(0, 1, {n}, dtype=torch.{d})", (n,), a.dtype),
+            ("torch.ones_like({a}, dtype=torch.int32)", a.shape, "int32")])
         self.add(form.format(a=a.name, s=a.shape, d=a.dtype, n=n), shape, dtype)
         return True
 
     def half(self) -> bool:
-        """Storage types that compute in single precision. Rounding differs with fusion, so nothing builds on the result."""
+        """Storage types that compute in single precision. Rounding differs with fusion: nothing builds on it."""
         a = self.pick(lambda v: v.floating)
         if a is None:
             return False
         d = self.r.choice(["float16", "bfloat16"])
-        form = self.r.choice(["({a}.clamp(-2, 2).to(torch.{d}) * 1.5).to(torch.{f})", "{a}.clamp(-2, 2).to(torch.{d}).sigmoid().to(torch.{f})",
+        form = self.r.choice(["({a}.clamp(-2, 2).to(torch.{d}) * 1.5).to(torch.{f})",
+                              "{a}.clamp(-2, 2).to(torch.{d}).sigmoid().to(torch.{f})",
                               "({a}.clamp(-2, 2).to(torch.{d}) + {a}.clamp(-2, 2).to(torch.{d})).to(torch.{f})"])
         self.add(form.format(a=a.name, d=d, f=self.dtype), a.shape, self.dtype, True, True)
         return True
@@ -768,7 +830,8 @@ class Generator:
             return False
         name = self.name()
         c = self.pick(lambda v: v.floating and v.writable and v.shape == a.shape and v.dtype == a.dtype)
-        form = self.r.choice(["torch.add({a}, 1.5, out={c})", "torch.mul({a}, {a}, out={c})", "torch.exp({a}.clamp(-1, 1), out={c})"])
+        form = self.r.choice(["torch.add({a}, 1.5, out={c})", "torch.mul({a}, {a}, out={c})",
+                              "torch.exp({a}.clamp(-1, 1), out={c})"])
         if c is not None and self.r.random() < 0.5:
             self.program.statements += ["with torch.no_grad():", f"    {form.format(a=a.name, c=c.name)}"]
             return True
@@ -779,12 +842,19 @@ class Generator:
 
     def broadcast_write(self) -> bool:
         a = self.pick(lambda v: v.floating and v.writable)
-        b = self.pick(lambda v: a is not None and v.dtype != "bool" and (v.dtype == a.dtype or not v.floating or a.dtype == "float64")
-                      and broadcast(a.shape, v.shape) == a.shape)
+        b = self.pick(
+            lambda v: (
+                a is not None
+                and v.dtype != "bool"
+                and (v.dtype == a.dtype or not v.floating or a.dtype == "float64")
+                and broadcast(a.shape, v.shape) == a.shape
+            )
+        )
         if a is None or b is None:
             return False
         return self.do(self.r.choice([f"{a.name} += {b.name}", f"{a.name} *= {b.name}", f"{a.name}.sub_({b.name})",
-                                      f"{a.name}.copy_({b.name})", f"{a.name}[...] = {b.name}", f"{a.name}.add_({b.name}, alpha=2)"]))
+                                      f"{a.name}.copy_({b.name})", f"{a.name}[...] = {b.name}",
+                                      f"{a.name}.add_({b.name}, alpha=2)"]))
 
     def alias(self) -> bool:
         """Read a base after a write through its view, and the other way."""
@@ -794,7 +864,8 @@ class Generator:
         view, name = self.name(), self.name()
         chain, shape = self.r.choice([("[0]", a.shape[1:]), ("[::2]", ((a.shape[0] + 1) // 2, *a.shape[1:])),
                                       (".unsqueeze(-1)", (*a.shape, 1))])
-        self.program.statements += [f"{view} = {a.name}{chain}", f"{a.name}.mul_(0.5)", f"{name} = {view} + {a.name}{chain} * 2",
+        self.program.statements += [f"{view} = {a.name}{chain}", f"{a.name}.mul_(0.5)",
+                                    f"{name} = {view} + {a.name}{chain} * 2",
                                     f"{view}.add_(1)"]
         self.vars += [Var(view, shape, a.dtype), Var(name, shape, a.dtype)]
         return True

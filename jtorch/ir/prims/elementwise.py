@@ -51,7 +51,8 @@ def elementwise(name: str, expr: Any, numpy: Callable, vjp: Callable | None = No
               commutative=commutative, batch=batch_elementwise, **more)
 
 
-def batch_elementwise(self: Op, builder: Any, size: int, batched: tuple[bool, ...], *inputs: Value, **attrs: Any) -> Value:
+def batch_elementwise(self: Op, builder: Any, size: int, batched: tuple[bool, ...], *inputs: Value,
+                      **attrs: Any) -> Value:
     """Operands without the mapped axis are expanded along it."""
     inputs = tuple(v if m else expand(v, (size, *v.shape)) for v, m in zip(inputs, batched))
     return builder.apply(self, *inputs, **attrs)
@@ -193,7 +194,8 @@ def _select_smaller(g: Value, y: Value, a: Value, b: Value) -> tuple:
 
 
 def _logical(name: str) -> Callable:
-    return lambda ins, out, attrs: {"maximum": "a | b", "minimum": "a & b"}[name] if out is dtypes.bool_ else f"{name}(a, b)"
+    of_bools = {"maximum": "a | b", "minimum": "a & b"}[name]
+    return lambda ins, out, attrs: of_bools if out is dtypes.bool_ else f"{name}(a, b)"
 
 
 maximum = elementwise("maximum", _logical("maximum"), np.maximum, _select_larger, commutative=True)
