@@ -92,7 +92,7 @@ def once(torch: Any, scope: dict[str, Any], step: Any = None) -> dict[str, np.nd
 
 
 class Judge:
-    """Equal up to rounding. Where PyTorch itself is inaccurate, both are judged by their distance from its float64 result."""
+    """Equal up to rounding. Where PyTorch is inaccurate, both are judged by their distance from float64."""
 
     def __init__(self, source: str) -> None:
         self.single = "float32" in source
@@ -137,8 +137,10 @@ class Judge:
                        f"{want[k].dtype} {want[k].tolist()}")
 
 
-TOLERATED = ("modified by an inplace operation", "leaf Variable", "is not implemented", "a view was created in no_grad mode",
-             "refer to a single memory location", "view was created inside a no_grad block", "output of a function that returns",
+TOLERATED = ("modified by an inplace operation", "leaf Variable", "is not implemented",
+             "a view was created in no_grad mode",
+             "refer to a single memory location", "view was created inside a no_grad block",
+             "output of a function that returns",
              "does not support automatic differentiation", "doesn't support automatic differentiation",
              "is a view and is being modified inplace", "deriving out of place")
 """PyTorch refuses these programs for reasons that do not hold here: values are immutable."""
