@@ -757,13 +757,14 @@ def cat(tensors: tuple[Value, ...], dim: int = 0) -> Value:
     for i, v in enumerate(tensors):
         if v.ndim == 0:
             raise RuntimeError(f"zero-dimensional tensor (at position {i}) cannot be concatenated")
-    kept = [v for v in tensors if v.shape != (0,)]  # the old kind of empty tensor
+    vectors = all(v.ndim == 1 for v in tensors)
+    kept = [v for v in tensors if vectors or v.shape != (0,)]  # the old kind of empty tensor goes with everything
     d = arith.result_dtype(tensors[0].builder, tensors)
     if not kept:
         return cast_to(tensors[0], d)
     axis = wrap_dim(dim, kept[0].ndim)
     for i, v in enumerate(tensors):
-        if v.shape == (0,):
+        if v.shape == (0,) and not vectors:
             continue
         if v.ndim != kept[0].ndim:
             raise RuntimeError(f"Tensors must have same number of dimensions: got {kept[0].ndim} and {v.ndim}")
