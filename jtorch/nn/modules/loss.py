@@ -6,6 +6,7 @@ from typing import Any
 
 from jtorch._tensor import Tensor
 from jtorch.nn import functional as F
+from jtorch.nn.functional.arguments import legacy_reduction
 from jtorch.nn.modules.module import Module
 
 
@@ -17,7 +18,7 @@ class _Loss(Module):
     def __init__(self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean") -> None:
         super().__init__()
         legacy = size_average is not None or reduce is not None
-        self.reduction = F.legacy_reduction(size_average, reduce) if legacy else reduction
+        self.reduction = legacy_reduction(size_average, reduce) if legacy else reduction
 
 
 class _WeightedLoss(_Loss):

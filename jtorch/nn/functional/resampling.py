@@ -8,6 +8,9 @@ from typing import Any
 
 import jtorch
 from jtorch._tensor import Tensor
+from jtorch.nn.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
+
+__all__ = ["affine_grid", "grid_sample", "interpolate", "upsample", "upsample_bilinear", "upsample_nearest"]
 
 _LINEAR = {"linear": 1, "bilinear": 2, "trilinear": 3}
 
@@ -113,8 +116,7 @@ def interpolate(input: Tensor, size: Any = None, scale_factor: Any = None, mode:
     sizes, scales = _sizes(input, size, scale_factor, recompute_scale_factor)
     n = input.ndim - 2
     if mode == "area":
-        import jtorch.nn.functional as F
-        return (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)[n - 1](input, tuple(sizes))
+        return (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)[n - 1](input, tuple(sizes))
     if mode in _LINEAR and _LINEAR[mode] != n or mode == "bicubic" and n != 2:
         raise NotImplementedError(f"Got {input.ndim}D input, but {mode} mode needs "
                                   f"{_LINEAR.get(mode, 2) + 2}D input")

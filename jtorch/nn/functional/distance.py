@@ -1,0 +1,30 @@
+"""Distances between vectors."""
+from __future__ import annotations
+
+from jtorch._tensor import Tensor
+from jtorch.capture.dispatch import operator
+from jtorch.ir import arith
+from jtorch.ir.composites import losses
+from jtorch.ir.graph import Value
+from jtorch.ir.prims import movement
+from jtorch.nn.functional.arguments import axis_of
+
+__all__ = ["cosine_similarity", "pairwise_distance"]
+
+
+@operator
+def cosine_similarity(x1: Value, x2: Value, dim: int = 1, eps: float = 1e-8) -> Value:
+    a, b = arith.promote(x1, x2)
+    return losses.cosine_similarity(a, b, axis=axis_of(dim, a.ndim), eps=float(eps))
+
+
+@operator
+def _pairwise_distance(x1: Value, x2: Value, p: float, eps: float, keepdim: bool) -> Value:
+    a, b = arith.promote(x1, x2)
+    y = losses.pairwise_distance(a, b, p=float(p), eps=float(eps))
+    return movement.reshape_to(y, (*y.shape, 1)) if keepdim else y
+
+
+def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
+    """The p-norm of the rows' difference."""
+    return _pairwise_distance(x1, x2, p, eps, keepdim)

@@ -1,0 +1,90 @@
+"""Dropout of elements and of channels."""
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+
+import jtorch
+from jtorch._tensor import Tensor
+
+__all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout"]
+
+
+def check_probability(p: float) -> None:
+    if p < 0.0 or p > 1.0:
+        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+
+
+def _noise(input: Tensor, shape: Sequence[int], p: float) -> Tensor:
+    """Zeros with probability p, else 1 / (1 - p)."""
+    with jtorch.no_grad():
+        keep = jtorch.empty(tuple(shape), dtype=input.dtype).bernoulli_(1 - p)
+        return keep.div_(1 - p) if p < 1 else keep
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """In training, zero elements with probability p and scale the rest."""
+    check_probability(p)
+    if not training or p == 0:
+        return input
+    noise = _noise(input, input.shape, p)
+    return input.mul_(noise) if inplace else input * noise
+
+
+def _feature_dropout(name: str, input: Tensor, p: float, training: bool, inplace: bool, ndim: int | None) -> Tensor:
+    check_probability(p)
+    if ndim is not None and input.ndim not in (ndim + 1, ndim + 2):
+        warnings.warn(
+            f"{name}: Received a {input.ndim}-D input to {name}, which is deprecated and will result in an error in "
+            "a future release.",
+            stacklevel=3,
+        )
+    if not training or p == 0:
+        return input
+    batched = ndim is None or input.ndim != ndim + 1
+    shape = ((input.shape[0], input.shape[1], *[1] * (input.ndim - 2)) if batched
+             else (input.shape[0], *[1] * (input.ndim - 1)))
+    noise = _noise(input, shape, p)
+    return input.mul_(noise) if inplace else input * noise
+
+
+def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Zero whole channels of sequences."""
+    return _feature_dropout("dropout1d", input, p, training, inplace, 1)
+
+
+def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Zero whole channels of images."""
+    return _feature_dropout("dropout2d", input, p, training, inplace, None)
+
+
+def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Zero whole channels of volumes."""
+    return _feature_dropout("dropout3d", input, p, training, inplace, 3)
+
+
+def _alpha_dropout(input: Tensor, p: float, training: bool, inplace: bool, shape: Sequence[int]) -> Tensor:
+    check_probability(p)
+    if not training or p == 0:
+        return input
+    if p == 1:
+        return input * 0
+    alpha = 1.7580993408473766
+    a = 1.0 / math.sqrt((alpha * alpha * p + 1) * (1 - p))
+    with jtorch.no_grad():
+        keep = jtorch.empty(tuple(shape), dtype=input.dtype).bernoulli_(1 - p)
+        shift = keep.sub(1).mul_(alpha * a).add_(alpha * a * p)
+        keep.mul_(a)
+    y = input * keep + shift
+    return input.copy_(y) if inplace else y
+
+
+def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
+    """Dropout that keeps the mean and variance of what SELU gives."""
+    return _alpha_dropout(input, p, training, inplace, input.shape)
+
+
+def feature_alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
+    """Alpha dropout of whole channels."""
+    return _alpha_dropout(input, p, training, inplace, (*input.shape[:2], *[1] * (input.ndim - 2)))
