@@ -181,6 +181,36 @@ def test_views_as_arguments():
     assert sum(map(len, f.variants.values())) == 2
 
 
+def test_views_as_arguments_of_a_call_that_makes_state():
+    weight = torch.ones(3, requires_grad=True)
+    optimizer = torch.optim.Adam([weight], lr=0.1)
+    losses = []
+
+    @torch.jit.trace
+    def step(x, count):
+        optimizer.zero_grad()
+        loss = (weight * x).sum()
+        loss.backward()
+        optimizer.step()
+        count += 1
+        return loss, count
+
+    data, counts = torch.arange(24.0).reshape(4, 6), torch.zeros(4, 2)
+    for i in range(4):
+        loss, count = step(data[i, ::2], counts[i])
+        losses.append(loss.item())
+        assert count.tolist() == [1, 1]
+    assert counts.tolist() == [[1, 1]] * 4
+    weight.data.fill_(1)
+    optimizer = torch.optim.Adam([weight], lr=0.1)
+    for i in range(4):
+        optimizer.zero_grad()
+        loss = (weight * data[i, ::2]).sum()
+        loss.backward()
+        optimizer.step()
+        assert abs(loss.item() - losses[i]) < 1e-4
+
+
 def test_python_arguments_are_part_of_the_signature():
     f = jit.trace(lambda x, k: x * k)
     x = torch.ones(2)

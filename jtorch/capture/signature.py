@@ -8,14 +8,14 @@ from jtorch._tensor import Tensor, new_tensor
 from jtorch.capture.cell import Cell
 from jtorch.capture.record import Recorder
 from jtorch.runtime.memory import allocator
-from jtorch.storage import Storage
+from jtorch.storage import SharedBuffer, Storage
 
 
 class Leaf:
     """A tensor argument as dense data: `ptr` is its address. A strided view is copied first, or, where the function
     writes, is passed as its `whole` storage."""
 
-    __slots__ = ("tensor", "shown", "cell", "storage", "buffer", "ptr", "nbytes", "whole")
+    __slots__ = ("tensor", "shown", "cell", "storage", "buffer", "ptr", "whole")
 
     def __init__(self, t: Tensor, whole: bool = False) -> None:
         self.tensor = self.shown = t
@@ -45,6 +45,12 @@ class Leaf:
         s._requires_grad, s._grad = t.requires_grad, t._grad
         self.shown = s
         return s
+
+    def shared(self) -> SharedBuffer:
+        """The data as memory that is not its own."""
+        buffer = SharedBuffer(self.ptr, self.tensor.nbytes, None)
+        buffer._owner = self.buffer
+        return buffer
 
 
 def is_dense(t: Tensor) -> bool:

@@ -508,7 +508,7 @@ class Traced:
             del args, kwargs, arguments
             escaped = self._escaped(trace, recorder, result)
             if trace.initializing or escaped:
-                return self._finish_eagerly(trace, recorder, result, escaped)
+                return self._finish_eagerly(trace, recorder, leaves, result, escaped)
             written = {id(s) for s in trace.before}
             aliased = any(not leaf.whole and not written.isdisjoint((id(leaf.storage), id(leaf.tensor._storage)))
                           for leaf in leaves)
@@ -560,14 +560,24 @@ class Traced:
             found = [s for s in found if sys.getrefcount(s) > 3]
         return found
 
-    def _finish_eagerly(self, trace: Trace, recorder: Recorder, result: Any, escaped: list[Storage]) -> Any:
+    def _finish_eagerly(self, trace: Trace, recorder: Recorder, leaves: Sequence[Leaf], result: Any,
+                        escaped: list[Storage]) -> Any:
         reason = "state came into being during the call" if trace.initializing else (
             f"{len(escaped)} tensors made by the call live on outside its results")
         self.events.append(f"ran eagerly: {reason}")
         self.failures += not trace.initializing
         recorder.tracing = None
+        shown = [leaf for leaf in leaves if not leaf.whole]  # views that the function saw as tensors of their own
+        for leaf in shown:
+            leaf.cell.buffer = leaf.shared()
         recorder.flush()
-        return result
+        for leaf in shown:
+            if leaf.storage in trace.before:
+                leaf.tensor.detach().copy_(leaf.shown.detach())
+            leaf.tensor._grad = leaf.shown._grad
+        flat, structure = flatten(result)
+        tensors = {id(leaf.shown): leaf.tensor for leaf in shown}
+        return unflatten(structure, [tensors.get(id(x), x) for x in flat]) if shown else result
 
     # --- looking at it -----------------------------------------------------------------------------------------------
 
