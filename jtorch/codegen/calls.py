@@ -43,7 +43,7 @@ def library_entries(placed: Placed, group: Group, epilogue: Attached | None = No
     if lowering.took_epilogue:
         assert epilogue is not None and epilogue.binding is not None
         roots["epilogue"] = [v for v, _ in epilogue.binding.buffers]
-        if over is not None:
+        if over is not None and computed_from(epilogue, node, over):
             roots["epilogue"] = [over if v is node else v for v in roots["epilogue"]]
             roots["out"] = [over]
     written = {id(v) for v in (*roots["out"], *temporaries, *(epilogue.writes if lowering.took_epilogue else ()))}
@@ -57,6 +57,14 @@ def library_entries(placed: Placed, group: Group, epilogue: Attached | None = No
                              order=call.barrier, epilogue=epilogue if lowering.took_epilogue else None,
                              own_args=len(args) - _epilogue_args(call.args)))
     return entries, lowering.took_epilogue
+
+
+def computed_from(epilogue: Attached, node: Value, result: Value) -> bool:
+    """Is the epilogue's `result` computed from the node's? Only then is each element loaded before it is overwritten."""
+    nest, buffers = epilogue.nest, epilogue.binding.buffers  # type: ignore[union-attr]
+    loads = [i for i, v in enumerate(nest.values) if isinstance(v, Load) and buffers[v.buffer][0] is node]
+    stores = [s.value for s in nest.stores if buffers[s.buffer][0] is result]
+    return all(s in nest.using(i) for i in loads for s in stores)
 
 
 def _epilogue_args(args: tuple) -> int:

@@ -129,6 +129,14 @@ class Nest:
                 result.append(0)
         return result
 
+    def using(self, i: int) -> set[int]:
+        """The values computed from value `i` without a fold in between, itself included."""
+        found = {i}
+        for j, v in enumerate(self.values):
+            if isinstance(v, Apply) and not found.isdisjoint(v.args):
+                found.add(j)
+        return found
+
     @property
     def last_phase(self) -> int:
         return max((self.phase_of[i] for i, v in enumerate(self.values) if isinstance(v, Fold)), default=0)
