@@ -10,6 +10,7 @@ import numpy as np
 from jtorch.codegen import library
 from jtorch.codegen.body import Temporary
 from jtorch.codegen.epilogue import Attached
+from jtorch.codegen.loops import Load
 from jtorch.codegen.partition import Group
 from jtorch.codegen.place import Placed
 from jtorch.codegen.plan import Entry
