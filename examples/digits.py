@@ -8,6 +8,7 @@ into examples/out.
 import argparse
 import statistics
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from jtorch.nn import functional as F
 BATCH = 64
 TEST_IMAGES = 360
 TARGET_ACCURACY = 0.97
-SHOWN_LINES = 60
+SHOWN_LINES = 50
 
 
 def load_data():
@@ -120,21 +121,31 @@ def train_twice(train_data, test_data, epochs):
 
 
 def show_compiled(step):
-    """Print the graph of the traced step and the source of its first kernel."""
+    """Print the graph of the traced step, what was fused into which kernel, and the source of one kernel."""
     lines = str(step.graph).splitlines()
     print(f"\nThe traced step as a graph ({len(lines)} lines):\n")
     print("\n".join(lines[:SHOWN_LINES]))
     if len(lines) > SHOWN_LINES:
         print(f"... and {len(lines) - SHOWN_LINES} more lines")
-    print(f"\nThe first of its {len(step.kernels)} kernels:\n")
-    print(step.kernels[0].source)
+    print(f"\nFused into {len(step.kernels)} kernels:\n")
+    for kernel in step.kernels:
+        print(textwrap.fill(f"{kernel.name}: {', '.join(kernel.ops)}", 120, subsequent_indent=" " * 10))
+    largest = max(step.kernels, key=lambda kernel: len(kernel.ops))
+    print(f"\n{largest.name}, with the lines of this file that it computes:\n")
+    print(largest.annotated)
 
 
-def plot_losses(runs, path):
+def plot_losses(runs, epochs, path):
+    """Both loss curves: every step faintly, and the mean of an epoch as a line."""
     figure, axes = plt.subplots(figsize=(7, 4))
-    for title, (_, losses, steady) in runs.items():
-        axes.semilogy(losses, label=f"{title}, {steady * 1e6:,.0f} µs a step", alpha=0.7)
+    for (title, (_, losses, steady)), color, style in zip(runs.items(), ("tab:blue", "tab:orange"), ("-", "--")):
+        steps = len(losses) // epochs
+        means = np.reshape(losses, (epochs, steps)).mean(1)
+        axes.semilogy(losses, color=color, alpha=0.25, linewidth=0.8)
+        axes.semilogy((np.arange(epochs) + 0.5) * steps, means, style, color=color, linewidth=2,
+                      label=f"{title}, {steady * 1e6:,.0f} µs a step")
     axes.set(xlabel="step", ylabel="cross entropy", title="Training on UCI handwritten digits")
+    axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120, bbox_inches="tight")
     plt.close(figure)
@@ -144,11 +155,13 @@ def plot_mistakes(model, images, labels, path):
     """A picture of every test digit that the model gets wrong (at most 16 of them)."""
     predictions = predict(model, images)
     wrong = (predictions != labels).nonzero().flatten().tolist()
-    figure, grid = plt.subplots(2, 8, figsize=(10, 3.2))
+    shown = wrong[:16]
+    rows = max(1, -(-len(shown) // 8))
+    figure, grid = plt.subplots(rows, 8, figsize=(10, 0.7 + 1.45 * rows), layout="constrained")
     figure.suptitle(f"{len(wrong)} of {len(images)} test digits are misclassified")
     for axes in grid.flat:
         axes.axis("off")
-    for axes, index in zip(grid.flat, wrong, strict=False):
+    for axes, index in zip(grid.flat, shown, strict=False):
         axes.imshow(images[index, 0].numpy(), cmap="gray_r")
         axes.set_title(f"{labels[index].item()} taken for {predictions[index].item()}", fontsize=8)
     figure.savefig(path, dpi=120, bbox_inches="tight")
@@ -167,7 +180,7 @@ def main():
 
     options.out.mkdir(parents=True, exist_ok=True)
     model = runs["traced"][0]
-    plot_losses(runs, options.out / "loss.png")
+    plot_losses(runs, options.epochs, options.out / "loss.png")
     plot_mistakes(model, *test_data, options.out / "misclassified.png")
     print(f"\nPictures: {options.out / 'loss.png'}, {options.out / 'misclassified.png'}")
     print(f"A traced step takes {runs['traced'][2] / runs['eager'][2]:.0%} of the time of an eager one.")

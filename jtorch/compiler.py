@@ -7,6 +7,7 @@ Each step is named and timed (`exe.stages`), and what it made can be printed (`e
 """
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -60,6 +61,10 @@ class Stage:
         return str(self.result)
 
 
+def line_name(file: str, line: int) -> str:
+    return f"{os.path.basename(file)}:{line}"
+
+
 @dataclass(slots=True)
 class KernelInfo:
     """One launch or host call of a program."""
@@ -86,13 +91,13 @@ class KernelInfo:
             match = _COMPUTES.match(line)
             node = self.nodes[int(match[1])] if match and int(match[1]) < len(self.nodes) else None
             if node is not None:
-                where = f"  {node.loc[0]}:{node.loc[1]}" if node.loc else ""
+                where = f"  {line_name(*node.loc)}" if node.loc else ""
                 line = f"{line:<50}  # {node.op.name}{where}"
             lines.append(line)
         return "\n".join(lines)
 
     def __str__(self) -> str:
-        where = ", ".join(f"{file}:{line}" for file, line in self.lines)
+        where = ", ".join(line_name(file, line) for file, line in self.lines)
         head = f"{self.name}: {', '.join(self.ops)}" + (f"  ({where})" if where else "")
         work = f"    region {self.region}, {self.total} items of work, grain {self.grain}, {self.bytes} bytes, " \
                f"{self.flops} flops"

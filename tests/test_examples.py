@@ -1,6 +1,7 @@
 """The examples run: the demo with few epochs, the notebook from top to bottom."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,8 @@ def test_demo(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "eager  test accuracy" in done.stdout
     assert "traced test accuracy" in done.stdout
-    assert "The first of its" in done.stdout
+    assert "Fused into" in done.stdout
+    assert re.search(r"# sqrt +digits.py:\d+", done.stdout), "a kernel with the lines of the example"
     for picture in ("loss.png", "misclassified.png"):
         assert (tmp_path / picture).stat().st_size > 1000
 
@@ -41,3 +43,8 @@ def test_notebook():
     accuracies = [float(text.split("%")[0].split()[-1]) for text in texts if text.startswith("test accuracy")]
     assert len(accuracies) == 2
     assert min(accuracies) >= 97
+    assert any(text.startswith("def step(") for text in texts), "the graph"
+    assert any("def kernel(" in text for text in texts)
+    kinds = [kind for cell in notebook.cells for output in cell.get("outputs", ()) for kind in output.get("data", ())]
+    assert "image/png" in kinds
+    assert kinds.count("text/plain") >= 4, "values of cells"

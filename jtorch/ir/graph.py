@@ -274,13 +274,15 @@ def rewrite(graph: Graph, rule: Callable[[Builder, Value, tuple[Value, ...]], An
     The rule returns the replacement (a Value, or a tuple for a node with several results) or None to keep the node.
     Dead nodes vanish and equal ones merge, since the result lives in a fresh builder.
     """
-    b = builder or Builder()
+    line: tuple[str, int] | None = None
+    b = builder or Builder(lambda: line)
     if builder is None and graph.outputs:
         b.default_float = graph.outputs[0].builder.default_float
     new: dict[Value, Value] = {}
     for p in graph.params:
         new[p] = b.intern(p.op, (), p.attrs, p.loc)
     for node in graph.nodes:
+        line = node.loc  # what the rule makes of the node was caused by the same line
         inputs = tuple([new[i] for i in node.inputs])
         result = rule(b, node, inputs)
         if result is None:
