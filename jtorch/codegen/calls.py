@@ -61,7 +61,7 @@ def library_entries(placed: Placed, group: Group, epilogue: Attached | None = No
 
 
 def computed_from(epilogue: Attached, node: Value, result: Value) -> bool:
-    """Is the epilogue's `result` computed from the node's? Only then is each element loaded before it is overwritten."""
+    """Is the epilogue's `result` computed from the node's? Only then is an element loaded before it is overwritten."""
     nest, buffers = epilogue.nest, epilogue.binding.buffers  # type: ignore[union-attr]
     loads = [i for i, v in enumerate(nest.values) if isinstance(v, Load) and buffers[v.buffer][0] is node]
     stores = [s.value for s in nest.stores if buffers[s.buffer][0] is result]

@@ -131,7 +131,8 @@ def safe_in_place(entry: Entry, target: Any, param: Value) -> bool:
             if binding.buffers[v.buffer][1] != 0 or strides["v", i] != strides["w", store]:
                 return False
             if stores[0].value not in nest.using(i) and any(s.value in nest.using(i) for s in nest.stores):
-                return False  # pointers do not alias for the compiler: it may store first and load for another store later
+                # Pointers do not alias for the compiler: it may store first and load for another store later.
+                return False
     if nest.reduce:  # a row is read as a whole before it is written; a row value must not be
         every = frozenset(range(nest.parallel + nest.reduce))
         return all(nest.loops_of[i] == every or strides["v", i] == strides["w", store]
