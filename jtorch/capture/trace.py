@@ -549,12 +549,13 @@ class Traced:
         holders: dict[int, int] = {}  # how many references to a cell the known storages are
         for s in known.values():
             holders[id(s.cell)] = holders.get(id(s.cell), 0) + 1
+        suspects = {id(cell): cell for cell in recorder.epoch.pending
+                    if sys.getrefcount(cell) > 3 + holders.get(id(cell), 0)}
         found = []
-        for cell in recorder.epoch.pending:
-            if sys.getrefcount(cell) > 3 + holders.get(id(cell), 0):
-                for holder in gc.get_referrers(cell):  # slow: it looks through all objects that there are
-                    if type(holder) is Storage and id(holder) not in known and holder.cell is cell:
-                        found.append(holder)
+        if suspects:
+            for holder in gc.get_referrers(*suspects.values()):  # slow: it looks through all objects that there are
+                if type(holder) is Storage and id(holder) not in known and id(holder.cell) in suspects:
+                    found.append(holder)
         if found:  # only those that something outlives the call with
             gc.collect()
             found = [s for s in found if sys.getrefcount(s) > 3]
