@@ -10,7 +10,8 @@ from jtorch.ir.primitive import KINDS, REGISTRY, Op
 
 NO_BATCH = {
     "leaf": "mapping replaces parameters", "variable": "ends what is differentiated, not what is mapped",
-    "detach": "a marker: mapping passes it on", "graft": "likewise", "full": "has no operands", "iota": "has no operands",
+    "detach": "a marker: mapping passes it on", "graft": "likewise",
+    "full": "has no operands", "iota": "has no operands",
     "custom_function": "its mapping belongs to the user",
     "mt19937": "examples would need generators of their own", "scalar_normals": "likewise", "wide_integers": "likewise",
     "shuffle": "likewise",
