@@ -172,8 +172,11 @@ def reduce_exp_low(x, fmt):
 @define(F32, F64)
 def exp(x):
     fmt = FORMATS[x.type]
-    k, p = reduce_exp(clamp(x, fmt.exp_low, fmt.exp_high), fmt)
-    return times_power_of_two(p + 1.0, k, fmt)
+    x = clamp(x, fmt.exp_low, fmt.exp_high)
+    shifted = fma(x, LOG2E, fmt.shifter)  # as reduce_exp, with fewer operations: p is not needed by itself
+    k = shifted - fmt.shifter
+    r = fma(k, -fmt.ln2_low, fma(k, -fmt.ln2_high, x))
+    return times_power_of_two(poly(r, *fmt.exp_q, 1.0, 1.0), bits(shifted) - bits(x.lift(fmt.shifter)), fmt)
 
 
 @define(F32, F64)
