@@ -216,6 +216,7 @@ class Variant:
         self.state = [(s, p.type, i) for i, (p, (kind, s)) in enumerate(zip(params, self.sources)) if kind == "state"]
         self.unguarded = not (self.modes or self.guarded_grads or self.state)
         self.executable: Any = None
+        self.pure = False
         self._prepare_in_place()
 
     def _prepare_in_place(self) -> None:
@@ -268,6 +269,9 @@ class Variant:
                 slot = _SCALAR_SLOTS[self.graph.params[i].dtype]()
                 self.getters.append((slot, getter))
                 self.fixed[i] = ctypes.addressof(slot)
+        self.pure = (self.structure is None and len(self.types) == 1 and self.only_new and not self.differentiable
+                     and not (self.state or self.written or self.grads or self.written_arguments or self.getters
+                              or self.spent))
 
     def _only_use(self, out: int) -> bool:
         """Is this output nothing but one tensor's gradient?"""
@@ -315,6 +319,16 @@ class Variant:
             cell = flat[i]._storage.cell
             cell.value, cell.epoch = v, SPENT
         return flat[0] if self.structure is None else unflatten(self.structure, flat)
+
+    def run_pure(self, args: Sequence[Tensor]) -> Tensor:
+        """`run` for a program that makes one tensor from whole tensors and touches nothing else."""
+        result = allocator.alloc(self.fresh[0][1])
+        ptrs = self.fixed[:]
+        for i, a in self.from_arguments:
+            ptrs[i] = args[a]._storage.cell.buffer.ptr
+        ptrs[-1] = result.ptr
+        self.executable.run(ptrs)
+        return computed_tensor(result, self.types[0])
 
     @staticmethod
     def _own(storage: Storage) -> Cell:
@@ -455,7 +469,7 @@ class Traced:
             variant = self.plain.get(self._plain_key(args, recorder.grad_enabled))
             if variant is not None and (variant.unguarded or variant.stale() is None):
                 self.latest = variant
-                return variant.run([t._storage.cell.buffer for t in args])
+                return variant.run_pure(args) if variant.pure else variant.run([t._storage.cell.buffer for t in args])
         flat, structure = flatten((args, kwargs) if kwargs else args)
         leaves = [Leaf(t) for t in flat if isinstance(t, Tensor)]
         signature = signature_of(flat, structure, recorder)
@@ -484,8 +498,10 @@ class Traced:
         """
         key: list[Any] = [grad_enabled]
         for t in args:
-            if (not isinstance(t, Tensor) or t._view is not None or t._requires_grad
-                    or t._storage.cell.value is not None):
+            if not isinstance(t, Tensor) or t._view is not None or t._requires_grad:
+                return None
+            cell = t._storage.cell
+            if cell.value is not None or cell.buffer is None:  # has a history, or is pending in another thread
                 return None
             key.append(id(t._type))
         return tuple(key)
