@@ -135,6 +135,11 @@ class Executable:
             raise raised from None
 
     @property
+    def may_stop(self) -> bool:
+        """Can a run end half way, by an error that a kernel finds or in the Python between its parts?"""
+        return bool(self.codes) or any(e.host is not None for e in self.entries)
+
+    @property
     def kernels(self) -> list[KernelInfo]:
         return [describe(i, e) for i, e in enumerate(self.entries)]
 

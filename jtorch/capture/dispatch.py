@@ -20,12 +20,15 @@ from jtorch.capture.record import Recorder, current
 from jtorch.ir.graph import Value, kind_of
 from jtorch.ir.prims.create import leaf
 from jtorch.ir.prims.movement import reshape
+from jtorch.runtime.memory import allocator
 
 ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "<absent>", "__slots__": ()})()
 NUMBERS = (bool, int, float, complex)
 _CONSTANTS = frozenset([(t, x) for t in (int, float) for x in (-1, 0, 1, 2)] + [(float, 0.5), (bool, True),
                                                                                 (bool, False)])
 """Numbers that are worth a constant: the compiler simplifies with them. The others do not enter cache keys."""
+_LARGE = 1 << 30
+"""Results of so many bytes are refused at the user's line if there is no room for them."""
 
 
 class Function:
@@ -92,6 +95,9 @@ def evaluate(function: Function, args: tuple[Any, ...]) -> Any:
             raise
         if type(found) is Value and found.op is leaf and found.attrs[0] < 0:
             found = recorder.builder.intern(reshape, (found,), ((),))  # contents of a tensor are not a Python number
+        for v in found if isinstance(found, tuple | list) else (found,):
+            if isinstance(v, Value) and v.type.nbytes >= _LARGE and v.op.kind != "movement":
+                allocator.ensure(v.type.nbytes)
         recorder.calls[packed] = found
     return found
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jtorch.capture.cell import Cell, Epoch
 from jtorch.config import config
-from jtorch.errors import CompileError
+from jtorch.errors import CompileError, OutOfMemoryError
 from jtorch.ir.graph import Graph, Value, topological
 from jtorch.ir.interpret import interpret
 from jtorch.ir.prims.create import graft
@@ -64,6 +64,9 @@ class Program:
                 elif config.eager_compile == "async":
                     self.handle = compiler.compile_async(self.graph, self.in_place)
                 compiler.remember(self.graph)
+            if self.in_place and self.executable is not None and self.executable.may_stop:
+                self.in_place = {}  # a run that stops half way leaves its inputs as they were
+                self.executable = compiler.compile_graph(self.graph, self.in_place)
         except CompileError:
             statistics["fallbacks"] += 1
             self.failed = True
@@ -145,7 +148,10 @@ class Execution:
                 arrays.append(array_of(self.epoch.leaves[number].buffer, p.type))
             else:
                 arrays.append(np.asarray(self.epoch.scalars[-number - 1], p.type.dtype.numpy))
-        return [buffer_of(a) for a in interpret(program.graph, arrays)]
+        try:
+            return [buffer_of(a) for a in interpret(program.graph, arrays)]
+        except MemoryError as error:
+            raise OutOfMemoryError(f"not enough memory: {error}") from None
 
 
 def run_executable(executable: Any, program: Program, inputs: list[Any]) -> list[Any]:

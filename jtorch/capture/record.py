@@ -131,6 +131,9 @@ class Recorder:
             try:
                 if wanted:
                     self.compute(epoch, wanted)
+            except Exception as error:  # what was wanted keeps its value and this epoch: `materialise_elsewhere`
+                error.__traceback__ = None  # show the user's line and this one, not our inside
+                raise
             finally:
                 self.epoch = Epoch(self)
                 self.release(wanted)
@@ -185,9 +188,9 @@ class Recorder:
         for c in cells:
             c.previous = None
             v, epoch = c.value, c.epoch
-            if v is None or epoch is None:
+            if v is None or epoch is None or c.buffer is None:
                 continue
-            if c.buffer is not None and not v.requires_grad:
+            if not v.requires_grad:
                 c.value = c.epoch = None
             elif v.siblings[0] in epoch.spent:
                 c.epoch = SPENT
@@ -219,6 +222,8 @@ def materialise_elsewhere(cell: Cell) -> None:
             if epoch.recorder.tracing is not None:
                 epoch.recorder.tracing.refuse_value()
             cell.buffer = Execution(epoch, None).run((cell.value,), [None])[0]
+            if not cell.value.requires_grad and epoch is not epoch.recorder.epoch:
+                cell.value = cell.epoch = None
 
 
 _SCALAR_TYPES: dict[type, Type] = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from jtorch._tensor import Tensor, new_tensor
 from jtorch.capture.cell import Cell
-from jtorch.capture.record import Recorder
+from jtorch.capture.record import Recorder, current
 from jtorch.runtime.memory import allocator
 from jtorch.storage import SharedBuffer, Storage
 
@@ -20,6 +20,8 @@ class Leaf:
     def __init__(self, t: Tensor, whole: bool = False) -> None:
         self.tensor = self.shown = t
         storage = t._storage
+        if storage.cell.buffer is None:
+            current.recorder.materialise(storage.cell)
         self.whole = whole or t._view is None
         if self.whole:
             self.cell, self.storage, self.buffer = storage.cell, storage, storage.cell.buffer

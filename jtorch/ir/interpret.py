@@ -9,6 +9,7 @@ import numpy as np
 from jtorch.ir.graph import Graph, Value, topological
 from jtorch.ir.passes.decompose import body_graph
 from jtorch.ir.primitive import Op
+from jtorch.runtime.memory import CHECKED, allocator
 
 
 def run_op(op: Op, arrays: Sequence[np.ndarray], attrs: dict[str, Any], types: Sequence[Any]) -> tuple[np.ndarray, ...]:
@@ -34,17 +35,29 @@ def interpret(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     with np.errstate(all="ignore"):
         for node in graph.nodes:
             inputs = [env[i] for i in node.inputs]
-            if node.op.numpy is not None:
-                check_failure(node, inputs)
-                results = run_op(node.op, inputs, node.kwargs, [s.type for s in node.siblings])
-            else:
-                results = tuple(interpret(body_graph(node), inputs))
+            try:
+                results = run_node(node, inputs)
+            except Exception as error:
+                if node.loc is not None and not hasattr(error, "__notes__"):
+                    error.add_note(f"recorded at {node.loc[0]}:{node.loc[1]}")
+                raise
             env.update(zip(node.siblings, results))
             for i in node.inputs:
                 remaining[i] -= 1
                 if not remaining[i]:
                     del env[i]
     return [np.ascontiguousarray(env[o]) if env[o].ndim else env[o] for o in graph.outputs]
+
+
+def run_node(node: Value, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    if node.op.numpy is None:
+        return tuple(interpret(body_graph(node), inputs))
+    check_failure(node, inputs)
+    if node.op.kind not in ("movement", "marker"):  # those are views of what is there
+        for v in node.siblings:
+            if v.type.nbytes >= CHECKED:
+                allocator.ensure(v.type.nbytes)
+    return run_op(node.op, inputs, node.kwargs, [s.type for s in node.siblings])
 
 
 def check_failure(node: Value, inputs: Sequence[np.ndarray]) -> None:

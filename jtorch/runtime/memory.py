@@ -192,6 +192,15 @@ class Allocator:
             self._peak = max(self._peak, self._reserved)
             return ptr
 
+    def ensure(self, nbytes: int) -> None:
+        """Raise `OutOfMemoryError` if the machine has no room for `nbytes` more, in whoever's hands."""
+        if nbytes > sysmem.memory_info()[1]:
+            self.trim()
+            total, available = sysmem.memory_info()
+            if nbytes > available:
+                gib = 1 << 30
+                raise out_of_memory(nbytes, f"{available / gib:.1f} GiB of {total / gib:.1f} GiB are free.")
+
     def _check(self, size, nbytes):
         """Raise if a fresh block of `size` bytes cannot be backed; may empty the cache first."""
         total, available = sysmem.memory_info()
