@@ -96,7 +96,7 @@ def evaluate(function: Function, args: tuple[Any, ...]) -> Any:
         if type(found) is Value and found.op is leaf and found.attrs[0] < 0:
             found = recorder.builder.intern(reshape, (found,), ((),))  # contents of a tensor are not a Python number
         for v in found if isinstance(found, tuple | list) else (found,):
-            if isinstance(v, Value) and v.type.nbytes >= _LARGE and v.op.kind != "movement":
+            if isinstance(v, Value) and v.type.nbytes >= _LARGE:
                 allocator.ensure(v.type.nbytes)
         recorder.calls[packed] = found
     return found
