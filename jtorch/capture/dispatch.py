@@ -27,7 +27,7 @@ NUMBERS = (bool, int, float, complex)
 _CONSTANTS = frozenset([(t, x) for t in (int, float) for x in (-1, 0, 1, 2)] + [(float, 0.5), (bool, True),
                                                                                 (bool, False)])
 """Numbers that are worth a constant: the compiler simplifies with them. The others do not enter cache keys."""
-_LARGE = 1 << 30
+LARGE = 1 << 30
 """Results of so many bytes are refused at the user's line if there is no room for them."""
 
 
@@ -96,7 +96,7 @@ def evaluate(function: Function, args: tuple[Any, ...]) -> Any:
         if type(found) is Value and found.op is leaf and found.attrs[0] < 0:
             found = recorder.builder.intern(reshape, (found,), ((),))  # contents of a tensor are not a Python number
         for v in found if isinstance(found, tuple | list) else (found,):
-            if isinstance(v, Value) and v.type.nbytes >= _LARGE:
+            if isinstance(v, Value) and v.type.nbytes >= LARGE:
                 allocator.ensure(v.type.nbytes)
         recorder.calls[packed] = found
     return found

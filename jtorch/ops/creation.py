@@ -11,7 +11,7 @@ import numpy as np
 from jtorch import devices, dtypes
 from jtorch._tensor import Tensor, from_array, from_buffer, legacy_constructor, new_tensor, wrap
 from jtorch.capture.cell import Cell
-from jtorch.capture.dispatch import Function, evaluate
+from jtorch.capture.dispatch import LARGE, Function, evaluate
 from jtorch.capture.record import current
 from jtorch.dtypes import dtype
 from jtorch.ir import arith
@@ -22,6 +22,7 @@ from jtorch.ir.prims.create import constant, iota
 from jtorch.ir.prims.movement import as_strided, expand_to, reshape_to
 from jtorch.ops.arguments import check_shape, default_float, shape_of, wrap_dim
 from jtorch.ops.attach import FUNCTIONS, define, expose, write_out
+from jtorch.runtime.memory import allocator
 from jtorch.storage import ArrayWatch, SharedBuffer, Storage
 from jtorch.views import make_view
 
@@ -281,6 +282,8 @@ def finish(v: Value, requires_grad: bool, out: Any = None) -> Tensor:
     """The tensor of a created value."""
     if out is not None:
         return write_out(v, out)
+    if v.type.nbytes >= LARGE:
+        allocator.ensure(v.type.nbytes)
     t = wrap(current.recorder, v)
     return require_grad(t) if requires_grad else t
 
