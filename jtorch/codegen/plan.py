@@ -42,6 +42,13 @@ class Entry:
     region: int = 0
     barrier: bool = True
 
+    @property
+    def may_fail(self) -> bool:
+        """Does it check something, and stop the program where that does not hold?"""
+        if self.step is not None:
+            return bool(self.step.binding.fails)
+        return any(isinstance(a, tuple) and a[0] == "code" for a in self.call_args)
+
 
 @dataclass
 class MemoryPlan:
@@ -223,7 +230,7 @@ def order_entries(entries: list[Entry], aliases: dict[int, int]) -> list[Entry]:
     """
     written: dict[int, tuple[int, Any]] = {}  # memory -> (last region that writes it, the group that does)
     read: dict[int, int] = {}
-    frontier, fence = 0, 0
+    frontier, fence, checked = 0, 0, -1
     for e in entries:
         reads = [aliases.get(id(v), id(v)) for v in e.reads]
         writes = [aliases.get(id(v), id(v)) for v in e.writes]
@@ -235,10 +242,14 @@ def order_entries(entries: list[Entry], aliases: dict[int, int]) -> list[Entry]:
             if m in written:
                 region = max(region, _after(written[m], e))
             region = max(region, read.get(m, -1) + 1)
+        if any(id(v) in aliases for v in e.writes):  # a program that is stopped has overwritten nothing
+            region = max(region, checked + 1)
         if e.host is not None:
             region = max(region, frontier + 1 if frontier or written else 0)
             fence = region + 1
         e.region = region
+        if e.may_fail:
+            checked = max(checked, region)
         frontier = max(frontier, region)
         for m in reads:
             read[m] = max(read.get(m, -1), region) if not _beside(written.get(m), e) else read.get(m, -1)
