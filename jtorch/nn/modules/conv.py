@@ -1,15 +1,14 @@
 """Convolutions."""
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import jtorch
 from jtorch._tensor import Tensor
 from jtorch.nn import functional as F
-from jtorch.nn import init
 from jtorch.nn.modules.lazy import LazyModuleMixin
+from jtorch.nn.modules.linear import reset_linear_map
 from jtorch.nn.modules.module import Module
 from jtorch.nn.modules.utils import _ntuple, _reverse_repeat_tuple
 from jtorch.nn.parameter import Parameter, UninitializedParameter
@@ -53,20 +52,14 @@ class _ConvNd(Module):
         self._reversed_padding_repeated_twice = around
         shape = ((in_channels, out_channels // groups) if transposed else (out_channels, in_channels // groups))
         self.weight = Parameter(jtorch.empty((*shape, *kernel_size), device=device, dtype=dtype))
-        if bias:
-            self.bias = Parameter(jtorch.empty(out_channels, device=device, dtype=dtype))
-        else:
-            self.register_parameter("bias", None)
+        self.register_parameter(
+            "bias", Parameter(jtorch.empty(out_channels, device=device, dtype=dtype)) if bias else None
+        )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw new initial weights."""
-        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        if self.bias is not None:
-            fan_in, _ = init._calculate_fan_in_and_fan_out(self.weight)
-            if fan_in != 0:
-                bound = 1 / math.sqrt(fan_in)
-                init.uniform_(self.bias, -bound, bound)
+        reset_linear_map(self.weight, self.bias)
 
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
