@@ -162,6 +162,10 @@ def access_strides(nest: Any, binding: Any) -> dict[tuple[str, int], tuple]:
     return result
 
 
+SMALL = 4096
+"""Bytes; updates of no more than that may wait for no other reason than the checks of the program."""
+
+
 def delay_updates(entries: list[Entry], outputs: dict[int, Value], params: tuple[Value, ...],
                   in_place: dict[int, int]) -> list[Entry]:
     """Let what overwrites a parameter run behind the last reader of it, where nobody needs its results before."""
@@ -174,6 +178,7 @@ def delay_updates(entries: list[Entry], outputs: dict[int, Value], params: tuple
         for v in e.reads:
             first_read.setdefault(id(v), i)
             last_read[id(v)] = i
+    last_check = max((i for i, e in enumerate(entries) if e.may_fail), default=-1)
     runs: dict[int, list[int]] = {}  # entries of one group stay together
     for i, e in enumerate(entries):
         runs.setdefault(id(e.group) if e.group is not None else -i - 1, []).append(i)
@@ -181,6 +186,8 @@ def delay_updates(entries: list[Entry], outputs: dict[int, Value], params: tuple
     for run in runs.values():
         written = [id(v) for i in run for v in entries[i].writes]
         until = max([last_read.get(over[m], -1) for m in written if m in over], default=-1)
+        if until >= 0 and sum(size_of(v) for i in run for v in entries[i].writes) <= SMALL:
+            until = max(until, last_check)  # a counter, a random generator: a program that is stopped does not touch it
         outside = [first_read[m] for m in written if first_read.get(m, -1) > run[-1]]
         if until > run[-1] and all(until < first for first in outside):
             for i in run:
