@@ -874,7 +874,8 @@ class Generator:
         floats = [v for v in self.vars if v.floating]
         floats = [v for v in floats if v.name in self.program.arguments[:1]] + sorted(
             self.r.sample(floats, min(len(floats), 6)), key=lambda v: v.name)
-        self.program.loss = f"_loss(torch, {', '.join(v.name for v in floats)})"
+        terms = [f"{v.name} - {v.name}.detach()" if v.final else v.name for v in floats]  # rounding of halves adds up
+        self.program.loss = f"_loss(torch, {', '.join(terms)})"
         self.program.results = [v.name for v in self.vars]
 
 
