@@ -1,7 +1,6 @@
 """A few compile processes, started on first need, that compile kernels side by side and away from the GIL.
 
-Each process is driven by one daemon thread over pipes. A process that dies fails the kernel it had, and the next
-request starts another. The processes leave when their input closes, that is when ours ends, however it ends.
+Each process is driven by one daemon thread over pipes. If a process dies, another one gets its kernel, once. The processes leave when their input closes, that is when ours ends, however it ends.
 """
 from __future__ import annotations
 
@@ -33,12 +32,14 @@ class _Worker(threading.Thread):
             source, params, future = self.requests.get()
             if not future.set_running_or_notify_cancel():
                 continue
-            try:
-                done, answer = self.ask(source, params)
-            except Exception as error:
-                self.process = None
-                future.set_exception(CompileError(f"the compile process failed: {error!r}", source))
-                continue
+            for last in (False, True):
+                try:
+                    done, answer = self.ask(source, params)
+                    break
+                except Exception as error:
+                    self.process = None
+                    if last:
+                        done, answer = False, f"the compile process failed: {error!r}"
             if done:
                 future.set_result(answer)
             else:
