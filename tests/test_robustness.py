@@ -34,10 +34,11 @@ def script(text: str, **environment: str) -> str:
     return done.stdout
 
 
-# --- what the user did wrong -------------------------------------------------------------------------------------------
+# --- what the user did wrong -----------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("wrong, kind, text", [
-    (lambda: torch.ones(2, 3) + torch.ones(4), RuntimeError, r"size of tensor a \(3\) must match the size of tensor b \(4\)"),
+    (lambda: torch.ones(2, 3) + torch.ones(4), RuntimeError,
+     r"size of tensor a \(3\) must match the size of tensor b \(4\)"),
     (lambda: torch.ones(2, 3) @ torch.ones(2, 3), RuntimeError, r"\(2x3 and 2x3\)"),
     (lambda: torch.ones(2, 3).view(4), RuntimeError, r"shape '\[4\]' is invalid for input of size 6"),
     (lambda: torch.ones(3, dtype=torch.float64) @ torch.ones(3), RuntimeError, "dtype"),
@@ -129,8 +130,9 @@ def test_a_traced_step_that_fails_changes_nothing():
 
 
 @pytest.mark.parametrize("huge", [
-    lambda: torch.zeros(2**62), lambda: torch.ones(10**13), lambda: torch.empty(10**7, 10**7), lambda: torch.rand(10**12),
-    lambda: torch.ones(10**7, 1) * torch.ones(1, 10**7), lambda: torch.ones(10**4).repeat(10**9), lambda: torch.arange(10**13)])
+    lambda: torch.zeros(2**62), lambda: torch.ones(10**13), lambda: torch.empty(10**7, 10**7),
+    lambda: torch.rand(10**12), lambda: torch.ones(10**7, 1) * torch.ones(1, 10**7),
+    lambda: torch.ones(10**4).repeat(10**9), lambda: torch.arange(10**13)])
 def test_an_allocation_larger_than_memory(huge):
     with pytest.raises(RuntimeError, match="not enough memory"):
         huge()
@@ -144,7 +146,7 @@ def test_interpreted_steps_are_bounded_too():
         allocator.ensure(1 << 60)
 
 
-# --- shapes and numbers at the edges -------------------------------------------------------------------------------------
+# --- shapes and numbers at the edges ---------------------------------------------------------------------------------
 
 def test_empty_tensors(tier):
     e = torch.zeros(0, 3)
@@ -153,7 +155,8 @@ def test_empty_tensors(tier):
     assert (torch.ones(2, 0) @ torch.ones(0, 2)).tolist() == [[0.0, 0.0]] * 2
     assert torch.cat([e, torch.ones(1, 3)]).tolist() == [[1.0] * 3] and (e + 1).exp().shape == (0, 3)
     assert not e.any() and e.all() and torch.softmax(e, 0).shape == (0, 3) and e.sort(0)[0].shape == (0, 3)
-    assert e.max(1)[0].shape == (0,) and e.argmax(1).tolist() == [] and e[torch.tensor([], dtype=torch.int64)].shape == (0, 3)
+    assert e.max(1)[0].shape == (0,) and e.argmax(1).tolist() == []
+    assert e[torch.tensor([], dtype=torch.int64)].shape == (0, 3)
     for wrong in (lambda: e.max(), lambda: e.argmax(), lambda: e.max(0), lambda: e.argmin(0)):
         with pytest.raises((RuntimeError, IndexError)):
             wrong()
@@ -172,9 +175,11 @@ def test_nan_and_infinity(tier):
     assert x.argmax().item() == 1 and x.argmin().item() == 1 and x.max(0)[1].item() == 1
     assert str(x.sort()[0].tolist()) == "[-inf, 1.0, 2.0, inf, nan]" and x.sort()[1].tolist() == [2, 0, 4, 3, 1]
     assert str(x.sort(descending=True)[0].tolist()) == "[nan, inf, 2.0, 1.0, -inf]"
-    assert (x > 0).tolist() == [True, False, False, True, True] and (x != x).tolist() == [False, True, False, False, False]
+    assert (x > 0).tolist() == [True, False, False, True, True]
+    assert (x != x).tolist() == [False, True, False, False, False]
     assert (x == inf).tolist() == [False, False, False, True, False] and (x <= nan).tolist() == [False] * 5
-    assert str(x.clamp(-1, 1).tolist()) == "[1.0, nan, -1.0, 1.0, 1.0]" and str(torch.relu(x).tolist()) == "[1.0, nan, 0.0, inf, 2.0]"
+    assert str(x.clamp(-1, 1).tolist()) == "[1.0, nan, -1.0, 1.0, 1.0]"
+    assert str(torch.relu(x).tolist()) == "[1.0, nan, 0.0, inf, 2.0]"
     assert str(torch.maximum(x, torch.zeros(5)).tolist()) == "[1.0, nan, 0.0, inf, 2.0]"
     assert torch.fmax(x, torch.zeros(5)).tolist() == [1.0, 0.0, 0.0, inf, 2.0]
     assert torch.isnan(x).tolist() == [False, True, False, False, False] and torch.nansum(x[:2]).item() == 1
@@ -191,7 +196,7 @@ def test_edges_traced_like_eager():
         assert [str(t.tolist()) for t in f(x)] == [str(t.tolist()) for t in want]
 
 
-# --- Ctrl-C --------------------------------------------------------------------------------------------------------------
+# --- Ctrl-C ----------------------------------------------------------------------------------------------------------
 
 def test_interrupted_compile(tmp_path):
     """SIGINT at many moments of a first call: KeyboardInterrupt, and the same call works afterwards."""
@@ -263,7 +268,7 @@ def test_interrupted_run():
     assert out == "ok\n"
 
 
-# --- threads -------------------------------------------------------------------------------------------------------------
+# --- threads ---------------------------------------------------------------------------------------------------------
 
 def in_threads(work, n=4):
     errors = []
@@ -326,7 +331,7 @@ def test_threads_train_their_own():
     in_threads(work)
 
 
-# --- fork ----------------------------------------------------------------------------------------------------------------
+# --- fork ------------------------------------------------------------------------------------------------------------
 
 def train(steps=5):
     torch.manual_seed(0)
@@ -380,7 +385,7 @@ def test_os_fork_with_a_traced_function():
     assert f(x).item() == pytest.approx(want, rel=1e-5)
 
 
-# --- the machinery ---------------------------------------------------------------------------------------------------------
+# --- the machinery ---------------------------------------------------------------------------------------------------
 
 def test_a_killed_compile_process_is_replaced(tmp_path):
     out = script("""

@@ -1,6 +1,7 @@
 """A few compile processes, started on first need, that compile kernels side by side and away from the GIL.
 
-Each process is driven by one daemon thread over pipes. If a process dies, another one gets its kernel, once. The processes leave when their input closes, that is when ours ends, however it ends.
+Each process is driven by one daemon thread over pipes. If a process dies, another one gets its kernel, once. The
+processes leave when their input closes, that is when ours ends, however it ends.
 """
 from __future__ import annotations
 
