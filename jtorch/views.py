@@ -153,7 +153,7 @@ _COPY: Geometry = ((), -1)
 def base_value(recorder: Recorder, t: Tensor) -> list[Value]:
     """The values along the chain, from the storage's contents to the tensor."""
     if recorder.tracing is not None:
-        recorder.tracing.entering = t._storage
+        recorder.tracing.entering = t
     values = [recorder.cell_value(t._storage.cell)]
     for operation, attrs in t._view or ():
         values.append(apply_view(recorder, values[-1], operation, attrs))

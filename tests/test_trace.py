@@ -294,3 +294,59 @@ def test_pending_arguments_and_threads():
     for t in threads:
         t.join()
     assert results == {i: [2.0 * (i + 1) + 1] * 50 for i in range(4)}
+
+
+def test_gradients_of_an_eager_backward_reach_a_traced_update():
+    w = torch.ones(3, requires_grad=True)
+
+    @jit.trace
+    def update():
+        with torch.no_grad():
+            w.sub_(w.grad)
+
+    for k in range(4):
+        w.grad = None
+        (w * k).sum().backward()
+        g = w.grad
+        update()
+        assert w.grad is g and g.tolist() == [float(k)] * 3
+    assert w.tolist() == [1.0 - 6] * 3 and sum(map(len, update.variants.values())) == 1
+
+
+def test_gradients_that_somebody_keeps_do_not_change():
+    w = torch.ones(2, requires_grad=True)
+
+    @jit.trace
+    def step(x):
+        w.grad = None
+        loss = (w * x).sum()
+        loss.backward()
+        return loss
+
+    kept = []
+    for k in range(4):
+        step(torch.tensor([1.0, 2.0]) * k)
+        kept.append(w.grad)
+    assert [g.tolist() for g in kept] == [[float(k), 2.0 * k] for k in range(4)]
+    del kept
+    g = w.grad.data_ptr()
+    step(torch.ones(2))
+    step(torch.ones(2))
+    assert w.grad.data_ptr() == g  # nobody keeps them: the same memory
+
+
+def test_data_that_is_replaced():
+    w = torch.ones(2, requires_grad=True)
+
+    @jit.trace
+    def f(x):
+        with torch.no_grad():
+            w.mul_(2)
+            return w * x
+
+    x = torch.ones(2)
+    assert f(x).tolist() == [2.0, 2.0]
+    w.data = torch.full((2,), 5.0)
+    assert f(x).tolist() == [10.0, 10.0] and w.tolist() == [10.0, 10.0]
+    w.data = torch.ones(2, dtype=torch.float64)
+    assert f(x).dtype is torch.float64 and w.tolist() == [2.0, 2.0]

@@ -48,7 +48,7 @@ class Recorder:
         if storage.exports is not None and storage.exported() and self.tracing is None:
             epoch.flush_now = True
         if self.tracing is not None:
-            self.tracing.entering = storage
+            self.tracing.entering = t
         v = self.cell_value(storage.cell)
         if t._view is not None:
             for op, attrs in t._view:

@@ -14,6 +14,7 @@ import functools
 import gc
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from jtorch import dtypes
@@ -56,12 +57,16 @@ class Trace:
         self.scalars: dict[int, Callable[[], Any]] = {}  # scalar leaf number -> getter
         self.modes: dict[int, tuple[Any, bool]] = {}  # modules and their training flags
         self.initializing = False
-        self.entering: Storage | None = None
+        self.entering: Tensor | None = None
+        self.owners: dict[Storage, Tensor] = {}  # captured storages -> a tensor that is the whole of it
         self.recorder: Recorder
 
     def capture(self, cell: Cell) -> None:
-        if id(cell) not in self.constants and self.entering is not None:
-            self.captured[id(cell)] = self.entering
+        t = self.entering
+        if id(cell) not in self.constants and t is not None:
+            self.captured[id(cell)] = t._storage
+            if t._view is None and (t._requires_grad or t._storage not in self.owners):
+                self.owners[t._storage] = t
 
     def made(self, cell: Cell) -> None:
         """Data that the traced function itself brought into being."""
@@ -138,12 +143,14 @@ class Variant:
                     self.written_arguments.append((argument_storage[id(storage)], out))
                 else:
                     self.written.append((storage, out))
-        self.grads: list[tuple[Tensor | int, Tensor | None, int]] = []  # of a tensor, or of an argument by number
-        for t, _, _ in trace.grads.values():
+        self.grads: list[list[Any]] = []  # [a tensor, or an argument's number; its new .grad; output or -1]
+        for t, before, _ in trace.grads.values():
             g = t._grad
+            if g is before:
+                continue  # read, or written in place
             fresh = g is not None and g._storage.cell.epoch is epoch and g._storage not in trace.before
-            self.grads.append((argument_of.get(id(t), t), g,
-                               place(recorder.value(g)) if fresh else -1))  # type: ignore[arg-type]
+            self.grads.append([argument_of.get(id(t), t), g,
+                               place(recorder.value(g)) if fresh else -1])  # type: ignore[arg-type]
         self.guarded_grads = [(t, g is None) for t, g, read in trace.grads.values()
                               if read and id(t) not in argument_of]
         self.new_leaves: list[int] = []  # results that are leaf tensors made by the call
@@ -214,10 +221,21 @@ class Variant:
         self.modes = list(trace.modes.values())
         self.callable = callable_graph(values, epoch, trace, leaves) if self.differentiable else None
         self.state = [(s, p.type, i) for i, (p, (kind, s)) in enumerate(zip(params, self.sources)) if kind == "state"]
+        self.anchors = self._find_anchors(trace, argument_of)
         self.unguarded = not (self.modes or self.guarded_grads or self.state)
         self.executable: Any = None
         self.pure = False
         self._prepare_in_place()
+
+    def _find_anchors(self, trace: Trace, argument_of: dict[int, int]) -> list[tuple[Tensor, bool, Storage]]:
+        """Where the storages of captured state belong: (tensor, in its .grad?, storage). Both `.data` and `.grad` may be
+        replaced between two calls."""
+        storages = [s for s, _, _ in self.state] + [s for s, _ in self.written]
+        tensors = {id(s): (t, False, s) for s, t in trace.owners.items()}
+        for t, g, _ in trace.grads.values():
+            if g is not None and g._view is None and id(t) not in argument_of:
+                tensors[id(g._storage)] = (t, True, g._storage)
+        return [tensors[i] for i in dict.fromkeys(map(id, storages)) if i in tensors]
 
     def _prepare_in_place(self) -> None:
         place_of_state = {id(s): i for i, (kind, s) in enumerate(self.sources) if kind == "state"}
@@ -239,11 +257,35 @@ class Variant:
         for t, was_none in self.guarded_grads:
             if (t._grad is None) is not was_none:
                 return f"a .grad that the function reads is {'None' if t._grad is None else 'there'} now"
+        moved: dict[Storage, Storage] = {}
+        for t, is_grad, storage in self.anchors:
+            holder = t._grad if is_grad else t
+            if holder is None or holder._storage is not storage:
+                if holder is None or holder._view is not None:
+                    return "captured state was replaced by a view"
+                moved[storage] = holder._storage
         for storage, expected, _ in self.state:
-            found = storage.cell.type
+            found = (moved.get(storage, storage) if moved else storage).cell.type
             if found is not expected and found != expected:
                 return f"captured state changed from {expected} to {found}"
+        if moved:
+            self._move(moved)
         return None
+
+    def _move(self, moved: dict[Storage, Storage]) -> None:
+        """Captured tensors have other storages now."""
+        def new(s: Any) -> Any:
+            return moved.get(s, s) if type(s) is Storage else s
+        self.anchors = [(t, is_grad, new(s)) for t, is_grad, s in self.anchors]
+        self.state = [(new(s), expected, i) for s, expected, i in self.state]
+        self.sources = [(kind, new(s)) for kind, s in self.sources]
+        self.written = [(new(s), out) for s, out in self.written]
+        if self.callable is not None:
+            self.callable = replace(self.callable, sources=tuple([(kind, new(s)) for kind, s in self.callable.sources]))
+        if self.executable is not None:
+            self.moved = [(new(s), out) for s, out in self.moved]
+            self.owned = [(new(s), i, out) for s, i, out in self.owned]
+            self.read_only = [(new(s), i) for s, i in self.read_only]
 
     # --- running -----------------------------------------------------------------------------------------------------
 
@@ -257,8 +299,8 @@ class Variant:
         count = len(self.sources)
         self.owned = [(self.sources[param][1], param, count + out) for out, param in self.in_place.items()]
         self.read_only = [(s, i) for s, _, i in self.state if i not in self.in_place.values()]
-        own_grads = {out: g._storage for t, g, out in self.grads  # type: ignore[union-attr]
-                     if out >= 0 and type(t) is not int and self._only_use(out)}
+        own_grads = {entry[2]: entry for entry in self.grads
+                     if entry[2] >= 0 and type(entry[0]) is not int and self._only_use(entry[2])}
         self.fresh = [(i, v.type.nbytes, own_grads.get(i)) for i, v in enumerate(self.trace_values)
                       if i not in self.in_place]
         self.fixed = [source.ptr if kind == "constant" else 0 for kind, source in self.sources] + [0] * len(self.types)
@@ -299,11 +341,14 @@ class Variant:
             slot.value = getter()
         outputs: list[Any] = [None] * len(self.types)
         where = len(self.sources)
-        for out, size, grad in self.fresh:
-            if grad is not None:  # the gradient's memory of the last call, if nobody else has it
-                cell = grad.cell
+        for out, size, entry in self.fresh:
+            if entry is not None:  # the gradient's memory of the last call, if nobody else has it
+                g = entry[1]
+                cell = g._storage.cell
                 b = cell.buffer
-                if b is not None and _references(cell) <= _CELL_REFERENCES and _references(b) <= _LOCAL_REFERENCES:
+                if (b is not None and _references(g) <= _LOCAL_REFERENCES + (entry[0]._grad is g)
+                        and _references(g._storage) <= _BUFFER_REFERENCES
+                        and _references(cell) <= _CELL_REFERENCES and _references(b) <= _LOCAL_REFERENCES):
                     ptrs[where + out] = b.ptr
                     outputs[out] = b
                     continue
@@ -352,15 +397,14 @@ class Variant:
             else:
                 storage.cell = Cell(storage.cell.type, None, None, buffer)
             storage.version += 1
-        for t, g, out in self.grads:
+        for entry in self.grads:
+            t, g, out = entry
             if out >= 0:
                 buffer = outputs[out] if outputs[out] is not None else self._copy_of(out)
                 if type(t) is int:
                     g = computed_tensor(buffer, self.types[out])
-                elif g._storage.cell.buffer is not buffer:  # type: ignore[union-attr]
-                    storage = g._storage  # type: ignore[union-attr]
-                    storage.cell = Cell(self.types[out], None, None, buffer)
-                    storage.version += 1
+                elif g._storage.cell.buffer is not buffer:
+                    g = entry[1] = computed_tensor(buffer, self.types[out])
             owner = leaves[t].tensor if type(t) is int else t
             owner._grad = g
 
