@@ -399,5 +399,6 @@ NO_SAMPLES = {
     "copy": "exists in compiled graphs only",
     "leaf": "a parameter has no computation",
     "graft": "a write without a derivative; the fuzz programs make them",
+    "call": "a captured function, its body; tests of jit.trace cover it",
     "custom_function": "its derivative belongs to the user; tests of autograd.Function cover it",
 }

@@ -30,7 +30,8 @@ ALSO: dict[str, set[str]] = {
     "storage": {"runtime.memory"},
     "ops.settings": {"runtime.threads"},  # set_num_threads
     "capture.execute": {"runtime.memory"}, "capture.signature": {"runtime.memory"}, "capture.trace": {"runtime.memory"},
-    "capture.dispatch": {"runtime.memory"}, "ir.interpret": {"runtime.memory"},  # to refuse what there is no room for
+    # dispatch, interpret, creation: to refuse what there is no room for
+    "capture.dispatch": {"runtime.memory"}, "ir.interpret": {"runtime.memory"}, "ops.creation": {"runtime.memory"},
 }
 
 # Own modules imported inside of functions, and why.

@@ -228,8 +228,8 @@ class Variant:
         self._prepare_in_place()
 
     def _find_anchors(self, trace: Trace, argument_of: dict[int, int]) -> list[tuple[Tensor, bool, Storage]]:
-        """Where the storages of captured state belong: (tensor, in its .grad?, storage). Both `.data` and `.grad` may be
-        replaced between two calls."""
+        """Where the storages of captured state belong: (tensor, in its .grad?, storage). Both `.data` and `.grad` may
+        be replaced between two calls."""
         storages = [s for s, _, _ in self.state] + [s for s, _ in self.written]
         tensors = {id(s): (t, False, s) for s, t in trace.owners.items()}
         for t, g, _ in trace.grads.values():
