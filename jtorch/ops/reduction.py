@@ -342,7 +342,7 @@ def cummin(input: Value, dim: int) -> Any:
 
 @define()
 def diff(input: Value, n: int = 1, dim: int = -1, prepend: Value | None = None, append: Value | None = None) -> Value:
-    from jtorch.ops.shape import joined
+    from jtorch.ops.joining import joined
     if n < 0:
         raise RuntimeError(f"order must be non-negative but got {n}")
     if input.ndim == 0:

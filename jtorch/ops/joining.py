@@ -1,0 +1,196 @@
+"""Several tensors as one: `cat`, `stack` and their relatives, grids and blocks."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jtorch._tensor import Tensor
+from jtorch.ir import arith
+from jtorch.ir.graph import Value
+from jtorch.ir.prims import create, movement
+from jtorch.ir.prims.elementwise import cast_to
+from jtorch.ops.arguments import wrap_dim
+from jtorch.ops.attach import FUNCTIONS, define, expose
+from jtorch.ops.shape import alias, expand, reshape, unsqueeze
+
+
+def joined(values: Sequence[Value], axis: int) -> Value:
+    return movement.concatenate(*values, axis=axis) if len(values) > 1 else values[0]
+
+
+@define("cat", "concat", "concatenate", method=False)
+def cat(tensors: tuple[Value, ...], dim: int = 0) -> Value:
+    if not tensors:
+        raise ValueError("torch.cat(): expected a non-empty list of Tensors")
+    for i, v in enumerate(tensors):
+        if v.ndim == 0:
+            raise RuntimeError(f"zero-dimensional tensor (at position {i}) cannot be concatenated")
+    vectors = all(v.ndim == 1 for v in tensors)
+    kept = [v for v in tensors if vectors or v.shape != (0,)]  # the old kind of empty tensor goes with everything
+    d = arith.result_dtype(tensors[0].builder, tensors)
+    if not kept:
+        return cast_to(tensors[0], d)
+    axis = wrap_dim(dim, kept[0].ndim)
+    for i, v in enumerate(tensors):
+        if v.shape == (0,) and not vectors:
+            continue
+        if v.ndim != kept[0].ndim:
+            raise RuntimeError(f"Tensors must have same number of dimensions: got {kept[0].ndim} and {v.ndim}")
+        for a, (n, m) in enumerate(zip(kept[0].shape, v.shape)):
+            if a != axis and n != m:
+                raise RuntimeError(f"Sizes of tensors must match except in dimension {axis}. Expected size {n} but "
+                                   "got size "
+                                   f"{m} for tensor number {i} in the list.")
+    return joined([cast_to(v, d) for v in kept], axis)
+
+
+@define(method=False)
+def stack(tensors: tuple[Value, ...], dim: int = 0) -> Value:
+    if not tensors:
+        raise RuntimeError("stack expects a non-empty TensorList")
+    first = tensors[0].shape
+    for i, v in enumerate(tensors):
+        if v.shape != first:
+            raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(first)} at entry 0 and "
+                               f"{list(v.shape)} at entry {i}")
+    axis = wrap_dim(dim, len(first) + 1)
+    d = arith.result_dtype(tensors[0].builder, tensors)
+    return joined([movement.reshape_to(cast_to(v, d), (*first[:axis], 1, *first[axis:])) for v in tensors], axis)
+
+
+def _at_least(v: Value, n: int) -> Value:
+    if v.ndim >= n:
+        return v
+    if n == 1:
+        return movement.reshape_to(v, (1,))
+    if n == 2:
+        return movement.reshape_to(v, (1, *(v.shape or (1,))))
+    shape = {0: (1, 1, 1), 1: (1, *v.shape, 1), 2: (*v.shape, 1)}[v.ndim]
+    return movement.reshape_to(v, shape)
+
+
+@define(method=False)
+def hstack(tensors: tuple[Value, ...]) -> Value:
+    if not tensors:
+        raise RuntimeError("hstack expects a non-empty TensorList")
+    parts = tuple([_at_least(v, 1) for v in tensors])
+    return _cat(parts, 0 if parts[0].ndim == 1 else 1)
+
+
+@define("vstack", "row_stack", method=False)
+def vstack(tensors: tuple[Value, ...]) -> Value:
+    if not tensors:
+        raise RuntimeError("vstack expects a non-empty TensorList")
+    return _cat(tuple([_at_least(v, 2) for v in tensors]), 0)
+
+
+@define(method=False)
+def dstack(tensors: tuple[Value, ...]) -> Value:
+    if not tensors:
+        raise RuntimeError("dstack expects a non-empty TensorList")
+    return _cat(tuple([_at_least(v, 3) for v in tensors]), 2)
+
+
+@define(method=False)
+def column_stack(tensors: tuple[Value, ...]) -> Value:
+    if not tensors:
+        raise RuntimeError("column_stack expects a non-empty TensorList")
+    return _cat(tuple([v if v.ndim > 1 else movement.reshape_to(v, (v.type.numel, 1)) for v in tensors]), 1)
+
+
+_cat = cat.function.body
+
+
+def _atleast(name: str, n: int) -> None:
+    def one(x: Tensor) -> Tensor:
+        if x.ndim >= n:
+            return x
+        if n == 1:
+            return reshape(x, 1)
+        if n == 2:
+            return reshape(x, 1, 1) if x.ndim == 0 else unsqueeze(x, 0)
+        return reshape(x, {0: (1, 1, 1), 1: (1, *x.shape, 1), 2: (*x.shape, 1)}[x.ndim])
+
+    def function(*tensors: Any) -> Any:
+        if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
+            return tuple([one(x) for x in tensors[0]])
+        return one(tensors[0]) if len(tensors) == 1 else tuple([one(x) for x in tensors])
+    function.__name__ = name
+    FUNCTIONS[name] = function
+
+
+for _n in (1, 2, 3):
+    _atleast(f"atleast_{_n}d", _n)
+
+
+@expose("meshgrid", method=False)
+def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
+    if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
+        tensors = tuple(tensors[0])
+    if not tensors:
+        raise RuntimeError("meshgrid expects a non-empty TensorList")
+    for x in tensors:
+        if x.ndim > 1:
+            raise RuntimeError(f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: {x.ndim}D")
+    if any(x.dtype is not tensors[0].dtype for x in tensors):
+        raise RuntimeError("torch.meshgrid expects all tensors to have the same dtype")
+    if indexing is None:
+        indexing = "ij"
+    if indexing not in ("ij", "xy"):
+        raise RuntimeError(f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
+    swap = indexing == "xy" and len(tensors) > 1
+    if swap:
+        tensors = (tensors[1], tensors[0], *tensors[2:])
+    shape = tuple([x.numel() for x in tensors])
+    grids = [expand(reshape(x, tuple(-1 if i == a else 1 for i in range(len(tensors)))), shape)
+             for a, x in enumerate(tensors)]
+    if swap:
+        grids[0], grids[1] = grids[1], grids[0]
+    return tuple(grids)
+
+
+@expose("cartesian_prod", method=False)
+def cartesian_prod(*tensors: Tensor) -> Tensor:
+    if len(tensors) == 1:
+        return alias(tensors[0])
+    return FUNCTIONS["stack"]([reshape(g, -1) for g in meshgrid(*tensors)], 1)
+
+
+@expose("combinations")
+def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
+    import itertools
+
+    import numpy as np
+
+    from jtorch._tensor import from_array
+    if input.ndim != 1:
+        raise RuntimeError(f"Expect a 1D vector, but got shape {list(input.shape)}")
+    pick = itertools.combinations_with_replacement if with_replacement else itertools.combinations
+    rows = list(pick(range(input.shape[0]), r))
+    return input[from_array(np.array(rows, np.int64).reshape(len(rows), r))]
+
+
+@define(method=False)
+def _block_diag(tensors: tuple[Value, ...]) -> Value:
+    d = arith.result_dtype(tensors[0].builder, tensors)
+    parts = []
+    for v in tensors:
+        if v.ndim > 2:
+            raise RuntimeError("torch.block_diag: Input tensors must have 2 or fewer dimensions. Input 0 has "
+                               f"{v.ndim} dimensions")
+        parts.append(cast_to(_at_least(v, 2), d))
+    width = sum(p.shape[1] for p in parts)
+    rows, before = [], 0
+    for p in parts:
+        zero = create.constant(p.builder, 0, d)
+        rows.append(movement.pad(p, zero, widths=((0, 0, 0), (before, width - before - p.shape[1], 0))))
+        before += p.shape[1]
+    return joined(rows, 0)
+
+
+FUNCTIONS.pop("_block_diag")
+
+
+@expose("block_diag", method=False)
+def block_diag(*tensors: Tensor) -> Tensor:
+    return _block_diag(tensors)
