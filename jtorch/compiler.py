@@ -235,14 +235,15 @@ class Compilation:
         """Entries of a library node, and whether they take the group `finisher` along."""
         node = group.library
         assert node is not None
-        attached = over = None
+        attached: Attached | None = None
+        spare: list[Value] = []
         if finisher is not None:
             attached = Attached(finisher, node)
             outputs = {self.placed.root(o): k for k, o in enumerate(self.placed.graph.outputs)}
             if counts[node] == 1 and node not in outputs:  # nobody else reads the node's own result
-                over = next((v for v in finisher.home if v.type.nbytes == node.type.nbytes and v.dtype is node.dtype
-                             and outputs.get(v) not in self.in_place), None)
-        found, took = library_entries(self.placed, group, attached, over)
+                spare = [v for v in finisher.home if v.type.nbytes == node.type.nbytes and v.dtype is node.dtype
+                         and outputs.get(v) not in self.in_place]
+        found, took = library_entries(self.placed, group, attached, spare)
         return found or [host_entry(self.placed, group)], took
 
     def plan(self) -> MemoryPlan:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from jtorch.codegen.epilogue import Attached
 from jtorch.codegen.loops import Load
 from jtorch.codegen.partition import Group
 from jtorch.codegen.place import Placed
-from jtorch.codegen.plan import Entry
+from jtorch.codegen.plan import Entry, access_strides
 from jtorch.codegen.views import View
 from jtorch.dtypes import int8
 from jtorch.ir.graph import Value
@@ -21,10 +21,10 @@ from jtorch.ir.interpret import run_op
 
 
 def library_entries(placed: Placed, group: Group, epilogue: Attached | None = None,
-                    over: Value | None = None) -> tuple[list[Entry] | None, bool]:
+                    spare: Sequence[Value] = ()) -> tuple[list[Entry] | None, bool]:
     """Entries of the library kernels for a node (None where there is none), and whether they run `epilogue`.
 
-    `over`: a result of the epilogue whose memory the node's own result may use.
+    `spare`: results of the epilogue whose memory the node's own result may use, if it is overwritten in order.
     """
     node = group.library
     assert node is not None
@@ -44,7 +44,8 @@ def library_entries(placed: Placed, group: Group, epilogue: Attached | None = No
     if lowering.took_epilogue:
         assert epilogue is not None and epilogue.binding is not None
         roots["epilogue"] = [v for v, _ in epilogue.binding.buffers]
-        if over is not None and computed_from(epilogue, node, over):
+        over = next((v for v in spare if overwrites(epilogue, node, v)), None)
+        if over is not None:
             roots["epilogue"] = [over if v is node else v for v in roots["epilogue"]]
             roots["out"] = [over]
     written = {id(v) for v in (*roots["out"], *temporaries, *(epilogue.writes if lowering.took_epilogue else ()))}
@@ -60,12 +61,16 @@ def library_entries(placed: Placed, group: Group, epilogue: Attached | None = No
     return entries, lowering.took_epilogue
 
 
-def computed_from(epilogue: Attached, node: Value, result: Value) -> bool:
-    """Is the epilogue's `result` computed from the node's? Only then is an element loaded before it is overwritten."""
-    nest, buffers = epilogue.nest, epilogue.binding.buffers  # type: ignore[union-attr]
-    loads = [i for i, v in enumerate(nest.values) if isinstance(v, Load) and buffers[v.buffer][0] is node]
-    stores = [s.value for s in nest.stores if buffers[s.buffer][0] is result]
-    return all(s in nest.using(i) for i in loads for s in stores)
+def overwrites(epilogue: Attached, node: Value, result: Value) -> bool:
+    """May the epilogue's `result` be in the memory of the node's? It is if it is computed from it, so that an element
+    is loaded before it is overwritten, and each element is where the one is that it is computed from."""
+    nest, binding = epilogue.nest, epilogue.binding
+    assert nest is not None and binding is not None
+    strides = access_strides(nest, binding)
+    loads = [i for i, v in enumerate(nest.values) if isinstance(v, Load) and binding.buffers[v.buffer][0] is node]
+    stores = [j for j, s in enumerate(nest.stores) if binding.buffers[s.buffer][0] is result]
+    return bool(stores) and all(nest.stores[j].value in nest.using(i) and strides["w", j] == strides["v", i]
+                                for i in loads for j in stores)
 
 
 def _epilogue_args(args: tuple) -> int:

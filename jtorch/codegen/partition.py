@@ -60,7 +60,7 @@ class Group:
         self.axes = Axes()
         self.forms: dict[Value, Forms] = {}  # of every value computed here
         self.nodes: list[Value] = []  # in order of computation, recomputed ones included
-        self.home: set[Value] = set()  # nodes first computed here
+        self.home: dict[Value, None] = {}  # nodes first computed here, in order
         self.phase: dict[Value, int] = {}
         self.shape: Shape | None = None  # of the reference value at point level, and its forms
         self.point: Forms = ()
@@ -412,7 +412,7 @@ def partition(placed: Placed) -> list[Group]:
             group = Group(len(groups), placed)
             groups.append(group)
             group.open(node, materialised)
-        group.home.add(node)
+        group.home[node] = None
         home[node] = group
         for r in group.loads:
             readers[r] = group
@@ -446,7 +446,7 @@ def live_groups(placed: Placed, groups: list[Group]) -> list[Group]:
                 elif not is_constant(r):
                     group.loads[r] = None
         group.nodes = [v for v in group.nodes if v in wanted]
-        group.home = set(stored)  # from here on: what the group stores
+        group.home = dict.fromkeys(stored)  # from here on: what the group stores
         needed.update(group.loads)
         live.append(group)
     live.reverse()
