@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import op_samples
 from op_samples import Sample, distinct, integers, normal, uniform
 
 from jtorch.ir import mt19937
@@ -347,3 +348,23 @@ def asgd() -> Iterator[Sample]:
                   *map(np.array, (0.1, 1e-4, 0.75, 1e6))))
 
 
+
+
+# --- random numbers that are differentiable in their parameters ----------------------------------------------------
+
+@of("standard_gamma", "dirichlet")
+def sampled(name: str) -> Iterator[Sample]:
+    yield Sample((mt19937.seed(3), uniform(0.2, 30, 3, 4)), {}, smooth=False)
+
+
+@of("gamma_slope", "dirichlet_slope")
+def slopes(name: str) -> Iterator[Sample]:
+    alpha = np.concatenate([uniform(0.2, 1, 20), uniform(1, 8, 20), uniform(8, 60, 20)])
+    fixed = (0, 1, 2)  # PyTorch does not differentiate them again
+    if name == "gamma_slope":
+        numbers = op_samples.R.gamma(alpha)
+        yield Sample((alpha, numbers), {}, lambda T, a, x: T._standard_gamma_grad(a, x), False, fixed)
+    else:
+        beta = op_samples.R.permutation(alpha)
+        numbers = op_samples.R.beta(alpha, beta)
+        yield Sample((numbers, alpha, alpha + beta), {}, lambda T, x, a, t: T._dirichlet_grad(x, a, t), False, fixed)

@@ -14,7 +14,7 @@ NO_BATCH = {
     "full": "has no operands", "iota": "has no operands",
     "custom_function": "its mapping belongs to the user",
     "mt19937": "examples would need generators of their own", "scalar_normals": "likewise", "wide_integers": "likewise",
-    "shuffle": "likewise",
+    "shuffle": "likewise", "gamma_draws": "likewise", "poisson_draws": "likewise", "binomial_draws": "likewise",
     "cond": "regions are mapped by the pass that maps graphs", "while_loop": "likewise", "scan": "likewise",
     "copy": "exists in compiled graphs only",
 }

@@ -10,6 +10,7 @@ from jtorch.ops import (  # noqa: F401  importing attaches them
     random,
     rearranging,
     reduction,
+    sampling,
     settings,
     shape,
     sorting,

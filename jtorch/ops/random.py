@@ -364,14 +364,6 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
     return _made(draw(_MULTINOMIAL, generator, input.detach(), int(num_samples), bool(replacement)), False, out)
 
 
-@expose("poisson", method=False)
-def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
-    """Poisson counts. Drawn at once with NumPy from a seed that the generator gives; not PyTorch's stream."""
-    seed = int(randint(0, 1 << 31, (1,), generator=generator).item())
-    rates = input.detach()._array()
-    return from_array(np.asarray(np.random.default_rng(seed).poisson(rates)).astype(rates.dtype))
-
-
 # --- in place --------------------------------------------------------------------------------------------------------
 
 def _in_memory_order(t: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from jtorch.ir.composites import (  # noqa: F401  importing registers them
     pointwise,
     pooling,
     random,
+    sampling,
     softmax,
     statistics,
 )
