@@ -22,8 +22,7 @@ from jtorch.ops import FUNCTIONS as _FUNCTIONS
 from jtorch.ops.random import Generator, default_generator
 from jtorch.ops.settings import CONSTRUCTORS as _CONSTRUCTORS
 from jtorch.printing import get_printoptions, printoptions, set_printoptions
-
-__version__ = "0.1.0"
+from jtorch.version import __version__
 
 bool, uint8, int8, int16, int32, int64 = (
     dtypes.bool_, dtypes.uint8, dtypes.int8, dtypes.int16, dtypes.int32, dtypes.int64)
@@ -62,5 +61,5 @@ __all__ = [
     "Generator", "OutOfMemoryError", "Size", "Tensor", "autograd", "default_generator", "device", "dtype",
     "enable_grad",
     "finfo", "get_printoptions", "iinfo", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled", "no_grad",
-    "printoptions", "set_grad_enabled", "set_printoptions", *_FUNCTIONS, *_CONSTRUCTORS,
+    "__version__", "printoptions", "set_grad_enabled", "set_printoptions", *_FUNCTIONS, *_CONSTRUCTORS,
 ]
