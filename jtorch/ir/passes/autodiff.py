@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from jtorch.ir.graph import Value
 from jtorch.ir.passes.decompose import expand_body
+from jtorch.ir.prims.complex import conjugated
 from jtorch.ir.prims.create import constant, full
 from jtorch.ir.prims.elementwise import cast_to
 from jtorch.ir.prims.movement import concatenate, pad, sum_to
@@ -142,7 +143,13 @@ def input_cotangents(node: Value, grads: Mapping[Value, Value]) -> Sequence[Valu
         pairs = [(r, grads[v]) for r, v in zip(results, node.siblings) if v in grads]
         inner = gradients([r for r, _ in pairs], [g for _, g in pairs], node.inputs, stop_at_wrt=True)
         return [inner.pop(v, None) for v in node.inputs]  # an input given twice gets its total once
+    cotangents = [grads.get(v) for v in node.siblings]
+    conjugate = not op.wirtinger and any(v.dtype.is_complex for v in (*node.inputs, *node.siblings))
+    if conjugate:
+        cotangents = [None if g is None else conjugated(g) for g in cotangents]
     if len(node.siblings) == 1:
-        return op.vjp(grads[node], node, *node.inputs, **node.kwargs)
-    return op.vjp(tuple([grads.get(v) for v in node.siblings]), node.siblings, *node.inputs, **node.kwargs)
+        found = op.vjp(cotangents[0], node, *node.inputs, **node.kwargs)
+    else:
+        found = op.vjp(tuple(cotangents), node.siblings, *node.inputs, **node.kwargs)
+    return [None if g is None else conjugated(g) for g in found] if conjugate else found
 

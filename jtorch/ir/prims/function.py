@@ -22,5 +22,5 @@ def _vjp(g: Any, out: Any, *operands: Any, results: int, number: int) -> tuple:
 
 
 custom_function = Op("custom_function", "marker", _infer, lambda *arrays, results, number: arrays[:results], _vjp,
-                     attr_names=("results", "number"))
+                     wirtinger=True, attr_names=("results", "number"))
 """The first `results` operands, which were computed from the others by a function that brings its own derivative."""
