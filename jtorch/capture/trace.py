@@ -56,6 +56,7 @@ class Trace:
         self.grads: dict[int, tuple[Tensor, Tensor | None, bool]] = {}  # id -> tensor, its .grad before, was it read
         self.scalars: dict[int, Callable[[], Any]] = {}  # scalar leaf number -> getter
         self.modes: dict[int, tuple[Any, bool]] = {}  # modules and their training flags
+        self.conditions: list[tuple[Callable[[], bool], str]] = []  # what the program takes for granted
         self.initializing = False
         self.entering: Tensor | None = None
         self.owners: dict[Storage, Tensor] = {}  # captured storages -> a tensor that is the whole of it
@@ -85,6 +86,10 @@ class Trace:
 
     def saw_module(self, module: Any) -> None:
         self.modes[id(module)] = (module, module.training)
+
+    def assume(self, holds: Callable[[], bool], otherwise: str) -> None:
+        """The program stands only while `holds()`; `otherwise` says what has happened when it does not."""
+        self.conditions.append((holds, otherwise))
 
     def note_initialization(self) -> None:
         """State came into being: this call cannot stand for the next ones."""
@@ -219,10 +224,11 @@ class Variant:
             else:
                 self.sources.append(("constant", cell.buffer))
         self.modes = list(trace.modes.values())
+        self.conditions = trace.conditions
         self.callable = callable_graph(values, epoch, trace, leaves) if self.differentiable else None
         self.state = [(s, p.type, i) for i, (p, (kind, s)) in enumerate(zip(params, self.sources)) if kind == "state"]
         self.anchors = self._find_anchors(trace, argument_of)
-        self.unguarded = not (self.modes or self.guarded_grads or self.state)
+        self.unguarded = not (self.modes or self.guarded_grads or self.state or self.conditions)
         self.executable: Any = None
         self.pure = False
         self._prepare_in_place()
@@ -254,6 +260,9 @@ class Variant:
         for module, training in self.modes:
             if module.training is not training:
                 return f"{type(module).__name__}.training changed to {module.training}"
+        for holds, otherwise in self.conditions:
+            if not holds():
+                return otherwise
         for t, was_none in self.guarded_grads:
             if (t._grad is None) is not was_none:
                 return f"a .grad that the function reads is {'None' if t._grad is None else 'there'} now"

@@ -52,6 +52,11 @@ class _RuleOptimizer(Optimizer):
         """The first contents of a buffer."""
         return zeros_like(p)
 
+    def static_facts(self) -> list[Any]:
+        """Which scalars take part, and the flags; the scalars themselves are read when the program runs."""
+        return [(len(g["params"]), self.scalars_of(g), self.read_flags(g), id(g["lr"]) if isinstance(g["lr"], Tensor)
+                 else None) for g in self.param_groups]
+
     def read_scalars(self, index: int, group: dict[str, Any]) -> list[Any]:
         return [self.scalar(index, s) if isinstance(s, str) else self.scalar(index, *s) for s in self.scalars_of(group)]
 
