@@ -13,6 +13,7 @@ from jtorch.config import config
 from jtorch.errors import CompileError, OutOfMemoryError
 from jtorch.ir.graph import Graph, Value, topological
 from jtorch.ir.interpret import interpret
+from jtorch.ir.passes.batch import dependents
 from jtorch.ir.prims.create import graft
 from jtorch.lazy import lazy_module
 from jtorch.runtime.memory import Buffer, allocator
@@ -26,6 +27,10 @@ else:
 # References to a donor cell that are not somebody else's: `Epoch.leaves`, the key in `Epoch.leaf_values`,
 # `Cell.previous` of its successor, the list of donors, a local variable, and getrefcount's argument.
 _DONOR_REFERENCES = 6
+
+MAPPED = ("vmap: the value of one example is needed, and there is none: the mapped function runs once for all of them. "
+          "bool(), item(), numpy(), print and data-dependent control flow (a Python branch on a tensor) are not "
+          "supported inside of it; use torch.where instead, and return what is needed outside.")
 
 statistics = {"interpreted": 0, "compiled": 0, "fallbacks": 0}
 """Counts of graph executions per tier, and of graphs that could not be compiled. For `jit.explain` and tests."""
@@ -98,6 +103,8 @@ class Execution:
 
     def run(self, values: Sequence[Value], donors: Sequence[Cell | None]) -> list[Any]:
         """Buffers of `values`. `donors[i]` is the cell whose memory result i may take over if nobody else has it."""
+        if self.epoch.mapped and dependents(values):
+            raise RuntimeError(MAPPED)
         results: list[Any] = [None] * len(values)
         todo: dict[Value, list[int]] = {}
         for i, v in enumerate(values):

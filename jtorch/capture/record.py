@@ -11,6 +11,7 @@ from jtorch.capture.cell import Cell, Epoch
 from jtorch.capture.execute import Execution, ProgramTable
 from jtorch.config import config
 from jtorch.ir.graph import Builder, Type, Value, user_location
+from jtorch.ir.passes.batch import dependents
 from jtorch.ir.prims.create import detach, make_leaf, variable
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Recorder:
         self.inference = False
         self.holding = 0  # while several values of one call are being wrapped or written: no flush in between
         self.tracing: Any = None  # the Trace that is being recorded, if this is a trace's recorder
+        self.levels: list[Any] = []  # mapped functions that are running, the innermost last (capture.mapping)
         self.reset()
 
     def reset(self) -> None:
@@ -111,7 +113,7 @@ class Recorder:
     def after_record(self) -> None:
         """Called when an operation read exported memory, and now and then, to keep what is pending within bounds."""
         epoch = self.epoch
-        if self.tracing is not None or self.holding:
+        if self.tracing is not None or self.holding or self.levels:
             return
         if epoch.flush_now or len(epoch.pending) >= config.max_pending_ops:
             self.flush()
@@ -122,12 +124,15 @@ class Recorder:
         """Compute every pending cell that is still referenced, and begin a new epoch."""
         with self.lock:
             epoch = self.epoch
-            if not epoch.pending and not epoch.leaves:
-                return
+            if self.levels or not epoch.pending and not epoch.leaves:
+                return  # a mapped function needs its epoch to the end
             if self.tracing is not None:
                 self.tracing.refuse_value()
             wanted = [c for c in epoch.pending if c.buffer is None and sys.getrefcount(c) > _INTERNAL_REFERENCES]
             epoch.pending.clear()
+            if epoch.mapped:  # examples that outlived their function: asking for their value is an error
+                lost = dependents([c.value for c in wanted])  # type: ignore[misc]
+                wanted = [c for c in wanted if c.value.siblings[0] not in lost]  # type: ignore[union-attr]
             try:
                 if wanted:
                     self.compute(epoch, wanted)
@@ -199,7 +204,9 @@ class Recorder:
         """Compute `cell`, whoever recorded it."""
         if cell.buffer is not None:
             return
-        if cell.epoch is self.epoch:
+        if cell.epoch is self.epoch and self.levels:
+            cell.buffer = Execution(self.epoch, self.programs).run((cell.value,), [None])[0]  # type: ignore[arg-type]
+        elif cell.epoch is self.epoch:
             self.flush()
             if cell.buffer is None:
                 raise RuntimeError("the value of this tensor could not be computed: the flush that should have "
