@@ -34,7 +34,7 @@ LARGE = 1 << 30
 class Function:
     """A value function, and which of its parameters are tensors ('v'), numbers or tensors ('o'), static ('s')."""
 
-    __slots__ = ("body", "kinds", "name", "names", "positional", "wants_builder", "sequences")
+    __slots__ = ("body", "kinds", "name", "names", "positional", "wants_builder", "sequences", "gaps")
 
     def __init__(self, body: Callable[..., Any]) -> None:
         self.body = body
@@ -45,6 +45,7 @@ class Function:
         self.positional = body.__code__.co_argcount - self.wants_builder
         written = [str(body.__annotations__.get(n, "")) for n in self.names]
         self.sequences = tuple(["..." in w for w in written])
+        self.gaps = tuple(["None, ..." in w for w in written])  # sequences that may hold None
         self.kinds = tuple(["o" if "Operand" in w else "v" if "Value" in w else "s" for w in written])
 
     def apply(self, recorder: Recorder, values: list[Any]) -> Any:
@@ -117,7 +118,7 @@ def check_tensors(function: Function, values: list[Any]) -> None:
                             "not "
                             f"{'Tensor' if type(a) is Value else type(a).__name__}")
         for j, item in enumerate(a):
-            if item is not None and type(item) is not Value:
+            if type(item) is not Value and not (item is None and function.gaps[i]):
                 raise TypeError(f"expected Tensor as element {j} in argument {i}, but got {type(item).__name__}")
 
 

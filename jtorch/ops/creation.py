@@ -453,6 +453,8 @@ def arange(start: Any = 0, end: Any = None, step: Any = 1, *, out: Any = None, d
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     if d.category <= dtypes.INT:
         start, end, step = int(start), int(end), int(step)
+        if step == 0:
+            raise RuntimeError(f"step must be nonzero for a range of dtype {d}")
         length = -(-(end - start) // step)
     else:
         length = math.ceil((end - start) / step)

@@ -27,7 +27,14 @@ def fast_binary(function: Function, reflected: bool = False) -> Callable[[Tensor
     def method(self: Tensor, other: Any) -> Any:
         recorder = current.recorder
         epoch = recorder.epoch
-        a = self._value if self._epoch is epoch and self._version == self._storage.version else recorder.enter(self)
+        try:
+            a = (self._value if self._epoch is epoch and self._version == self._storage.version
+                 else recorder.enter(self))
+        except AttributeError:
+            if isinstance(self, Tensor):
+                raise
+            raise TypeError(f"descriptor '{function.name}' of a tensor doesn't apply to a '{type(self).__name__}' "
+                            "object") from None
         if isinstance(other, Tensor):
             b = (other._value if other._epoch is epoch and other._version == other._storage.version
                  else recorder.enter(other))

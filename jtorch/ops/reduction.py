@@ -124,12 +124,12 @@ def _extremum(name: str, arg: Any, extreme: Any, binary: Any, input: Value, dim:
     return named(name, "values indices")(*_picked(name, arg, extreme, input, dim, keepdim))
 
 
-@define()
+@define(out="typed")
 def max(input: Value, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     return _extremum("max", reduce.argmax, reduce.max_, arith.maximum, input, dim, keepdim, other)
 
 
-@define()
+@define(out="typed")
 def min(input: Value, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     return _extremum("min", reduce.argmin, reduce.min_, arith.minimum, input, dim, keepdim, other)
 
@@ -144,17 +144,17 @@ def _all_extreme(name: str, op: Any, input: Value, dim: Any, keepdim: bool) -> V
     return finished(op(input, axes=axes) if axes else input, input, axes, keepdim)
 
 
-@define()
+@define(out="typed")
 def amax(input: Value, dim: Any = (), keepdim: bool = False) -> Value:
     return _all_extreme("amax", reduce.max_, input, dim, keepdim)
 
 
-@define()
+@define(out="typed")
 def amin(input: Value, dim: Any = (), keepdim: bool = False) -> Value:
     return _all_extreme("amin", reduce.min_, input, dim, keepdim)
 
 
-@define()
+@define(out="typed")
 def aminmax(input: Value, *, dim: Any = None, keepdim: bool = False) -> Any:
     both = [_all_extreme("aminmax", op, input, dim, keepdim) for op in (reduce.min_, reduce.max_)]
     return named("aminmax", "min max")(*both)
@@ -177,12 +177,12 @@ def _arg(name: str, op: Any, input: Value, dim: int | None, keepdim: bool) -> Va
     return finished(op(input, axis=axis), input, (axis,), keepdim)
 
 
-@define()
+@define(out="typed")
 def argmax(input: Value, dim: int | None = None, keepdim: bool = False) -> Value:
     return _arg("argmax", reduce.argmax, input, dim, keepdim)
 
 
-@define()
+@define(out="typed")
 def argmin(input: Value, dim: int | None = None, keepdim: bool = False) -> Value:
     return _arg("argmin", reduce.argmin, input, dim, keepdim)
 

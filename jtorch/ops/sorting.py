@@ -25,12 +25,12 @@ def _sorted(v: Value, axis: int, descending: bool) -> tuple[Value, Value]:
     return library.sort(v, axis=axis, descending=descending, stable=True)
 
 
-@define()
+@define(out="typed")
 def sort(input: Value, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
     return named("sort", "values indices")(*_sorted(input, wrap_dim(dim, input.ndim), descending))
 
 
-@define()
+@define(out="typed")
 def argsort(input: Value, dim: int = -1, descending: bool = False, stable: bool = False) -> Value:
     return _sorted(input, wrap_dim(dim, input.ndim), descending)[1]
 
@@ -40,7 +40,7 @@ def msort(input: Value) -> Value:
     return _sorted(input, 0, False)[0]
 
 
-@define()
+@define(out="typed")
 def topk(input: Value, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
     axis = wrap_dim(dim, input.ndim)
     n = input.shape[axis] if input.ndim else 1
@@ -52,7 +52,7 @@ def topk(input: Value, k: int, dim: int = -1, largest: bool = True, sorted: bool
     return named("topk", "values indices")(values, places)
 
 
-@define()
+@define(out="typed apart")
 def kthvalue(input: Value, k: int, dim: int = -1, keepdim: bool = False) -> Any:
     axis = wrap_dim(dim, input.ndim)
     n = input.shape[axis] if input.ndim else 1
@@ -108,12 +108,12 @@ def _median_along(v: Value, axis: int, keepdim: bool, ignore: bool) -> tuple[Val
     return values, places
 
 
-@define()
+@define(out="typed apart")
 def median(input: Value, dim: int | None = None, keepdim: bool = False) -> Any:
     return _median("median", input, dim, keepdim, False)
 
 
-@define()
+@define(out="typed apart")
 def nanmedian(input: Value, dim: int | None = None, keepdim: bool = False) -> Any:
     return _median("nanmedian", input, dim, keepdim, True)
 

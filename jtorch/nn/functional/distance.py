@@ -7,7 +7,7 @@ from jtorch.ir import arith
 from jtorch.ir.composites import losses
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import movement
-from jtorch.nn.functional.arguments import axis_of
+from jtorch.nn.functional.arguments import axis_of, vector_of
 
 __all__ = ["cosine_similarity", "pairwise_distance"]
 
@@ -15,7 +15,8 @@ __all__ = ["cosine_similarity", "pairwise_distance"]
 @operator
 def cosine_similarity(x1: Value, x2: Value, dim: int = 1, eps: float = 1e-8) -> Value:
     a, b = arith.promote(x1, x2)
-    return losses.cosine_similarity(a, b, axis=axis_of(dim, a.ndim), eps=float(eps))
+    y = losses.cosine_similarity(vector_of(a), vector_of(b), axis=axis_of(dim, a.ndim), eps=float(eps))
+    return y if a.ndim else movement.reshape_to(y, ())
 
 
 @operator

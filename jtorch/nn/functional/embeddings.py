@@ -17,6 +17,8 @@ __all__ = ["embedding", "one_hot"]
 
 @operator
 def _embedding(input: Value, weight: Value, padding_idx: int | None) -> Value:
+    if weight.ndim != 2:
+        raise RuntimeError(f"'weight' must be 2-D, but has shape {list(weight.shape)}")
     index = ew.cast_to(input, dtypes.int64)
     rows = take(weight, index, axis=0)
     if padding_idx is None:

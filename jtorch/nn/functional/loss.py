@@ -296,8 +296,15 @@ def multi_margin_loss(input: Tensor, target: Tensor, p: int = 1, margin: float =
     reduction = reduction_of(reduction, size_average, reduce)
     if p not in (1, 2):
         raise ValueError("only p == 1 and p == 2 supported")
-    single = input.ndim == 1
-    x, y = (input.unsqueeze(0), target.reshape(1)) if single else (input, target)
+    if input.ndim > 2 or 0 in input.shape[-1:]:
+        raise RuntimeError("Expected non-empty vector or matrix with optional 0-dim batch size, but got: "
+                           f"{list(input.shape)}")
+    if target.numel() != (input.shape[0] if input.ndim == 2 else 1):
+        raise RuntimeError(f"inconsistent target size, got: {list(target.shape)}")
+    if weight is not None and weight.shape != input.shape[-1:]:
+        raise RuntimeError(f"inconsistent weight size, got: {list(weight.shape)}")
+    single = input.ndim < 2 and target.ndim == 0
+    x, y = input.reshape(-1, input.shape[-1] if input.ndim else 1), target.reshape(-1)
     gap = relu(margin - x.gather(1, y.unsqueeze(1)) + x)
     gap = gap if p == 1 else gap * gap
     if weight is not None:
@@ -321,6 +328,8 @@ def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, marg
                         eps: float = 1e-6, swap: bool = False, size_average: bool | None = None,
                         reduce: bool | None = None, reduction: str = "mean") -> Tensor:
     """max(0, d(anchor, positive) - d(anchor, negative) + margin)"""
+    if margin <= 0:
+        raise ValueError(f"margin must be greater than 0, got {margin}")
     return _triplet_margin_loss(anchor, positive, negative, margin, p, eps, swap,
                                 reduction_of(reduction, size_average, reduce))
 
