@@ -23,7 +23,7 @@ def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retai
         chosen = _sequence(inputs)
         if not chosen:
             raise RuntimeError("`inputs` argument to `backward` cannot be empty.")
-        found = _differentiate(recorder, roots, cotangents, chosen, bool(retain_graph), create_graph)
+        found = differentiate(recorder, roots, cotangents, chosen, bool(retain_graph), create_graph)
         for t, g in zip(chosen, found):
             if g is not None:
                 _accumulate(recorder, t, g, create_graph)
@@ -47,7 +47,7 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
             raise RuntimeError("One of the differentiated Tensors does not require grad")
     cotangents = _cotangents(recorder, roots, grad_outputs)
     keep = create_graph if retain_graph is None else retain_graph
-    found = _differentiate(recorder, roots, cotangents, wanted, keep, create_graph)
+    found = differentiate(recorder, roots, cotangents, wanted, keep, create_graph)
     results: list[Tensor | None] = []
     for t, g in zip(wanted, found):
         if g is None and materialize_grads:
@@ -91,7 +91,7 @@ def _leaf_gradients(recorder: Recorder, roots: Sequence[Tensor], cotangents: Seq
     return walk.leaves
 
 
-def _differentiate(recorder: Recorder, roots: Sequence[Tensor], cotangents: Sequence[Value], wanted: Sequence[Tensor],
+def differentiate(recorder: Recorder, roots: Sequence[Tensor], cotangents: Sequence[Value], wanted: Sequence[Tensor],
                    keep: bool, create_graph: bool) -> list[Value | None]:
     """The gradient of each wanted tensor, None where unused."""
     walk = Walk(recorder, keep, create_graph)
