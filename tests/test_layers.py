@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 # Beyond the table, module by module: what stands between tensors and the runtime is memory.
 ALSO: dict[str, set[str]] = {
-    "storage": {"runtime.memory"},
+    "storage": {"runtime.memory"}, "ops.pickling": {"runtime.memory"},
     "ops.settings": {"runtime.threads"},  # set_num_threads
     "capture.execute": {"runtime.memory"}, "capture.signature": {"runtime.memory"}, "capture.trace": {"runtime.memory"},
     # dispatch, interpret, creation: to refuse what there is no room for

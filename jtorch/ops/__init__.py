@@ -2,10 +2,12 @@
 from jtorch.ops import (  # noqa: F401  importing attaches them
     conversion,
     creation,
+    distances,
     indexing,
     joining,
     linalg,
     matmul,
+    pickling,
     pointwise,
     random,
     rearranging,
