@@ -211,12 +211,14 @@ def store(recorder: Recorder, storage: Any, new: Value) -> None:
     epoch = recorder.epoch
     if epoch.spent:
         epoch.revive(new)
+    if recorder.levels:
+        recorder.levels[-1].check_write(storage.cell, new)
     cell = Cell(storage.cell.type, new, epoch)
     epoch.pending.append(cell)
     if storage.exports is not None and storage.exported() and recorder.tracing is None:
         home = storage.cell.buffer
         storage.write(cell)
-        recorder.flush()
+        recorder.materialise(cell)
         if cell.buffer is not home:
             home.copy_from(cell.buffer)
             cell.buffer = home

@@ -41,6 +41,11 @@ class Recorder:
         self.programs = ProgramTable()
         self.epoch = Epoch(self)
 
+    @property
+    def knows_values(self) -> bool:
+        """May values of tensors be looked at, to check them? Not in a trace, nor in a mapped function."""
+        return self.tracing is None and not self.levels
+
     # --- tensors to values ---------------------------------------------------------------------------------------
 
     def enter(self, t: Tensor) -> Value:

@@ -514,7 +514,8 @@ class Traced:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         recorder = current.recorder
-        if recorder.tracing is not None or self.failures >= _ATTEMPTS:  # inside another trace: part of it
+        if recorder.tracing is not None or recorder.levels or self.failures >= _ATTEMPTS:
+            # inside another trace or a mapped function: part of it
             return self.function(*args, **kwargs)
         if recorder.epoch.pending or recorder.epoch.leaves:
             recorder.flush()
