@@ -493,7 +493,7 @@ def _checked(function: Any, name: str) -> Any:
     @functools.wraps(function)
     def call(input: Tensor, dim: Any, index: Any, *args: Any, **kwargs: Any) -> Any:
         at_hand = isinstance(index, Tensor) and index._storage.cell.buffer is not None
-        at_hand = at_hand and current.recorder.tracing is None and index.dtype.category == dtypes.INT
+        at_hand = at_hand and current.recorder.knows_values and index.dtype.category == dtypes.INT
         if at_hand and index._type.numel and input.ndim:
             array, n = index._array(), input.shape[wrap_dim(dim, input.ndim)]
             low, high = int(array.min()), int(array.max())

@@ -546,7 +546,7 @@ def _weights_looked_at(function: Callable[..., Any]) -> Callable[..., Any]:
     """`cov` that refuses negative weights, where their values may be looked at."""
     @functools.wraps(function)
     def call(input: Tensor, *, fweights: Tensor | None = None, aweights: Tensor | None = None, **more: Any) -> Any:
-        if current.recorder.tracing is None:
+        if current.recorder.knows_values:
             for name, w in (("fweights", fweights), ("aweights", aweights)):
                 if w is not None and bool((w < 0).any()):
                     raise RuntimeError(f"cov(): {name} cannot be negative")

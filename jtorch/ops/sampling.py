@@ -51,7 +51,7 @@ def _check_floating(name: str, t: Tensor) -> None:
 
 def _check_values(valid: Callable[[], Tensor], message: str) -> None:
     """RuntimeError where values are out of range. A trace cannot look at values."""
-    if current.recorder.tracing is None and not bool(valid().all()):
+    if current.recorder.knows_values and not bool(valid().all()):
         raise RuntimeError(message)
 
 
