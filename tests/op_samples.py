@@ -405,6 +405,10 @@ def samples(op: Op) -> list[Sample]:
         return [*indexing(op.name), *movement(op.name)]
     if op.kind == "window":
         return list(convolutions(op.name) if op.name.startswith("conv") else pools(op.name))
+    if op.kind == "library":
+        from linalg_samples import LINALG  # likewise
+        if op.name in LINALG:
+            return list(LINALG[op.name]())
     family = FAMILIES.get(op.kind)
     return list(family(op.name)) if family else []
 
@@ -429,6 +433,7 @@ def applied(op: Op, arrays: tuple[np.ndarray, ...], attrs: dict[str, Any],
 NO_SAMPLES = {
     "copy": "exists in compiled graphs only",
     "leaf": "a parameter has no computation",
+    "placeholder": "likewise",
     "graft": "a write without a derivative; the fuzz programs make them",
     "call": "a captured function, its body; tests of jit.trace cover it",
     "custom_function": "its derivative belongs to the user; tests of autograd.Function cover it",

@@ -28,6 +28,7 @@ FIRST_ORDER_ONLY = {
 NOT_BY_DIFFERENCES = {
     "put": "of rows named twice all get the gradient, as in PyTorch",
     "atan2": "samples may lie on the cut", "sign": "a step", "floor": "a step", "ceil": "a step", "trunc": "a step",
+    "cholesky": "its operand is Hermitian: see test_linalg.py", "eigh": "likewise",
     "round": "a step", "cond": "tested against PyTorch",
     "gaussian_nll_loss": "its bound on the variance is no part of the derivative, as in PyTorch",
 }

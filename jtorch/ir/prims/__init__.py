@@ -5,11 +5,13 @@ from jtorch.ir.prims import (  # noqa: F401  importing registers them
     control,
     create,
     elementwise,
+    factor,
     function,
     indexing,
     library,
     movement,
     random,
     reduce,
+    solve,
     window,
 )
