@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from jtorch._tensor import Tensor, wrap
+from jtorch.capture import autocast
 from jtorch.capture.record import Recorder, current
 from jtorch.ir.graph import Value, kind_of
 from jtorch.ir.prims.create import leaf
@@ -83,10 +84,15 @@ def evaluate(function: Function, args: tuple[Any, ...]) -> Any:
             a = static(recorder, a)
             key.append((kind_of(a), a))
         values.append(a)
+    lower = recorder.autocast
+    if lower is not None:
+        key.append(lower)
     packed = tuple(key)
     found = recorder.calls.get(packed)
     if found is None:
         check_tensors(function, values)
+        if lower is not None:
+            values = autocast.arguments(function.name, values, lower)
         try:
             found = function.apply(recorder, values)
         except AssertionError:

@@ -28,6 +28,7 @@ class Recorder:
         self.lock = threading.RLock()
         self.grad_enabled = True
         self.inference = False
+        self.autocast: dtypes.dtype | None = None  # what autocast lowers to, None outside of it
         self.holding = 0  # while several values of one call are being wrapped or written: no flush in between
         self.tracing: Any = None  # the Trace that is being recorded, if this is a trace's recorder
         self.levels: list[Any] = []  # mapped functions that are running, the innermost last (capture.mapping)

@@ -520,7 +520,7 @@ class Traced:
         if recorder.epoch.pending or recorder.epoch.leaves:
             recorder.flush()
         if self.plain and not kwargs:
-            variant = self.plain.get(self._plain_key(args, recorder.grad_enabled))
+            variant = self.plain.get(self._plain_key(args, recorder))
             if variant is not None and (variant.unguarded or variant.stale() is None):
                 self.latest = variant
                 return variant.run_pure(args) if variant.pure else variant.run([t._storage.cell.buffer for t in args])
@@ -536,7 +536,7 @@ class Traced:
             if reason is None:
                 self.latest = variant
                 if not kwargs and variant.only_new and variant.plain:
-                    self.plain[self._plain_key(args, recorder.grad_enabled)] = variant
+                    self.plain[self._plain_key(args, recorder)] = variant
                     self.plain.pop(None, None)
                 return variant.run(leaves)
         if reason is None:
@@ -545,12 +545,12 @@ class Traced:
         return self._capture(signature, flat, structure, leaves, bool(kwargs))
 
     @staticmethod
-    def _plain_key(args: tuple[Any, ...], grad_enabled: bool) -> Any:
+    def _plain_key(args: tuple[Any, ...], recorder: Recorder) -> Any:
         """A quick signature for calls with nothing but whole tensors that have no history; else None.
 
         Types are interned and the programs keep theirs alive, so their ids identify them.
         """
-        key: list[Any] = [grad_enabled]
+        key: list[Any] = [recorder.grad_enabled, recorder.autocast]
         for t in args:
             if not isinstance(t, Tensor) or t._view is not None or t._requires_grad:
                 return None
@@ -566,6 +566,7 @@ class Traced:
         recorder = Recorder()
         recorder.tracing = trace
         recorder.grad_enabled, recorder.inference = outer.grad_enabled, outer.inference
+        recorder.autocast = outer.autocast
         recorder.builder.default_float = outer.builder.default_float
         trace.recorder = recorder
         stand_ins = [leaf.stand_in() for leaf in leaves]
