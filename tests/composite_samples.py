@@ -368,3 +368,30 @@ def slopes(name: str) -> Iterator[Sample]:
         beta = op_samples.R.permutation(alpha)
         numbers = op_samples.R.beta(alpha, beta)
         yield Sample((numbers, alpha, alpha + beta), {}, lambda T, x, a, t: T._dirichlet_grad(x, a, t), False, fixed)
+
+
+# --- alignments and distances -----------------------------------------------------------------------------------------
+
+def ctc_reference(T: Any, x: Any, targets: Any, steps: Any, sizes: Any) -> Any:
+    """PyTorch's derivative takes for granted that probabilities sum to 1; this takes that term away."""
+    inside = T.arange(x.shape[0])[:, None] < steps
+    total = (x.exp().sum(2) * inside).sum(0)
+    return F(T).ctc_loss(x, targets, steps, sizes, reduction="none") - (total - total.detach())
+
+
+@of("ctc_loss")
+def ctc_loss() -> Iterator[Sample]:
+    for t, n, s, classes in ((6, 2, 2, 4), (5, 1, 3, 3), (1, 1, 1, 2), (3, 2, 0, 3)):
+        steps, sizes = np.array([t, max(t - 1, 1)][:n]), np.array([s, max(s - 1, 0)][:n])
+        x = normal(t, n, classes)
+        x -= np.log(np.exp(x).sum(-1, keepdims=True))
+        yield Sample((x, integers(1, classes, n, s), steps, sizes), {"blank": 0}, ctc_reference, fixed=(1, 2, 3))
+
+
+@of("cdist")
+def cdist() -> Iterator[Sample]:
+    for p in (2.0, 1.0, 3.0, math.inf):
+        yield Sample((normal(2, 3, 4), normal(2, 5, 4)), {"p": p}, lambda T, x, y, p=p: T.cdist(x, y, p))
+    yield Sample((normal(4, 3), normal(2, 3)), {"product": True},
+                 lambda T, x, y: T.cdist(x, y, compute_mode="use_mm_for_euclid_dist"))
+    yield Sample((normal(0, 3), normal(2, 3)), {}, lambda T, x, y: T.cdist(x, y))

@@ -13,6 +13,7 @@ from jtorch.capture.dispatch import NUMBERS, Function, evaluate, wrap_result
 from jtorch.capture.record import current
 from jtorch.ir import arith
 from jtorch.ir.arith import Operand
+from jtorch.ir.composites import activations
 from jtorch.ir.composites import pointwise as composed
 from jtorch.ir.graph import Value
 from jtorch.ir.primitive import REGISTRY, op
@@ -320,6 +321,16 @@ def nan_to_num(input: Value, nan: float | None = 0.0, posinf: float | None = Non
     x = arith.where(ew.isnan(input), nan or 0.0, input)
     x = arith.where(arith.eq(x, math.inf), float(limits.max) if posinf is None else posinf, x)
     return arith.where(arith.eq(x, -math.inf), float(limits.min) if neginf is None else neginf, x)
+
+
+@define(method=True)
+def hardshrink(input: Value, lambd: float = 0.5) -> Value:
+    return activations.hardshrink(input, bound=float(lambd))
+
+
+@define(out=False)
+def prelu(input: Value, weight: Value) -> Value:
+    return activations.prelu(input, weight)
 
 
 # --- two operands ----------------------------------------------------------------------------------------------------

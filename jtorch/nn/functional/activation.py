@@ -13,7 +13,7 @@ from jtorch.ir.composites import activations
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import elementwise as ew
 from jtorch.nn.functional.arguments import axis_of
-from jtorch.ops import reduction
+from jtorch.ops import pointwise, reduction
 from jtorch.ops.attach import in_place, with_out
 
 __all__ = ["celu", "celu_", "elu", "elu_", "gelu", "glu", "gumbel_softmax", "hardshrink", "hardsigmoid", "hardswish",
@@ -114,15 +114,7 @@ def softshrink(input: Value, lambd: float = 0.5) -> Value:
     return activations.softshrink(input, bound=float(lambd))
 
 
-@with_out
-@operator
-def hardshrink(input: Value, lambd: float = 0.5) -> Value:
-    return activations.hardshrink(input, bound=float(lambd))
-
-
-@operator
-def prelu(input: Value, weight: Value) -> Value:
-    return activations.prelu(input, weight)
+hardshrink, prelu = pointwise.hardshrink, pointwise.prelu
 
 
 @operator
