@@ -13,7 +13,7 @@ import pytest
 from kernel_calls import call, elementwise, run
 
 from jtorch.errors import CompileError
-from jtorch.runtime import compile, kernels
+from jtorch.runtime import compile, compile_pool, kernels
 
 X = np.array([0.0, -0.0, 1.5, -2.5, 2.5, np.inf, -np.inf, np.nan, 1e-40, 3e9], np.float32)
 
@@ -302,25 +302,45 @@ def test_many_kernels_and_background(tmp_path):
 
 
 def test_a_dead_compile_process_is_reported_and_replaced():
-    pool = kernels._pool()
-    assert pool.submit(text("1e4 + 1"), ("p:float32",)).result()
+    pool = compile_pool.pool()
+    assert pool.submit(compile.compile_kernel, text("1e4 + 1"), ("p:float32",)).result()
     for worker in pool.workers:
         if worker.process is not None:
             os.kill(worker.process.pid, signal.SIGKILL)
             worker.process.wait()
-    assert pool.submit(text("1e4 + 2"), ("p:float32",)).result()
+    assert pool.submit(compile.compile_kernel, text("1e4 + 2"), ("p:float32",)).result()
 
 
-def test_a_warm_process_does_not_import_numba(tmp_path):
+def test_the_users_process_does_not_import_the_compilers(tmp_path):
+    use = """
+        import sys
+        from jtorch.runtime import compile_pool, kernels, native
+        native.load()
+        kernels.load("def kernel(x, begin, end, worker):\\n    x[begin] = asinh(x[end])\\n", ("p:float32",))
+        print(len(compile_pool.pool().workers), *{"numba", "llvmlite"} & set(sys.modules))
+    """
+    environment = {"JTORCH_CACHE_DIR": str(tmp_path)}
+    assert program(use, **environment).split() == ["1"]
+    assert program(use, **environment).split() == ["0"]
+
+
+def test_without_processes_kernels_are_compiled_here(tmp_path):
     use = """
         import sys
         from jtorch.runtime import kernels
+        sys.executable = "/nowhere"
         kernels.load("def kernel(x, begin, end, worker):\\n    x[begin] = asinh(x[end])\\n", ("p:float32",))
         print("numba" in sys.modules)
     """
-    environment = {"JTORCH_CACHE_DIR": str(tmp_path)}
-    assert program(use, **environment).split() == ["True"]
-    assert program(use, **environment).split() == ["False"]
+    assert program(use, JTORCH_CACHE_DIR=str(tmp_path)).split() == ["True"]
+
+
+def test_an_idle_compile_process_leaves_and_another_comes(monkeypatch):
+    pool = compile_pool.CompilePool()
+    monkeypatch.setenv("JTORCH_COMPILE_IDLE", "0.1")
+    assert pool.submit(compile.compile_kernel, text("1e4 + 3"), ("p:float32",)).result()
+    pool.workers[0].process.wait(60)
+    assert pool.submit(compile.compile_kernel, text("1e4 + 4"), ("p:float32",)).result()
 
 
 def test_fork_keeps_kernels_and_compiles_more():

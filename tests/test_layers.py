@@ -10,8 +10,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / "jtorch"
 
 GROUND = {"dtypes", "devices", "errors", "config", "lazy", "version"}
 TENSOR = {"_tensor", "storage", "views", "printing", "dtype_info", "autograd", "ops", "capture"}
-FACES = {"jit", "func", "export", "profiler", "serialization", "linalg", "special", "random", "fft"}
-CLIENTS = {"nn", "optim", "utils", "vision", "onnx", "distributed"}
+FACES = {"jit", "func", "export", "profiler", "serialization", "linalg", "special", "random", "fft", "types", "cpu",
+         "accelerator", "backends"}
+CLIENTS = {"nn", "optim", "utils", "vision", "onnx", "distributed", "amp", "cuda"}
 
 # room -> rooms that it may import. A module at the top of the package is a room of its own.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -32,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 ALSO: dict[str, set[str]] = {
     "storage": {"runtime.memory"}, "ops.pickling": {"runtime.memory"},
     "ops.settings": {"runtime.threads"},  # set_num_threads
+    "backends.cpu": {"runtime.blas"}, "cpu": {"amp"}, "cpu.amp": {"amp"},
     "capture.execute": {"runtime.memory"}, "capture.signature": {"runtime.memory"}, "capture.trace": {"runtime.memory"},
     # dispatch, interpret, creation: to refuse what there is no room for
     "capture.dispatch": {"runtime.memory"}, "ir.interpret": {"runtime.memory"}, "ops.creation": {"runtime.memory"},
@@ -42,7 +44,6 @@ LAZY: dict[tuple[str, str], str] = {
     ("ir.graph", "ir.text"): "printing depends on graphs, not the reverse",
     ("runtime.compile", "runtime.frontend"): "it imports Numba, which a warm process never does",
     ("runtime.compile_worker", "runtime.frontend"): "likewise, and the worker wants to be quick to answer",
-    ("runtime.compile_worker", "runtime.compile"): "likewise",
     ("runtime.native", "runtime.native_ir"): "text of LLVM that only an empty cache needs",
     ("ops.settings", "runtime.threads"): "the number of threads is set before there are any",
 }

@@ -391,7 +391,7 @@ def test_a_killed_compile_process_is_replaced(tmp_path):
     out = script("""
         import os, signal
         import jtorch as torch
-        from jtorch.runtime import kernels
+        from jtorch.runtime import compile_pool
         x = torch.linspace(0, 1, 50)
 
         def work(k):
@@ -400,7 +400,7 @@ def test_a_killed_compile_process_is_replaced(tmp_path):
         want = work(1)
         for _ in range(3):
             work(1)  # compiles in the background
-        pool = kernels._pool()
+        pool = compile_pool.pool()
         for worker in pool.workers:
             while worker.process is None:
                 pass

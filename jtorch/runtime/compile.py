@@ -1,25 +1,24 @@
 """Kernel text -> object code. One pure function, `compile_kernel`; nothing here is remembered between calls
 but LLVM's target machines.
 
-Numba is imported by `frontend` inside the function, so that a process which finds its kernels in the disk cache
-never pays for it.
+Numba and LLVM are imported inside the functions, so that a process which finds its kernels in the disk cache, or has
+them compiled by another process, never pays for them.
 """
 from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 
-import llvmlite
-import llvmlite.binding as llvm
-
 from jtorch.errors import CompileError
+from jtorch.runtime import toolchain
 
 
 @lru_cache
 def host() -> tuple[str, str]:
     """LLVM's name for this CPU, and its feature string."""
+    import llvmlite.binding as llvm
+
     return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
 
 
@@ -37,14 +36,10 @@ def filename(name: str) -> str:
 @lru_cache
 def fingerprint() -> str:
     """Names everything but a kernel's text that its object code depends on: compiler versions, our code, the CPU."""
-    digest = hashlib.sha256()
-    numba = find_spec("numba")  # without importing it
-    package = Path(__file__).parents[1]
-    for file in (Path(numba.origin).parent / "_version.py",
-                 *(package / "runtime" / f"{name}.py" for name in ("compile", "frontend", "intrinsics")),
-                 *(package / "codegen" / f"{name}.py" for name in ("irmath", "vecmath"))):
-        digest.update(file.read_bytes())
-    return "\0".join((digest.hexdigest(), repr(llvm.llvm_version_info), llvmlite.__version__, *host()))
+    runtime = Path(__file__).parent
+    codegen = runtime.parent / "codegen"
+    return toolchain.fingerprint(*(runtime / f"{name}.py" for name in ("compile", "frontend", "intrinsics")),
+                                 *(codegen / f"{name}.py" for name in ("irmath", "vecmath")))
 
 
 def compile_kernel(source: str, params: tuple[str, ...], *, cpu: str | None = None,
@@ -78,6 +73,8 @@ def llvm_text(source: str, params: tuple[str, ...], features: str | None = None)
 
 def optimise(source, params, cpu, features):
     """The optimised LLVM module, and the target machine to emit it with."""
+    import llvmlite.binding as llvm
+
     if cpu is None:
         cpu, features = host()
     text = llvm_text(source, params, features)
@@ -95,6 +92,8 @@ def optimise(source, params, cpu, features):
 
 @lru_cache
 def target_machine(cpu: str, features: str):
+    import llvmlite.binding as llvm
+
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     target = llvm.Target.from_triple(llvm.get_process_triple())

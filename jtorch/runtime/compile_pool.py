@@ -1,19 +1,32 @@
-"""A few compile processes, started on first need, that compile kernels side by side and away from the GIL.
+"""Compile processes, started on first need: kernels are compiled side by side, away from the GIL, and without LLVM and
+Numba in the user's process, where they would take more memory than most models.
 
-Each process is driven by one daemon thread over pipes. If a process dies, another one gets its kernel, once. The
-processes leave when their input closes, that is when ours ends, however it ends.
+Each process is driven by one daemon thread over pipes. If a process dies, another one gets its work, once. The
+processes leave when their input closes, that is when ours ends, however it ends, and when they had nothing to do for
+a while. Where no process can be started, the thread compiles by itself.
 """
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import queue
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 from jtorch.errors import CompileError
+from jtorch.runtime.compile_worker import answer_of
+
+ANOTHER_FROM = 10
+"""Waiting kernels that outweigh the start of one more process (Numba's import)."""
+
+log = logging.getLogger("jtorch.compile")
 
 
 def size() -> int:
@@ -30,12 +43,12 @@ class _Worker(threading.Thread):
 
     def run(self):
         while True:
-            source, params, future = self.requests.get()
+            function, args, future = self.requests.get()
             if not future.set_running_or_notify_cancel():
                 continue
             for last in (False, True):
                 try:
-                    done, answer = self.ask(source, params)
+                    done, answer = self.ask(function, args)
                     break
                 except Exception as error:
                     self.process = None
@@ -44,40 +57,53 @@ class _Worker(threading.Thread):
             if done:
                 future.set_result(answer)
             else:
-                future.set_exception(CompileError(answer, source))
+                future.set_exception(CompileError(answer, *args[:1]))
 
-    def ask(self, source, params):
+    def ask(self, function, args):
         if self.process is None or self.process.poll() is not None:
-            self.process = self.start_process()
-        pickle.dump((source, params), self.process.stdin)
+            try:
+                self.process = start_process()
+            except OSError as error:
+                log.warning("cannot start a compile process, compiling in this one: %s", error)
+                return answer_of(function, args)
+        pickle.dump((function, args), self.process.stdin)
         self.process.stdin.flush()
         return pickle.load(self.process.stdout)
 
-    @staticmethod
-    def start_process():
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        return subprocess.Popen(
-            [sys.executable, "-m", "jtorch.runtime.compile_worker"], env=environment,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            start_new_session=True)  # Ctrl-C is for the user's process
+
+def start_process() -> subprocess.Popen:
+    """A fresh compile process. Raises OSError."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    return subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("compile_worker.py"))], env=environment,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        start_new_session=True)  # Ctrl-C is for the user's process
 
 
 class CompilePool:
     """Compile processes behind one queue.
 
     >>> pool = CompilePool()
-    >>> pool.submit(source, params).result()    # object code, or CompileError
+    >>> pool.submit(compile_kernel, source, params).result()    # object code, or CompileError
     """
 
     def __init__(self):
         self.requests, self.workers, self.lock = queue.SimpleQueue(), [], threading.Lock()
 
-    def submit(self, source: str, params: tuple[str, ...]) -> Future:
-        future = Future()
+    def submit(self, function: Callable[..., bytes], *args: Any) -> Future:
+        """Have a function of a module called by a compile process."""
+        future: Future = Future()
+        self.requests.put((function, args, future))
         with self.lock:
-            if len(self.workers) < size():
+            busy = self.requests.qsize() >= ANOTHER_FROM * len(self.workers)
+            if busy and len(self.workers) < size():
                 worker = _Worker(self.requests)
                 self.workers.append(worker)
                 worker.start()
-        self.requests.put((source, params, future))
         return future
+
+
+pool = lru_cache(CompilePool)
+"""The process's compile processes."""
+
+os.register_at_fork(after_in_child=pool.cache_clear)  # the parent's threads and pipes are not the child's

@@ -3,7 +3,7 @@
     kernel = load(source, ("p:float32", "p:float32"))
     kernel.address        # void (*)(int64_t *args, int64_t begin, int64_t end, int64_t worker)
 
-What is in the disk cache loads through llvmlite alone; Numba is imported only to compile.
+What is in the disk cache is loaded; what is not, compile processes make. Neither imports Numba or LLVM here.
 """
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from concurrent.futures import Future
 from functools import lru_cache
 
 from jtorch.runtime import cache, compile, compile_pool
-
-POOL_FROM = 10  # so many missing kernels outweigh the start of compile processes (Numba's import, once in each)
+from jtorch.runtime.loader import make_loader
 
 
 class Kernel:
@@ -47,61 +46,32 @@ class Handle:
         return _finish(self._key, self._future)
 
 
-class _Loader:
-    """Puts object code into the process's memory, for good."""
-
-    def __init__(self):
-        import llvmlite.binding as llvm
-
-        self.llvm = llvm
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(jit=True)
-        self.engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-
-    def add(self, code: bytes, name: str) -> int:
-        self.engine.add_object_file(self.llvm.object_file.ObjectFileRef.from_data(code))
-        self.engine.finalize_object()
-        return self.engine.get_function_address(name)
-
-
 _lock = threading.RLock()
 _loaded: dict[tuple, Kernel] = {}
 _pending: dict[tuple, Future] = {}
-_loader = lru_cache(_Loader)
-_pool = lru_cache(compile_pool.CompilePool)
+_loader = lru_cache(make_loader)
 
 
 def _after_fork():
-    """The parent's threads and pipes are not the child's. What is loaded stays."""
+    """What the parent waits for does not come to the child. What is loaded stays."""
     global _lock
     _lock = threading.RLock()
     _pending.clear()
-    _pool.cache_clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)
 
 
 def load(source: str, params: tuple[str, ...]) -> Kernel:
-    """The kernel of this text, compiled here and now if it is new. Raises CompileError."""
+    """The kernel of this text, compiled if it is new. Raises CompileError."""
     return _loaded.get((source, params)) or load_many([(source, params)])[0]
 
 
 def load_many(kernels: list[tuple[str, tuple[str, ...]]]) -> list[Kernel]:
     """The kernels of these texts; many missing ones are compiled side by side. Raises CompileError."""
     missing = [key for key in dict.fromkeys(kernels) if _find(key) is None]
-    in_pool = len(missing) >= POOL_FROM and compile_pool.size() > 1
-    waiting = []
-    for key in missing:
-        with _lock:
-            future = _pending.get(key)
-            if future is None and in_pool:
-                future = _submit(key)
-        if future is None:
-            _store(key, compile.compile_kernel(*key))
-        else:
-            waiting.append((key, future))
+    with _lock:
+        waiting = [(key, _pending.get(key) or _submit(key)) for key in missing]
     for key, future in waiting:
         _finish(key, future)
     return [_loaded[key] for key in kernels]
@@ -145,7 +115,7 @@ def _install(key, code: bytes) -> Kernel:
     with _lock:
         kernel = _loaded.get(key)
         if kernel is None:
-            kernel = _loaded[key] = Kernel(source, params, name, _loader().add(code, name))
+            kernel = _loaded[key] = Kernel(source, params, name, _loader().add(code)[name])
             file = compile.filename(name)
             linecache.cache[file] = (len(source), None, source.splitlines(True), file)
     return kernel
@@ -157,7 +127,7 @@ def _store(key, code: bytes) -> Kernel:
 
 
 def _submit(key) -> Future:
-    future = _pending[key] = _pool().submit(*key)
+    future = _pending[key] = compile_pool.pool().submit(compile.compile_kernel, *key)
     return future
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import mmap
+import os
 
 HUGE_PAGE = 2 << 20
 """Bytes."""
@@ -21,6 +22,7 @@ def _libc():
     libc.mmap.argtypes = [pointer, size, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64]
     libc.mmap.restype = pointer
     libc.munmap.argtypes = [pointer, size]
+    libc.mprotect.argtypes = [pointer, size, ctypes.c_int]
     libc.madvise.argtypes = [pointer, size, ctypes.c_int]
     return libc
 
@@ -62,6 +64,13 @@ def map_pages(nbytes):
 def unmap_pages(address, nbytes):
     """Give back what `map_pages` gave."""
     LIBC.munmap(address, nbytes)
+
+
+def make_executable(address, nbytes):
+    """Let whole pages be read and run, and no longer written. Raises OSError."""
+    if LIBC.mprotect(address, nbytes, mmap.PROT_READ | mmap.PROT_EXEC):
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
 
 
 def memory_info():
