@@ -37,6 +37,7 @@ strided, contiguous_format, preserve_format, channels_last, channels_last_3d = d
 
 if TYPE_CHECKING:
     from jtorch._functions import *  # noqa: F403  a stub: tools/stubs.py lists there what follows
+    from jtorch.serialization import load, save
 globals().update(_FUNCTIONS)
 globals().update(_CONSTRUCTORS)
 
@@ -46,8 +47,13 @@ _SUBMODULES = frozenset(
      "return_types", "serialization", "multiprocessing", "version", "signal", "library", "config"])
 
 
+_LATER = {"save": "jtorch.serialization", "load": "jtorch.serialization"}
+
+
 def __getattr__(name):
-    """Submodules are imported when they are first named."""
+    """Submodules, and functions that few programs need, are imported when they are first named."""
+    if name in _LATER:
+        return getattr(_importlib.import_module(_LATER[name]), name)
     if name in _SUBMODULES:
         try:
             return _importlib.import_module(f"jtorch.{name}")

@@ -10,9 +10,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / "jtorch"
 
 GROUND = {"dtypes", "devices", "errors", "config", "lazy", "version"}
 TENSOR = {"_tensor", "storage", "views", "printing", "dtype_info", "autograd", "ops", "capture"}
-FACES = {"jit", "func", "export", "profiler", "serialization", "linalg", "special", "random", "fft", "types", "cpu",
+FACES = {"jit", "func", "export", "profiler", "linalg", "special", "random", "fft", "types", "cpu",
          "accelerator", "backends"}
-CLIENTS = {"nn", "optim", "utils", "vision", "onnx", "distributed", "amp", "cuda"}
+CLIENTS = {"serialization", "multiprocessing", "nn", "optim", "utils", "vision", "onnx", "distributed", "amp", "cuda"}
 
 # room -> rooms that it may import. A module at the top of the package is a room of its own.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 # Beyond the table, module by module: what stands between tensors and the runtime is memory.
 ALSO: dict[str, set[str]] = {
-    "storage": {"runtime.memory"}, "ops.pickling": {"runtime.memory"},
+    "storage": {"runtime.memory"}, "ops.pickling": {"runtime.memory"}, "serialization.loading": {"runtime.memory"},
     "ops.settings": {"runtime.threads"},  # set_num_threads
     "backends.cpu": {"runtime.blas"}, "cpu": {"amp"}, "cpu.amp": {"amp"},
     "capture.execute": {"runtime.memory"}, "capture.signature": {"runtime.memory"}, "capture.trace": {"runtime.memory"},
