@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 from jtorch import autograd, dtypes
 from jtorch._tensor import Size, Tensor
+from jtorch.amp.autocast_mode import STATE_FUNCTIONS as _AUTOCAST_STATE
+from jtorch.amp.autocast_mode import autocast
 from jtorch.autograd import (
     enable_grad,
     inference_mode,
@@ -40,11 +42,13 @@ if TYPE_CHECKING:
     from jtorch.serialization import load, save
 globals().update(_FUNCTIONS)
 globals().update(_CONSTRUCTORS)
+globals().update(_AUTOCAST_STATE)
 
 _SUBMODULES = frozenset(
     ["nn", "optim", "utils", "jit", "func", "fft", "linalg", "special", "random", "autograd", "cuda", "backends", "amp",
      "distributed", "distributions", "onnx", "hub", "vision", "profiler", "testing", "export", "compiler", "data",
-     "return_types", "serialization", "multiprocessing", "version", "signal", "library", "config"])
+     "return_types", "serialization", "multiprocessing", "version", "signal", "library", "config", "accelerator", "cpu",
+     "types"])
 
 
 _LATER = {"save": "jtorch.serialization", "load": "jtorch.serialization"}
@@ -64,7 +68,7 @@ def __getattr__(name):
 
 
 __all__ = [
-    "Generator", "OutOfMemoryError", "Size", "Tensor", "autograd", "default_generator", "device", "dtype",
+    "Generator", "OutOfMemoryError", "Size", "Tensor", "autocast", "autograd", "default_generator", "device", "dtype",
     "enable_grad",
     "finfo", "get_printoptions", "iinfo", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled", "no_grad",
     "__version__", "printoptions", "set_grad_enabled", "set_printoptions", *_FUNCTIONS, *_CONSTRUCTORS,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jtorch import dtypes
+from jtorch import devices, dtypes
 from jtorch._tensor import Tensor, attach, from_array, legacy_constructor
 from jtorch.capture.record import current
 from jtorch.ops.attach import FUNCTIONS, expose
@@ -36,6 +36,15 @@ def set_default_tensor_type(t: Any) -> None:
 def synchronize() -> None:
     """Compute everything that is pending."""
     current.recorder.flush()
+
+
+def set_default_device(device: Any) -> None:
+    """Where tensors are made. Only the CPU has a place for them: raises, for another device, as making one would."""
+    devices.check(device)
+
+
+def get_default_device() -> devices.device:
+    return devices.cpu
 
 
 def set_num_threads(n: int) -> None:
@@ -72,6 +81,7 @@ def result_type(*operands: Any) -> dtypes.dtype:
     return dtypes.result_type(kinds, default)
 
 
+FUNCTIONS.update(set_default_device=set_default_device, get_default_device=get_default_device)
 FUNCTIONS.update(set_default_dtype=set_default_dtype, get_default_dtype=get_default_dtype, result_type=result_type,
                  set_default_tensor_type=set_default_tensor_type, synchronize=synchronize, can_cast=can_cast,
                  set_num_threads=set_num_threads, get_num_threads=get_num_threads, promote_types=promote_types,
