@@ -14,7 +14,7 @@ from jtorch.ir.graph import Value
 from jtorch.ir.prims import elementwise as ew
 from jtorch.nn.functional.arguments import axis_of
 from jtorch.ops import pointwise, reduction
-from jtorch.ops.attach import in_place, with_out
+from jtorch.ops.attach import FUNCTIONS, in_place, with_out
 
 __all__ = ["celu", "celu_", "elu", "elu_", "gelu", "glu", "gumbel_softmax", "hardshrink", "hardsigmoid", "hardswish",
            "hardtanh", "hardtanh_", "leaky_relu", "leaky_relu_", "log_softmax", "logsigmoid", "mish", "prelu", "relu",
@@ -114,7 +114,7 @@ def softshrink(input: Value, lambd: float = 0.5) -> Value:
     return activations.softshrink(input, bound=float(lambd))
 
 
-hardshrink, prelu = pointwise.hardshrink, pointwise.prelu
+hardshrink, prelu = FUNCTIONS["hardshrink"], pointwise.prelu
 
 
 @operator
