@@ -39,6 +39,7 @@ strided, contiguous_format, preserve_format, channels_last, channels_last_3d = d
 
 if TYPE_CHECKING:
     from jtorch._functions import *  # noqa: F403  a stub: tools/stubs.py lists there what follows
+    from jtorch.autograd.vmap import vmap
     from jtorch.serialization import load, save
 globals().update(_FUNCTIONS)
 globals().update(_CONSTRUCTORS)
@@ -51,7 +52,7 @@ _SUBMODULES = frozenset(
      "types"])
 
 
-_LATER = {"save": "jtorch.serialization", "load": "jtorch.serialization"}
+_LATER = {"save": "jtorch.serialization", "load": "jtorch.serialization", "vmap": "jtorch.autograd.vmap"}
 
 
 def __getattr__(name):
