@@ -1,5 +1,6 @@
 """The training scripts in `examples/` print the same numbers under `python -m jtorch` as with PyTorch, and draw
-pictures.""" from __future__ import annotations
+pictures."""
+from __future__ import annotations
 
 import os
 import re
