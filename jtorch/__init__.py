@@ -49,7 +49,7 @@ _SUBMODULES = frozenset(
     ["nn", "optim", "utils", "jit", "func", "fft", "linalg", "special", "random", "autograd", "cuda", "backends", "amp",
      "distributed", "distributions", "onnx", "hub", "vision", "profiler", "testing", "export", "compiler", "data",
      "return_types", "serialization", "multiprocessing", "version", "signal", "library", "config", "accelerator", "cpu",
-     "types"])
+     "types", "functional"])
 
 
 _LATER = {"save": "jtorch.serialization", "load": "jtorch.serialization", "vmap": "jtorch.autograd.vmap"}
@@ -65,6 +65,11 @@ def __getattr__(name):
         except ModuleNotFoundError as error:
             if error.name != f"jtorch.{name}":
                 raise
+    if not name.startswith("_"):
+        layers = _importlib.import_module("jtorch.nn.functional.natives").NATIVES
+        if name in layers:
+            globals()[name] = layers[name]
+            return layers[name]
     raise AttributeError(f"module 'jtorch' has no attribute '{name}'")
 
 

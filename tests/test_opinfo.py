@@ -135,7 +135,8 @@ def test_operator(name: str) -> None:
             continue
         random = np.random.default_rng(i)
         weights = [random.standard_normal(e.shape) for e, _ in results]
-        T.autograd.backward([e for e, _ in results], [T.tensor(w, dtype=e.dtype) for w, (e, _) in zip(weights, results)])
+        T.autograd.backward([e for e, _ in results], [T.tensor(w, dtype=e.dtype)
+                                                      for w, (e, _) in zip(weights, results)])
         jtorch.autograd.backward([g for _, g in results], [jtorch.tensor(w, dtype=g.dtype)
                                                            for w, (_, g) in zip(weights, results)])
         for theirs, own in zip(tensors((args, kwargs), T.Tensor), tensors((our_args, our_kwargs), jtorch.Tensor)):
