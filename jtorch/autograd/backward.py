@@ -24,13 +24,17 @@ def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retai
         if not chosen:
             raise RuntimeError("`inputs` argument to `backward` cannot be empty.")
         found = differentiate(recorder, roots, cotangents, chosen, bool(retain_graph), create_graph)
-        for t, g in zip(chosen, found):
-            if g is not None:
-                _accumulate(recorder, t, g, create_graph)
-        return
-    keep = create_graph if retain_graph is None else retain_graph
-    for t, g in _leaf_gradients(recorder, roots, cotangents, keep, create_graph).items():
-        _accumulate(recorder, t, g, create_graph)
+        pairs = [(t, g) for t, g in zip(chosen, found) if g is not None]
+    else:
+        keep = create_graph if retain_graph is None else retain_graph
+        pairs = list(_leaf_gradients(recorder, roots, cotangents, keep, create_graph).items())
+    recorder.holding += 1
+    try:  # as tensors: a hook may look at a value, and the flush leaves mere Values behind in the old epoch
+        gradients = [wrap(recorder, g if create_graph else recorder.detached(g)) for _, g in pairs]
+    finally:
+        recorder.holding -= 1
+    for t, _ in pairs:
+        _accumulate(recorder, t, gradients.pop(0), create_graph)
 
 
 def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], grad_outputs: Any = None,
@@ -116,25 +120,23 @@ def differentiate(recorder: Recorder, roots: Sequence[Tensor], cotangents: Seque
     return [walk.leaves.get(key) if isinstance(key, Tensor) else walk.found.get(key) for key in keys]
 
 
-def _accumulate(recorder: Recorder, t: Tensor, g: Value, create_graph: bool) -> None:
+def _accumulate(recorder: Recorder, t: Tensor, g: Tensor, create_graph: bool) -> None:
     hooks = t.__dict__.get("_backward_hooks")
     if hooks and t._requires_grad:
         with set_grad_enabled(create_graph):
             for hook in list(hooks.values()):
-                result = hook(wrap(recorder, g if create_graph else recorder.detached(g)))
+                result = hook(g)
                 if result is not None:
-                    g = recorder.value(result)
-    if not create_graph:
-        g = recorder.detached(g)
+                    g = result if create_graph else result.detach()
     if recorder.tracing is not None:
         recorder.tracing.saw_grad(t)
     present = t._grad
     if present is None:
-        t._grad = wrap(recorder, g)
+        t._grad = wrap(recorder, recorder.value(g)) if hooks else g  # a hook may have kept it
     elif create_graph:
-        t._grad = wrap(recorder, recorder.value(present) + g)
+        t._grad = wrap(recorder, recorder.value(present) + recorder.value(g))
     else:
         with no_grad():
-            assign(present, recorder.value(present) + g)
+            assign(present, recorder.value(present) + recorder.value(g))
     for hook in list(t.__dict__.get("_post_accumulate_hooks", {}).values()):
         hook(t)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from jtorch._tensor import Tensor, wrap
-from jtorch.capture.mapping import Map, example, from_front
+from jtorch.capture.mapping import Map, from_front
 from jtorch.capture.record import current
 from jtorch.capture.signature import flatten, unflatten
 from jtorch.ir.graph import Value
@@ -74,7 +74,7 @@ def _mapped(func: Callable[..., Any], name: str, flat: Sequence[Any], structure:
     recorder.levels.append(level)
     recorder.holding += 1
     try:
-        inner = [x if d is None else example(level, x, d) for x, d in zip(flat, dims)]
+        inner = [x if d is None else level.example(x, d) for x, d in zip(flat, dims)]
         found, shape = flatten(func(*unflatten(structure, inner), **kwargs))
         axes = _output_dims(name, out_dims, shape, found)
         values = [recorder.value(x) for x in found if isinstance(x, Tensor)]

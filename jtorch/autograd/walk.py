@@ -185,7 +185,7 @@ class Move:
             env[node] = self.variables[node] = recorder.variable(epoch.variables[node.attrs[0]], inner)
         else:
             attrs = node.attrs
-            if node.op is custom.custom_function:
+            if node.op is custom.custom_function and isinstance(attrs[1], int):
                 recorder.epoch.functions.append(epoch.functions[attrs[1]])
                 attrs = (attrs[0], len(recorder.epoch.functions) - 1)
             result = recorder.builder.intern(node.op, tuple([env[i] for i in node.inputs]), attrs, node.loc)

@@ -33,9 +33,9 @@ WRITE_REFUSED = ("vmap: inplace arithmetic(self, *extra_args) is not possible be
 class Map:
     """One mapped function that is running over `size` examples."""
 
-    def __init__(self, recorder: Recorder, size: int, randomness: str) -> None:
+    def __init__(self, recorder: Recorder, size: int, randomness: str, derivative: bool = False) -> None:
         self.recorder, self.size, self.randomness = recorder, size, randomness
-        self.first = _NUMBERS + len(recorder.levels) * _PER_LEVEL
+        self.first = _NUMBERS + (2 * len(recorder.levels) + derivative) * _PER_LEVEL
         self.batching = Batching(recorder.builder, size)
         self.bound: list[tuple[Value, Value]] = []
         self.start = len(recorder.epoch.pending)
@@ -51,6 +51,10 @@ class Map:
         self.bound.append((v, examples))
         self.batching.bind(v, examples)
         return v
+
+    def example(self, t: Tensor, axis: int) -> Tensor:
+        """What the function sees of a tensor that is mapped along `axis`."""
+        return wrap(self.recorder, self.bind(to_front(self.recorder.value(t), axis)))
 
     def lift(self, values: Sequence[Value]) -> list[Mapped]:
         """The values for all examples. What depends on no example stays as it is."""
@@ -102,8 +106,3 @@ def from_front(v: Value, axis: int) -> Value:
     order = list(range(1, v.ndim))
     order.insert(axis, 0)
     return permute_to(v, tuple(order))
-
-
-def example(level: Map, t: Tensor, axis: int) -> Tensor:
-    """What the mapped function sees of a tensor."""
-    return wrap(level.recorder, level.bind(to_front(level.recorder.value(t), axis)))
