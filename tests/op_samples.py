@@ -71,7 +71,7 @@ REAL: dict[str, Callable[..., np.ndarray]] = {
 
 ARITY = dict.fromkeys("""neg abs sign exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan asin acos
     atan sinh cosh tanh asinh acosh atanh sigmoid relu erf erfc floor ceil trunc round isnan isinf isfinite logical_not
-    bitwise_not""".split(), 1)
+    bitwise_not lgamma digamma erfinv""".split(), 1)
 TORCH_NAMES = {"left_shift": "bitwise_left_shift", "right_shift": "bitwise_right_shift"}
 
 
@@ -305,6 +305,10 @@ def library(name: str) -> Iterator[Sample]:
         ties = integers(0, 3, 3, 9).astype(np.float64)
         yield Sample((ties,), {"axis": 1, "descending": True, "stable": True},
                      lambda T, x: tuple(T.sort(x, dim=1, descending=True, stable=True)), False)
+        return
+    if name == "polygamma":
+        for n in (1, 3):
+            yield Sample((uniform(0.3, 6, 3, 2),), {"n": n}, lambda T, x, n=n: T.polygamma(n, x))
         return
     if name in COMPLEX:
         for shape in ((), (3,), (2, 3)):

@@ -16,6 +16,7 @@ from jtorch.ops import (  # noqa: F401  importing attaches them
     settings,
     shape,
     sorting,
+    special,
 )
 from jtorch.ops.attach import FUNCTIONS
 

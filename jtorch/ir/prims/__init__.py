@@ -13,5 +13,6 @@ from jtorch.ir.prims import (  # noqa: F401  importing registers them
     random,
     reduce,
     solve,
+    special,
     window,
 )

@@ -42,7 +42,7 @@ def infer_bool(name: str) -> Callable[..., Type]:
 
 
 REAL_ONLY = frozenset("""floor ceil trunc round relu erf erfc atan2 maximum minimum fmod remainder floor_divide
-    trunc_divide copysign lt le gt ge""".split())
+    lgamma digamma erfinv trunc_divide copysign lt le gt ge""".split())
 """Operations that complex numbers do not have, most of them for want of an order."""
 
 
