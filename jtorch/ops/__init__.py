@@ -1,7 +1,9 @@
 """The public operators: value functions turned into functions and methods of tensors, one file per family."""
 from jtorch.ops import (  # noqa: F401  importing attaches them
+    calculus,
     conversion,
     creation,
+    decompositions,
     distances,
     indexing,
     joining,
@@ -15,6 +17,7 @@ from jtorch.ops import (  # noqa: F401  importing attaches them
     sampling,
     settings,
     shape,
+    solvers,
     sorting,
     special,
 )

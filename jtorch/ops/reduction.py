@@ -6,7 +6,6 @@ from typing import Any
 
 from jtorch import dtypes
 from jtorch.ir import arith
-from jtorch.ir.arith import Operand
 from jtorch.ir.composites import softmax as softmax_ops
 from jtorch.ir.composites import statistics
 from jtorch.ir.graph import Value
@@ -15,7 +14,7 @@ from jtorch.ir.prims import indexing, library, reduce
 from jtorch.ir.prims.create import constant
 from jtorch.ir.prims.movement import reshape_to
 from jtorch.ops.arguments import named, reduction_axes, wrap_dim
-from jtorch.ops.attach import FUNCTIONS, define
+from jtorch.ops.attach import define
 from jtorch.views import type_name
 
 
@@ -341,25 +340,6 @@ def cummin(input: Value, dim: int) -> Any:
 
 
 @define()
-def diff(input: Value, n: int = 1, dim: int = -1, prepend: Value | None = None, append: Value | None = None) -> Value:
-    from jtorch.ops.joining import joined
-    if n < 0:
-        raise RuntimeError(f"order must be non-negative but got {n}")
-    if input.ndim == 0:
-        raise RuntimeError("diff expects input to be at least one-dimensional")
-    axis = wrap_dim(dim, input.ndim)
-    from jtorch.ir.prims.movement import slice_axis
-    x = joined([v for v in (prepend, input, append) if v is not None], axis)
-    for _ in range(n):
-        size = x.shape[axis]
-        if size == 0:
-            break
-        high, low = slice_axis(x, axis, 1, size), slice_axis(x, axis, 0, size - 1)
-        x = ew.bitwise_xor(high, low) if x.dtype is dtypes.bool_ else high - low
-    return x
-
-
-@define()
 def trace(input: Value) -> Value:
     if input.ndim != 2:
         raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input.ndim}")
@@ -368,27 +348,6 @@ def trace(input: Value) -> Value:
     x = _summed_dtype(input, None)
     kept = arith.where(ew.eq(rows, columns), x, constant(x.builder, 0, x.dtype))
     return reduce.sum_(kept, axes=(0, 1))
-
-
-@define(method=False)
-def trapezoid(y: Value, x: Value | None = None, *, dx: Operand = 1, dim: int = -1) -> Value:
-    from jtorch.ir.prims.movement import slice_axis
-    axis = wrap_dim(dim, y.ndim)
-    size = y.shape[axis]
-    pairs = slice_axis(y, axis, 1, size) + slice_axis(y, axis, 0, size - 1 if size else 0)
-    width: Any = dx
-    if x is not None:
-        if x.ndim == 1 and y.ndim > 1:
-            x = reshape_to(x, tuple([x.shape[0] if a == axis else 1 for a in range(y.ndim)]))
-            at = axis
-        else:
-            at = axis - y.ndim + x.ndim
-        width = slice_axis(x, at, 1, x.shape[at]) - slice_axis(x, at, 0, x.shape[at] - 1)
-    area = arith.mul(pairs, width)
-    return arith.div(reduce.sum_(area, axes=(axis,)), 2.0)
-
-
-FUNCTIONS["trapz"] = FUNCTIONS["trapezoid"]
 
 
 def _softmax_dtype(input: Value, dtype: Any) -> Value:
