@@ -306,7 +306,11 @@ class MappedApplication:
 
 def application(number: Any) -> Any:
     """The application behind a node: numbered in the epoch, or, in a captured graph, the thing itself."""
-    return current.recorder.epoch.functions[number] if isinstance(number, int) else number
+    functions = current.recorder.epoch.functions
+    if isinstance(number, int):
+        return functions[number]
+    functions.append(number)  # so that what the user's code makes of this epoch is not remembered for others
+    return number
 
 
 def _batch(number: Any, size: int, results: int, operands: Values) -> Any:

@@ -102,6 +102,8 @@ class Scope:
             owner = epoch.variables[v.attrs[0]]
             if isinstance(owner, Tensor) and owner in seeds:
                 found[v] = seeds[owner]
+        if epoch.functions:  # the user's code decides
+            return tangents(outputs, found)
         key = ("tangents", tuple(outputs), tuple(found.items()))
         known = recorder.calls.get(key)
         if known is None:

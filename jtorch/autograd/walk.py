@@ -72,7 +72,7 @@ class Walk:
             with set_grad_enabled(self.create_graph):  # for the user's code that hooks and custom functions run
                 found = gradients(roots, cotangents, wanted, run_hooks, visited)
             cached = (found, *spendable(visited))
-            if remember:
+            if remember and not (epoch.functions or recorder.epoch.functions):
                 recorder.backwards[key] = cached
         found, visited_nodes, with_residuals = cached
         if epoch.spent and not epoch.spent.isdisjoint(with_residuals):
