@@ -306,6 +306,13 @@ def library(name: str) -> Iterator[Sample]:
         yield Sample((ties,), {"axis": 1, "descending": True, "stable": True},
                      lambda T, x: tuple(T.sort(x, dim=1, descending=True, stable=True)), False)
         return
+    if name in ("gcd", "lcm"):
+        yield Sample((integers(-40, 40, 3, 4), integers(-40, 40, 3, 4)), {}, lambda T, a, b: getattr(T, name)(a, b))
+        return
+    if name == "frexp":
+        for shape in SHAPES:
+            yield Sample((normal(*shape) * 9,), {}, lambda T, x: tuple(T.frexp(x)))
+        return
     if name == "polygamma":
         for n in (1, 3):
             yield Sample((uniform(0.3, 6, 3, 2),), {"n": n}, lambda T, x, n=n: T.polygamma(n, x))
@@ -400,6 +407,9 @@ def samples(op: Op) -> list[Sample]:
     """Samples of one operation, the same ones in each process."""
     global R
     R = np.random.default_rng(sum(map(ord, op.name)))
+    from linalg_samples import LINALG  # it takes its makers from here
+    if op.name in LINALG:
+        return list(LINALG[op.name]())
     if op.kind == "elementwise":
         return list(elementwise_samples(op))
     if op.kind == "composite":
@@ -409,10 +419,6 @@ def samples(op: Op) -> list[Sample]:
         return [*indexing(op.name), *movement(op.name)]
     if op.kind == "window":
         return list(convolutions(op.name) if op.name.startswith("conv") else pools(op.name))
-    if op.kind == "library":
-        from linalg_samples import LINALG  # likewise
-        if op.name in LINALG:
-            return list(LINALG[op.name]())
     family = FAMILIES.get(op.kind)
     return list(family(op.name)) if family else []
 
@@ -440,5 +446,6 @@ NO_SAMPLES = {
     "placeholder": "likewise",
     "graft": "a write without a derivative; the fuzz programs make them",
     "call": "a captured function, its body; tests of jit.trace cover it",
+    "refused": "its derivative is an error; tests of qr cover it",
     "custom_function": "its derivative belongs to the user; tests of autograd.Function cover it",
 }

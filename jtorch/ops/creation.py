@@ -602,6 +602,22 @@ def complex_(real: Value, imag: Value) -> Value:
     return ew.cast_to(real, d) + ew.cast_to(imag, d) * 1j
 
 
+@define(method=False)
+def vander(x: Value, N: int | None = None, increasing: bool = False) -> Value:
+    """The powers of a vector's elements as rows, the highest first."""
+    if x.ndim != 1:
+        raise RuntimeError("x must be a one-dimensional tensor.")
+    n = x.shape[0] if N is None else N
+    if n < 0:
+        raise RuntimeError("N must be non-negative.")
+    base = x if x.dtype.category > dtypes.INT else ew.cast_to(x, dtypes.int64)
+    powers = x.builder.apply(iota, length=n, dtype=dtypes.int64)
+    powers = powers if increasing else (n - 1) - powers
+    shape = (x.shape[0], n)
+    return arith.pow_(expand_to(reshape_to(base, (shape[0], 1)), shape),
+                      expand_to(reshape_to(ew.cast_to(powers, base.dtype), (1, n)), shape))
+
+
 # --- windows ---------------------------------------------------------------------------------------------------------
 
 def _window(name: str, formula: Callable[..., np.ndarray]) -> None:
@@ -621,6 +637,8 @@ def _window(name: str, formula: Callable[..., np.ndarray]) -> None:
 _window("hann_window", lambda i, n: 0.5 - 0.5 * np.cos(2 * np.pi * i / n))
 _window("hamming_window", lambda i, n, alpha=0.54, beta=0.46: alpha - beta * np.cos(2 * np.pi * i / n))
 _window("blackman_window", lambda i, n: 0.42 - 0.5 * np.cos(2 * np.pi * i / n) + 0.08 * np.cos(4 * np.pi * i / n))
+_window("kaiser_window", lambda i, n, beta=12.0: np.i0(beta * np.sqrt(np.maximum(1 - (2 * i / n - 1) ** 2, 0)))
+        / np.i0(beta))
 _window("bartlett_window", lambda i, n: 1 - np.abs(2 * i / n - 1))
 
 __all__ = ["array_from", "as_dtype", "from_buffer", "from_numpy", "tensor", "wrap_dim"]

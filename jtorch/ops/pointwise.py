@@ -18,7 +18,9 @@ from jtorch.ir.composites import pointwise as composed
 from jtorch.ir.graph import Value
 from jtorch.ir.primitive import REGISTRY, op
 from jtorch.ir.prims import elementwise as ew
+from jtorch.ir.prims import library
 from jtorch.ir.prims.create import constant
+from jtorch.ops.arguments import named
 from jtorch.ops.attach import FUNCTIONS, define, expose
 from jtorch.views import assign, check_result_dtype, type_name
 
@@ -303,6 +305,14 @@ def round_(input: Value, *, decimals: int = 0) -> Value:
     return ew.round_(input * scale) / scale if decimals > 0 else ew.round_(input / scale) * scale
 
 
+@define(out="typed")
+def frexp(input: Value) -> Any:
+    """(mantissa, exponent): input = mantissa * 2**exponent with 0.5 <= |mantissa| < 1."""
+    if not input.dtype.is_floating_point:
+        raise RuntimeError(f"torch.frexp() only supports floating-point dtypes, got {input.dtype}")
+    return named("frexp", "mantissa exponent")(*library.frexp(input))
+
+
 @define(inplace=True)
 def logit(input: Value, eps: float | None = None) -> Value:
     x = _floating(input)
@@ -424,10 +434,20 @@ def _float_power(a: Operand, b: Operand) -> Value:
     return arith.pow_(*[ew.cast_to(v, dtypes.float64) for v in arith.promote(a, b)])
 
 
-def _gcd_binary(name: str, function: str) -> None:
+def _of_integers(name: str, function: Any) -> Callable[..., Value]:
     def apply(a: Operand, b: Operand) -> Value:
-        return op(function)(*arith.promote(a, b))
-    _binary(name, apply)
+        x, y = arith.promote(a, b)
+        if x.dtype.category != dtypes.INT:
+            raise NotImplementedError(f'"{name}_cpu" not implemented for \'{type_name(x.dtype)}\'')
+        return function(x, y)
+    return apply
+
+
+def _nextafter(a: Operand, b: Operand) -> Value:
+    x, y = arith.promote(a, b)
+    if not x.dtype.is_floating_point:
+        raise NotImplementedError(f'"nextafter_cpu" not implemented for \'{type_name(x.dtype)}\'')
+    return ew.nextafter(x, y)
 
 
 def _composed(composite: Any) -> Callable[..., Value]:
@@ -435,6 +455,9 @@ def _composed(composite: Any) -> Callable[..., Value]:
 
 
 _binary("copysign", _copysign)
+_binary("gcd", _of_integers("gcd", library.gcd), numbers="none")
+_binary("lcm", _of_integers("lcm", library.lcm), numbers="none")
+_binary("nextafter", _nextafter, numbers="none")
 _binary("heaviside", _heaviside, numbers="none")
 _binary("xlogy", _composed(composed.xlogy), numbers="both")
 _binary("hypot", _composed(composed.hypot), numbers="none")
@@ -604,6 +627,3 @@ def _special(names: str, composite_name: str) -> None:
 for _names, _prim in {"lgamma": "lgamma", "digamma": "digamma", "erfinv": "erfinv", "i0": "i0"}.items():
     if _prim in REGISTRY:
         _special(_names, _prim)
-for _prim in ("gcd", "lcm"):
-    if _prim in REGISTRY:
-        _gcd_binary(_prim, _prim)

@@ -283,6 +283,20 @@ def norm(input: Value, p: Any = "fro", dim: Any = None, keepdim: bool = False, d
     return vector_norm(x, p, dim, keepdim)
 
 
+@define(inplace=True)
+def renorm(input: Value, p: float, dim: int, maxnorm: float) -> Value:
+    """The slices along `dim` whose p-norm is above `maxnorm`, scaled down to it."""
+    if input.ndim < 2:
+        raise RuntimeError(f"renorm: input needs at least 2 dimensions, got {input.ndim} dimensions")
+    if p <= 0:
+        raise RuntimeError("renorm: non-positive norm not supported")
+    if maxnorm < 0:
+        raise RuntimeError(f"renorm: expected maxnorm to be >= 0 but got {maxnorm}")
+    axis = wrap_dim(dim, input.ndim)
+    size = vector_norm(input, float(p), tuple([a for a in range(input.ndim) if a != axis]), True)
+    return input * arith.where(size > maxnorm, maxnorm / (size + 1e-7), 1.0)
+
+
 @define()
 def dist(input: Value, other: Value, p: float = 2) -> Value:
     difference = arith.sub(input, other)

@@ -42,7 +42,7 @@ def infer_bool(name: str) -> Callable[..., Type]:
 
 
 REAL_ONLY = frozenset("""floor ceil trunc round relu erf erfc atan2 maximum minimum fmod remainder floor_divide
-    lgamma digamma erfinv trunc_divide copysign lt le gt ge""".split())
+    lgamma digamma erfinv trunc_divide copysign nextafter lt le gt ge""".split())
 """Operations that complex numbers do not have, most of them for want of an order."""
 
 
@@ -274,6 +274,8 @@ gt = elementwise("gt", "a > b", np.greater, to_bool=True)
 ge = elementwise("ge", "a >= b", np.greater_equal, to_bool=True)
 copysign = elementwise("copysign", "copysign(a, b)", np.copysign,
                        lambda g, y, a, b: (g * where(is_zero(a), zeros_like(a), sign(a) * sign(y)), None), domain=FLOAT)
+nextafter = elementwise("nextafter", "nextafter(a, b)", np.nextafter, no_grad="not a smooth function",
+                        domain=FLOAT)
 
 
 # --- three operands --------------------------------------------------------------------------------------------------
