@@ -457,6 +457,15 @@ def nonzero(input: Tensor, *, as_tuple: bool = False, out: Any = None) -> Any:
     return result if out is None else out.resize_(result.shape).copy_(result)
 
 
+@expose("nonzero_static")
+def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
+    """`nonzero` with `size` rows: cut off, or filled up with `fill_value`."""
+    if size < 0:
+        raise RuntimeError("nonzero_static: 'size' must be an non-negative integer")
+    found = nonzero(input)[:size]
+    return FUNCTIONS["cat"]((found, found.new_full((size - found.shape[0], input.ndim), fill_value)))
+
+
 @expose("argwhere")
 def argwhere(input: Tensor) -> Tensor:
     return nonzero(input)
@@ -700,7 +709,7 @@ def scatter_reduce(input: Value, dim: int, index: Value, src: Value, reduce: str
     return arith.floor_divide(y, count) if y.dtype.category <= dtypes.INT else y / count
 
 
-@define()
+@define(inplace=True)
 def index_reduce(input: Value, dim: int, index: Value, source: Value, reduce: str, *,
                  include_self: bool = True) -> Value:
     axis = wrap_dim(dim, input.ndim)

@@ -588,6 +588,13 @@ def whole(x: Tensor) -> Tensor:
     return base
 
 
+@expose("dim_order", function=False)
+def dim_order(self: Tensor) -> tuple[int, ...]:
+    """The dimensions from the one with the largest stride to the one with the smallest."""
+    strides = self.stride()
+    return tuple(sorted(range(self.ndim), key=lambda d: (-strides[d], d)))
+
+
 @expose("unfold", function=False)
 def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
     d = wrap_dim(dimension, self.ndim)

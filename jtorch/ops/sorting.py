@@ -1,6 +1,7 @@
 """Order: sort, topk, median, unique, counting."""
 from __future__ import annotations
 
+import builtins
 import math
 from typing import Any
 
@@ -284,6 +285,23 @@ def histogram(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | N
     counts, places = np.histogram(array.reshape(-1), edges, range, density, w)
     return named("histogram", "hist bin_edges")(from_array(counts.astype(array.dtype)),
                                                 from_array(places.astype(array.dtype)))
+
+
+@expose("histogramdd", method=False)
+def histogramdd(input: Tensor, bins: Any, range: Any = None, weight: Tensor | None = None,
+                density: bool = False) -> Any:
+    """Counts of the rows of [..., D] in a grid of D axes; `bins` are counts of bins or their edges."""
+    if input.ndim < 2:
+        raise RuntimeError("torch.histogramdd(): input tensor should have at least 2 dimensions, but got "
+                           f"{input.ndim}")
+    array = input.detach()._array()
+    rows = array.reshape(-1, array.shape[-1])
+    edges = [b._array() if isinstance(b, Tensor) else b for b in bins] if isinstance(bins, (tuple, list)) else bins
+    limits = None if range is None else [(range[2 * i], range[2 * i + 1]) for i in builtins.range(len(range) // 2)]
+    w = None if weight is None else weight._array().reshape(-1)
+    counts, places = np.histogramdd(rows, edges, limits, density, w)
+    return named("histogramdd", "hist bin_edges")(from_array(counts.astype(array.dtype)),
+                                                  tuple([from_array(p.astype(array.dtype)) for p in places]))
 
 
 @define(method=False)
