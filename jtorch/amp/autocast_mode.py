@@ -51,7 +51,7 @@ def set_autocast_enabled(device_type: str | bool, enabled: bool | None = None) -
     kind, flag = ("cuda", device_type) if isinstance(device_type, bool) else (device_type, enabled)
     _check_type(kind)
     if kind == "cpu":
-        current.recorder.autocast = _state.dtype["cpu"] if flag else None
+        current.recorder.set_autocast(_state.dtype["cpu"] if flag else None)
     else:
         _state.cuda_enabled = bool(flag)
 
@@ -69,7 +69,7 @@ def set_autocast_dtype(device_type: str, dtype: dtype) -> None:
     get_autocast_dtype(device_type)
     _state.dtype[device_type] = dtype
     if device_type == "cpu" and current.recorder.autocast is not None:
-        current.recorder.autocast = dtype
+        current.recorder.set_autocast(dtype)
 
 
 def is_autocast_cpu_enabled() -> bool:

@@ -1,12 +1,14 @@
 """Which operators autocast changes, and how: PyTorch's lists for the CPU.
 
-Under `torch.autocast("cpu")` the operators of LOWER get their float32 arguments as bfloat16 (or float16), those of FULL their
-half-precision arguments as float32; all others take what comes. float64 is left alone. Only the operator that the user calls
-is looked up, not those that it is made of.
+Under `torch.autocast("cpu")` the operators of LOWER get their float32 arguments as bfloat16 (or float16), those of
+FULL their half-precision arguments as float32; all others take what comes. float64 is left alone. Only the operator
+that the user calls is looked up, not those that it is made of.
 
-PyTorch's lists name operators of its dispatcher; some functions that are composites there (`einsum`, `tensordot`, `inner`) reach
-a matrix product of the list, and stand here themselves. Their like in a user's eyes are left out where the effect is an
-accident of the composition: `linalg.pinv`, `cov` and `corrcoef` give bfloat16 in PyTorch and float32 here.
+PyTorch's lists name operators of its dispatcher; some functions that are composites there (`einsum`, `tensordot`,
+`inner`) reach a matrix product of the list, and stand here themselves. Their like in a user's eyes are left out
+where the effect is an accident of the composition: `linalg.pinv`, `cov` and `corrcoef` give bfloat16 in PyTorch and
+float32 here. Also different: `nn.LSTM` runs in float32 (PyTorch's goes to a oneDNN kernel in bfloat16), padding by
+reflection or replication keeps half precision, and in-place and `out=` forms are lowered like the plain ones.
 """
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ FULL = frozenset("""
 """.split())
 
 PROMOTE = frozenset(["index_copy"])
-"""The widest of the arguments' dtypes for all of them. `cat` and `stack`, which are on PyTorch's list, do so by themselves."""
+"""The widest of the arguments' dtypes for all of them. `cat` and `stack`, which are on PyTorch's list, do so by
+themselves."""
 
 HALVES = (dtypes.bfloat16, dtypes.float16)
 

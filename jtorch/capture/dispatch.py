@@ -84,15 +84,12 @@ def evaluate(function: Function, args: tuple[Any, ...]) -> Any:
             a = static(recorder, a)
             key.append((kind_of(a), a))
         values.append(a)
-    lower = recorder.autocast
-    if lower is not None:
-        key.append(lower)
     packed = tuple(key)
     found = recorder.calls.get(packed)
     if found is None:
         check_tensors(function, values)
-        if lower is not None:
-            values = autocast.arguments(function.name, values, lower)
+        if recorder.autocast is not None:
+            values = autocast.arguments(function.name, values, recorder.autocast)
         try:
             found = function.apply(recorder, values)
         except AssertionError:

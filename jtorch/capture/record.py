@@ -28,7 +28,7 @@ class Recorder:
         self.lock = threading.RLock()
         self.grad_enabled = True
         self.inference = False
-        self.autocast: dtypes.dtype | None = None  # what autocast lowers to, None outside of it
+        self.autocast: dtypes.dtype | None = None  # what autocast lowers to, None outside of it; see `set_autocast`
         self.holding = 0  # while several values of one call are being wrapped or written: no flush in between
         self.tracing: Any = None  # the Trace that is being recorded, if this is a trace's recorder
         self.levels: list[Any] = []  # mapped functions that are running, the innermost last (capture.mapping)
@@ -37,7 +37,8 @@ class Recorder:
     def reset(self) -> None:
         """Forget all interned values and the programs keyed by them."""
         self.builder = Builder(user_location)
-        self.calls: dict[tuple, Any] = {}  # (function, arguments) -> Values: the recorder's fast path
+        self.call_tables: dict[dtypes.dtype | None, dict[tuple, Any]] = {}  # by what autocast lowers to
+        self.set_autocast(self.autocast)
         self.backwards: dict[tuple, Any] = {}  # (roots, cotangents) -> gradients
         self.programs = ProgramTable()
         self.epoch = Epoch(self)
@@ -46,6 +47,12 @@ class Recorder:
     def knows_values(self) -> bool:
         """May values of tensors be looked at, to check them? Not in a trace, nor in a mapped function."""
         return self.tracing is None and not self.levels
+
+    def set_autocast(self, lower: dtypes.dtype | None) -> None:
+        """Autocast to this dtype from now on, None: not at all. The same call then means something else, so each
+        state has a table of its own: `calls`, (function, arguments) -> Values, the recorder's fast path."""
+        self.autocast = lower
+        self.calls = self.call_tables.setdefault(lower, {})
 
     # --- tensors to values ---------------------------------------------------------------------------------------
 

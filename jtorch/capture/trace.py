@@ -566,7 +566,7 @@ class Traced:
         recorder = Recorder()
         recorder.tracing = trace
         recorder.grad_enabled, recorder.inference = outer.grad_enabled, outer.inference
-        recorder.autocast = outer.autocast
+        recorder.set_autocast(outer.autocast)
         recorder.builder.default_float = outer.builder.default_float
         trace.recorder = recorder
         stand_ins = [leaf.stand_in() for leaf in leaves]
