@@ -6,6 +6,7 @@ from typing import Any
 
 from jtorch._tensor import Tensor, wrap
 from jtorch.autograd.modes import no_grad, set_grad_enabled
+from jtorch.autograd.vmap import vmap
 from jtorch.autograd.walk import Walk
 from jtorch.capture.record import SPENT, Recorder, current
 from jtorch.ir.graph import Value
@@ -41,9 +42,19 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
          retain_graph: bool | None = None, create_graph: bool = False, only_inputs: bool = True,
          allow_unused: bool | None = None, is_grads_batched: bool = False,
          materialize_grads: bool = False) -> tuple[Tensor | None, ...]:
-    """Gradients of `outputs` with respect to `inputs`, as new tensors."""
+    """Gradients of `outputs` with respect to `inputs`, as new tensors.
+
+    With `is_grads_batched` the first dimension of each of `grad_outputs` runs over several cotangents, and that of the
+    results over their gradients.
+    """
     if is_grads_batched:
-        raise NotImplementedError("grad(is_grads_batched=True) is not implemented")
+        given = _sequence(grad_outputs) if grad_outputs is not None else ()
+
+        def one(*cotangents: Tensor | None) -> Any:
+            return grad(outputs, inputs, cotangents, True if retain_graph is None else retain_graph, create_graph,
+                        allow_unused=allow_unused, materialize_grads=materialize_grads)
+        found = vmap(one, tuple([None if g is None else 0 for g in given]), (0,) * len(_sequence(inputs)))(*given)
+        return found
     recorder = current.recorder
     roots, wanted = _sequence(outputs), _sequence(inputs)
     for t in wanted:

@@ -115,15 +115,24 @@ class Pullback:
         with set_grad_enabled(self.grad_enabled):
             return left(self.scope, tree)
 
+    def found(self, outputs: Sequence[Tensor], cotangents: Sequence[Value], create_graph: bool = True,
+              keep: bool = True) -> list[Value | None]:
+        """Gradients with respect to the stand-ins, None where an output does not depend on one."""
+        live = [(o, g) for o, g in zip(outputs, cotangents) if o.requires_grad]
+        with enable_grad():
+            return differentiate(current.recorder, [o for o, _ in live], [g for _, g in live], self.leaves, keep,
+                                 create_graph)
+
     def gradients(self, outputs: Sequence[Tensor], cotangents: Sequence[Value], create_graph: bool = True,
                   keep: bool = True) -> list[Tensor]:
         """Gradients with respect to the arguments, as tensors of the surrounding graph."""
+        found = self.found(outputs, cotangents, create_graph, keep)
+        return self.left_gradients(found, self.grad_enabled and create_graph)
+
+    def left_gradients(self, found: Sequence[Value | None], grad_enabled: bool) -> list[Tensor]:
         recorder = current.recorder
-        live = [(o, g) for o, g in zip(outputs, cotangents) if o.requires_grad]
-        with enable_grad():
-            found = differentiate(recorder, [o for o, _ in live], [g for _, g in live], self.leaves, keep, create_graph)
-            values = [conformed(g, recorder.value(t)) for g, t in zip(found, self.leaves)]
-        return left_values(self.scope, values, self.grad_enabled and create_graph)
+        values = [conformed(g, recorder.value(t)) for g, t in zip(found, self.leaves)]
+        return left_values(self.scope, values, grad_enabled)
 
 
 def grad_and_value(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
