@@ -145,10 +145,30 @@ def succeeded() -> Iterator[Sample]:
     yield Sample((normal(2, 3), np.zeros(2, np.int32)), {"name": "linalg.inv", "reason": "inv"})
 
 
+def pinv() -> Iterator[Sample]:
+    for a in (normal(3, 3), normal(2, 4, 2), normal(2, 3), complex_normal(3, 2)):
+        lead = a.shape[:-2]
+        yield Sample((a, np.zeros(lead), np.full(lead, 1e-12)), {"hermitian": False},
+                     lambda T, a, x, y: T.linalg.pinv(a),
+                     fixed=(1, 2))
+
+
+def lstsq() -> Iterator[Sample]:
+    for a, b in ((normal(4, 2), normal(4, 3)), (normal(2, 3, 4), normal(2, 3, 1)),
+                 (complex_normal(3, 3), complex_normal(3, 1))):
+        yield Sample((a, b), {"rcond": None, "driver": "gelsd"}, None)
+
+
+def slogdet() -> Iterator[Sample]:
+    for a in (square(3), normal(2, 2, 2), square(3, of=complex_normal)):
+        yield Sample((a, *lapack.lu(a)[:2]), {}, lambda T, a, f, e: tuple(T.linalg.slogdet(a)), smooth=False,
+                     fixed=(1, 2))
+
+
 LINALG: dict[str, Callable[[], Iterator[Sample]]] = {
     "inverse": inverse, "lu_decomposition": lambda: (Sample(s.arrays, {}) for s in lu_factor()),
     "lu_factor": lu_factor, "lu_order": lu_order, "solve": solve, "solve_triangular": solve_triangular,
     "determinant": determinant, "cofactors": cofactors, "cholesky": cholesky, "qr": qr, "eigh": eigh, "eig": eig,
     "svd": svd, "least_squares": least_squares, "ldl_factor": ldl_factor, "ldl_solve": ldl_solve,
-    "reflectors": reflectors, "succeeded": succeeded, "matrix_exp": unary(lambda T, a: T.linalg.matrix_exp(a)),
+    "pinv": pinv, "lstsq": lstsq, "slogdet": slogdet, "reflectors": reflectors, "succeeded": succeeded, "matrix_exp": unary(lambda T, a: T.linalg.matrix_exp(a)),
 }

@@ -313,6 +313,10 @@ def library(name: str) -> Iterator[Sample]:
         for shape in SHAPES:
             yield Sample((normal(*shape) * 9,), {}, lambda T, x: tuple(T.frexp(x)))
         return
+    if name in ("gammainc", "gammaincc"):
+        yield Sample((uniform(0.3, 6, 3, 2), uniform(0.3, 6, 3, 2)), {}, lambda T, a, x: getattr(T.special, name)(a, x),
+                     fixed=(0,))
+        return
     if name == "polygamma":
         for n in (1, 3):
             yield Sample((uniform(0.3, 6, 3, 2),), {"n": n}, lambda T, x, n=n: T.polygamma(n, x))

@@ -10,8 +10,8 @@ from jtorch._tensor import Tensor, attach
 from jtorch.ir import arith
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import elementwise as ew
-from jtorch.ir.prims import reduce
-from jtorch.ir.prims.movement import reshape_to
+from jtorch.ir.prims import factor, reduce
+from jtorch.ir.prims.movement import permute_to, reshape_to
 from jtorch.ops import matmul as products
 from jtorch.ops import reduction, shape
 from jtorch.ops.arguments import wrap_dim, wrap_dims
@@ -48,14 +48,24 @@ def _matrix_norm(x: Value, ord: Any, dim: Any, keepdim: bool) -> Value:
         return reduction.vector_norm(x, 2.0, (a, b), keepdim)
     if isinstance(ord, str):
         if ord == "nuc":
-            raise NotImplementedError("linalg.matrix_norm: the nuclear norm takes a singular value decomposition")
+            return _singular_norm(x, a, b, lambda s, axes: reduce.sum_(s, axes=axes), keepdim)
         raise RuntimeError(f"linalg.matrix_norm: Order {ord} not supported.")
+    if abs(ord) == 2:
+        return _singular_norm(x, a, b, lambda s, axes: (reduce.max_ if ord > 0 else reduce.min_)(s, axes=axes), keepdim)
     if abs(ord) not in (1, math.inf):
-        raise NotImplementedError(f"linalg.matrix_norm: order {ord} takes a singular value decomposition")
+        raise RuntimeError(f"linalg.matrix_norm: Order {ord} not supported.")
     summed, kept = (b, a) if math.isinf(ord) else (a, b)
     rows = reduce.sum_(ew.abs_(x), axes=(summed,))
     place = kept - (1 if summed < kept else 0)
     y = (reduce.max_ if ord > 0 else reduce.min_)(rows, axes=(place,))
+    return reshape_to(y, tuple([1 if i in (a, b) else n for i, n in enumerate(x.shape)])) if keepdim else y
+
+
+def _singular_norm(x: Value, a: int, b: int, fold: Any, keepdim: bool) -> Value:
+    """A norm that is a function of the singular values of the matrices in axes a and b."""
+    rest = tuple([i for i in range(x.ndim) if i not in (a, b)])
+    sizes = factor.svd(permute_to(x, (*rest, a, b)))[1]
+    y = fold(sizes, (sizes.ndim - 1,))
     return reshape_to(y, tuple([1 if i in (a, b) else n for i, n in enumerate(x.shape)])) if keepdim else y
 
 
@@ -162,7 +172,7 @@ def matrix_power(A: Tensor, n: int, *, out: Any = None) -> Tensor:
                            f"{A.shape[-1]} matrices" if A.ndim > 1 else
                            "linalg.matrix_power: The input tensor A must have at least 2 dimensions.")
     if n < 0:
-        raise NotImplementedError("linalg.matrix_power: negative powers take an inverse")
+        return matrix_power(FUNCTIONS["inverse"](A), -n, out=out)
     result, square = None, A
     while n:
         if n & 1:

@@ -15,4 +15,5 @@ from jtorch.ir.composites import (  # noqa: F401  importing registers them
     sampling,
     softmax,
     statistics,
+    systems,
 )

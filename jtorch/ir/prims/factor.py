@@ -73,6 +73,15 @@ succeeded = Op("succeeded", "library", lambda t, info, name, reason: t, _succeed
 """`v`, or a LinAlgError from the function `name` if `info` has a return code other than 0."""
 
 
+def _refused_vjp(g: Value, y: Value, v: Value, reason: str) -> tuple:
+    raise RuntimeError(reason)
+
+
+refused = Op("refused", "marker", lambda t, reason: t, lambda v, reason: v, _refused_vjp, attr_names=("reason",),
+             batch=lambda self, b, n, m, v, reason: self(v, reason=reason))
+"""`v`, whose derivative is an error."""
+
+
 # --- Cholesky --------------------------------------------------------------------------------------------------------
 
 def _cholesky_vjp(g: Any, y: tuple, a: Value, upper: bool) -> tuple:
