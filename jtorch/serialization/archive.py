@@ -35,7 +35,7 @@ class Reader:
         self.file = file
         try:
             self.size = file.seek(0, io.SEEK_END)
-            self.zip = zipfile.ZipFile(file)  # type: ignore[arg-type]
+            self.zip = zipfile.ZipFile(file)
             entries = self.zip.infolist()
         except DAMAGED as error:
             raise damaged(error) from None

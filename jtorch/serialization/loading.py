@@ -80,9 +80,10 @@ def opened(f: Any) -> Iterator[IO[bytes]]:
     try:
         f.seek(f.tell())
         _ = f.read
-    except (io.UnsupportedOperation, AttributeError) as error:
-        raise type(error)(f"{error}. You can only torch.load from a file that is seekable. Please pre-load the data "
-                          "into a buffer like io.BytesIO and try to load from it instead.") from None
+    except (OSError, AttributeError) as error:
+        kind = AttributeError if isinstance(error, AttributeError) else io.UnsupportedOperation
+        raise kind(f"{error}. You can only torch.load from a file that is seekable. Please pre-load the data into a "
+                   "buffer like io.BytesIO and try to load from it instead.") from None
     yield f
 
 

@@ -249,11 +249,10 @@ def reduced(t: Tensor, storage_of: Callable[[Storage, dtype], Any]) -> tuple:
     hooks: Any = collections.OrderedDict()
     storage, size, stride, offset = parts_of(data)
     handle = storage_of(storage, storage.cell.type.dtype)
-    start = (handle, offset, size, stride, bool(data.requires_grad), hooks)
+    arguments: tuple = (handle, offset, size, stride, bool(data.requires_grad), hooks)
+    function: Callable[..., Tensor] = rebuild_tensor_v2
     if storage.cell.type.dtype in NEW_DTYPES:
-        function, arguments = rebuild_tensor_v3, (*start, storage.cell.type.dtype)
-    else:
-        function, arguments = rebuild_tensor_v2, start
+        function, arguments = rebuild_tensor_v3, (*arguments, storage.cell.type.dtype)
     if kind is Parameter:
         made: Any = _Made(function, arguments)
         if state:

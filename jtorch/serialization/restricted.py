@@ -193,7 +193,7 @@ class Machine:
         if not isinstance(kind, type) or kind not in (OrderedDict, *_allowed.values()):
             raise UnpicklingError("Can only create new object for nn.Parameter or classes allowlisted via "
                                   f"`add_safe_globals` but got {kind}")
-        self.stack[-1] = kind.__new__(kind, *arguments)  # type: ignore[call-overload]
+        self.stack[-1] = kind.__new__(kind, *arguments)
 
     def build(self) -> None:
         state = self.stack.pop()
@@ -319,8 +319,8 @@ def _constant(x: Any) -> Callable[[Machine], None]:
     return lambda m: m.stack.append(x)
 
 
-_INSTRUCTIONS: dict[bytes, Callable[[Machine], None]] = {
-    pickle.PROTO: lambda m: m.take(1), pickle.FRAME: lambda m: m.take(8),  # type: ignore[dict-item, return-value]
+_INSTRUCTIONS: dict[bytes, Callable[[Machine], Any]] = {
+    pickle.PROTO: lambda m: m.take(1), pickle.FRAME: lambda m: m.take(8),
     pickle.NONE: _constant(None), pickle.NEWTRUE: _constant(True), pickle.NEWFALSE: _constant(False),
     pickle.EMPTY_TUPLE: _constant(()),
     pickle.EMPTY_DICT: lambda m: m.push({}), pickle.EMPTY_LIST: lambda m: m.push([]),
@@ -347,6 +347,6 @@ _INSTRUCTIONS: dict[bytes, Callable[[Machine], None]] = {
     pickle.BINPERSID: Machine.persistent,
 }
 _STOP = pickle.STOP[0]
-_HANDLERS = [_INSTRUCTIONS.get(bytes([code])) for code in range(256)]
+_HANDLERS: list[Callable[[Machine], Any] | None] = [_INSTRUCTIONS.get(bytes([code])) for code in range(256)]
 
 __all__ = ["Machine", "add_safe_globals", "clear_safe_globals", "get_safe_globals", "safe_globals"]

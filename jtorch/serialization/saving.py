@@ -92,12 +92,14 @@ def handle_of(x: Any) -> Handle | None:
     return None
 
 
-class Pickler(pickle._Pickler):  # type: ignore[name-defined, misc]  # the one in Python: names can be replaced in it
+_InPython: Any = pickle._Pickler  # the one in which names can be replaced
+
+
+class Pickler(_InPython):
     """Writes PyTorch's names for what is ours."""
 
     reducer_override = staticmethod(replaced)
-    dispatch = {**pickle._Pickler.dispatch,  # type: ignore[attr-defined]
-                types.FunctionType: lambda self, x: self.save_global(x)}
+    dispatch = {**_InPython.dispatch, types.FunctionType: lambda self, x: self.save_global(x)}
 
     def __init__(self, file: Any, protocol: int, storages: Storages, legacy: bool = False) -> None:
         super().__init__(file, protocol)

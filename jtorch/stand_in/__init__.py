@@ -24,13 +24,14 @@ import jtorch
 from jtorch import version
 
 STANDS_FOR = {"torch": "jtorch", "torchvision": "jtorch.vision"}
+IN_OTHER_PACKAGES = {"safetensors.torch": "jtorch.serialization.safetensors"}
 CHILDREN_PATH = str(Path(__file__).parent / "path")
 
 
 def own_name(name: str) -> str | None:
     """The jtorch module that the module `name` means, None if it is not of torch's."""
     top, dot, rest = name.partition(".")
-    return STANDS_FOR[top] + dot + rest if top in STANDS_FOR else None
+    return STANDS_FOR[top] + dot + rest if top in STANDS_FOR else IN_OTHER_PACKAGES.get(name)
 
 
 class Loader:
