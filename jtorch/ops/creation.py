@@ -451,13 +451,14 @@ def arange(start: Any = 0, end: Any = None, step: Any = 1, *, out: Any = None, d
         raise RuntimeError(f"unsupported range: {start} -> {end}")
     if (end - start) * step < 0:
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    if d.category <= dtypes.INT and not int(step):
+        raise RuntimeError(f"step must be nonzero for a range of dtype {d}")
+    if d is dtypes.int64:
+        length = -(-(int(end) - int(start)) // int(step))
+    else:
+        length = math.ceil((end - start) / step)  # from the numbers as given, also for smaller integers
     if d.category <= dtypes.INT:
         start, end, step = int(start), int(end), int(step)
-        if step == 0:
-            raise RuntimeError(f"step must be nonzero for a range of dtype {d}")
-        length = -(-(end - start) // step)
-    else:
-        length = math.ceil((end - start) / step)
     return finish(evaluate(_arange, (max(length, 0), start, step, d)), requires_grad, out)
 
 
@@ -485,6 +486,8 @@ def _linspace_value(builder: Builder, start: Operand, end: Operand, steps: Any, 
 
     def bound(x: Operand) -> Value:
         v = arith.as_value(builder, x, wide)
+        if dtype.category <= dtypes.INT:
+            v = ew.trunc(v)  # PyTorch takes the ends of a line of integers as integers
         if v.ndim:
             raise RuntimeError("linspace only supports 0-dimensional start and end tensors")
         return expand_to(v, (steps,))
@@ -591,31 +594,6 @@ def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = dtypes.int
 def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = dtypes.int64, device: Any = None,
                  layout: Any = None) -> Tensor:
     return from_array(np.stack(np.triu_indices(row, offset, col)).astype(dtype.numpy))
-
-
-@define("complex", method=False)
-def complex_(real: Value, imag: Value) -> Value:
-    if real.dtype is not imag.dtype:
-        raise RuntimeError(f"Expected object of scalar type {real.dtype} but got scalar type {imag.dtype} for second "
-                           "argument")
-    d = real.dtype.to_complex()
-    return ew.cast_to(real, d) + ew.cast_to(imag, d) * 1j
-
-
-@define(method=False)
-def vander(x: Value, N: int | None = None, increasing: bool = False) -> Value:
-    """The powers of a vector's elements as rows, the highest first."""
-    if x.ndim != 1:
-        raise RuntimeError("x must be a one-dimensional tensor.")
-    n = x.shape[0] if N is None else N
-    if n < 0:
-        raise RuntimeError("N must be non-negative.")
-    base = x if x.dtype.category > dtypes.INT else ew.cast_to(x, dtypes.int64)
-    powers = x.builder.apply(iota, length=n, dtype=dtypes.int64)
-    powers = powers if increasing else (n - 1) - powers
-    shape = (x.shape[0], n)
-    return arith.pow_(expand_to(reshape_to(base, (shape[0], 1)), shape),
-                      expand_to(reshape_to(ew.cast_to(powers, base.dtype), (1, n)), shape))
 
 
 # --- windows ---------------------------------------------------------------------------------------------------------
