@@ -12,7 +12,7 @@ GROUND = {"dtypes", "devices", "errors", "config", "lazy", "version"}
 TENSOR = {"_tensor", "storage", "views", "printing", "dtype_info", "autograd", "ops", "capture"}
 FACES = {"jit", "func", "export", "profiler", "linalg", "special", "random", "fft", "types", "cpu",
          "accelerator", "backends"}
-CLIENTS = {"serialization", "multiprocessing", "nn", "optim", "utils", "vision", "onnx", "distributed", "amp", "cuda"}
+CLIENTS = {"distributions", "testing", "serialization", "multiprocessing", "nn", "optim", "utils", "vision", "onnx", "distributed", "amp", "cuda"}
 
 # room -> rooms that it may import. A module at the top of the package is a room of its own.
 MAY_IMPORT: dict[str, set[str]] = {

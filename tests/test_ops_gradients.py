@@ -33,7 +33,8 @@ NOT_BY_DIFFERENCES = {
     "gaussian_nll_loss": "its bound on the variance is no part of the derivative, as in PyTorch",
 }
 NOT_DIFFERENTIATED = {  # operands
-    "cross_entropy": (1, 2), "nll_loss": (1, 2), "binary_cross_entropy": (),
+    "cross_entropy": (1, 2), "nll_loss": (1, 2), "binary_cross_entropy": (), "gammainc": (0,),
+    "gammaincc": (0,),
 }
 
 
@@ -131,7 +132,8 @@ def test_jvp(name: str) -> None:
     for s in float64_samples(op):
         leaves, operands, results = applied(op, s.arrays, s.attrs)
         b = results[0].builder
-        floating = [i for i, v in enumerate(operands) if v.dtype in WIDE]
+        skip = NOT_DIFFERENTIATED.get(name, ())
+        floating = [i for i, v in enumerate(operands) if v.dtype in WIDE and i not in skip]
         tangents: list[Value | None] = [None] * len(operands)
         data = dict(zip(leaves, s.arrays))
         for i in floating:

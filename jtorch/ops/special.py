@@ -5,6 +5,7 @@ import math
 
 from jtorch import dtypes
 from jtorch._tensor import Tensor, attach
+from jtorch.ir import arith
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import special
 from jtorch.ir.prims.elementwise import cast_to
@@ -39,3 +40,15 @@ def mvlgamma(input: Value, p: int) -> Value:
     for i in range(1, p):
         total = total + special.lgamma(x - 0.5 * i)
     return total + p * (p - 1) / 4 * math.log(math.pi)
+
+
+@define("igamma", "special_gammainc", inplace=True)
+def igamma(input: Value, other: Value) -> Value:
+    """The regularized lower incomplete gamma function P(input, other), differentiable in `other`."""
+    return special.gammainc(*arith.promote(input, other, float_result=True))
+
+
+@define("igammac", "special_gammaincc", inplace=True)
+def igammac(input: Value, other: Value) -> Value:
+    """The regularized upper incomplete gamma function Q(input, other), differentiable in `other`."""
+    return special.gammaincc(*arith.promote(input, other, float_result=True))

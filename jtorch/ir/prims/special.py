@@ -9,7 +9,7 @@ import numpy as np
 
 from jtorch.ir.graph import Type, Value
 from jtorch.ir.primitive import Op
-from jtorch.ir.prims.elementwise import POSITIVE, UNIT, batch_elementwise, elementwise, exp
+from jtorch.ir.prims.elementwise import POSITIVE, UNIT, batch_elementwise, elementwise, exp, infer_same, log
 
 
 def by_scipy(name: str, *before: Any) -> Callable[..., np.ndarray]:
@@ -48,4 +48,24 @@ lgamma = elementwise("lgamma", "lgamma(a)", by_scipy("gammaln"), lambda g, y, x:
 erfinv = elementwise("erfinv", "erfinv(a)", by_scipy("erfinv"),
                      lambda g, y, x: (g * (exp(y * y) * (math.sqrt(math.pi) / 2)),), domain=UNIT, cost=60)
 
-__all__ = ["by_scipy", "digamma", "erfinv", "lgamma", "polygamma"]
+
+def _incomplete(name: str, sign: int) -> Op:
+    """Half of a gamma integral: differentiable in x, not in a, as in PyTorch."""
+    def meaning(a: np.ndarray, x: np.ndarray) -> np.ndarray:
+        from scipy import special
+        with np.errstate(all="ignore"):
+            return np.asarray(getattr(special, name)(a.astype(np.float64), x.astype(np.float64))).astype(a.dtype)
+
+    def slope(a: Value, x: Value) -> Value:
+        return exp((a - 1) * log(x) - x - lgamma(a)) * sign
+
+    return Op(name, "library", lambda a, x: infer_same(name)(a, x), meaning,
+              lambda g, y, a, x: (None, g * slope(a, x)),
+              jvp=lambda t, y, a, x: None if t[1] is None else t[1] * slope(a, x), batch=batch_elementwise,
+              domain=POSITIVE)
+
+
+gammainc, gammaincc = _incomplete("gammainc", 1), _incomplete("gammaincc", -1)
+"""The regularized incomplete gamma functions P(a, x) and Q(a, x)."""
+
+__all__ = ["by_scipy", "digamma", "erfinv", "gammainc", "gammaincc", "lgamma", "polygamma"]
