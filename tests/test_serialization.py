@@ -43,8 +43,8 @@ def optimizer_state(t):
     model = t.nn.Sequential(t.nn.Linear(4, 3), t.nn.BatchNorm1d(3))
     optimizer = t.optim.Adam(model.parameters(), lr=0.1)
     for p in model.parameters():
-        p.data.copy_(t.arange(p.numel()).reshape(p.shape) / 7)
-    model(t.arange(12.0).reshape(3, 4)).sum().backward()
+        p.data.copy_(t.arange(p.numel()).reshape(p.shape) / 8)
+        p.grad = t.ones(p.shape)
     optimizer.step()
     return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3}
 
@@ -86,7 +86,8 @@ def described(x):
                 list(x.stride()) if x.numel() else None, x.storage_offset(), x.requires_grad,
                 x.detach().tolist(), {k: v for k, v in x.__dict__.items() if k == "foo"})
     if isinstance(x, dict):
-        return type(x).__name__, [(described(k), described(v)) for k, v in x.items()]
+        items = [(described(k), described(v)) for k, v in x.items()]
+        return type(x).__name__, sorted(items, key=lambda item: str(item[0])) if type(x) is dict else items
     if isinstance(x, (list, tuple)) and type(x).__name__ != "Size":
         return type(x).__name__, [described(v) for v in x]
     return type(x).__name__.lower(), str(x)
