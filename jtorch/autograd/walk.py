@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jtorch._tensor import Tensor, wrap
+from jtorch.autograd.anomaly_mode import check, checks_gradients
 from jtorch.autograd.modes import set_grad_enabled
 from jtorch.capture.cell import Cell, Epoch
 from jtorch.capture.record import SPENT, Recorder
@@ -63,14 +64,18 @@ class Walk:
                 hooks: dict[Value, Any] | None = None) -> dict[Value, Value]:
         recorder = self.recorder
         hooks = epoch.hooks if hooks is None else hooks
-        remember = not hooks and not epoch.functions
+        watched = checks_gradients(recorder)
+        remember = not hooks and not epoch.functions and not watched
         key = (tuple(roots), tuple(cotangents), wanted)
         cached = recorder.backwards.get(key) if remember else None
         if cached is None:
             visited: list[Value] = []
             run_hooks = {v: functools.partial(self.run_hooks, list(h)) for v, h in hooks.items()}
             with set_grad_enabled(self.create_graph):  # for the user's code that hooks and custom functions run
-                found = gradients(roots, cotangents, wanted, run_hooks, visited)
+                steps: list[tuple[Value, Sequence[Value | None]]] | None = [] if watched else None
+                found = gradients(roots, cotangents, wanted, run_hooks, visited, steps=steps)
+            if steps is not None:
+                check(recorder, steps)
             cached = (found, *spendable(visited))
             if remember and not (epoch.functions or recorder.epoch.functions):
                 recorder.backwards[key] = cached
@@ -99,7 +104,8 @@ class Walk:
         """
         move = Move(self.recorder, epoch)
         roots = [c.value for c in cells if c.value is not None]
-        if self.create_graph or epoch.hooks or epoch.functions or roots[0].builder is not self.recorder.builder:
+        if (self.create_graph or epoch.hooks or epoch.functions or checks_gradients(self.recorder)
+                or roots[0].builder is not self.recorder.builder):
             new_roots = [move.value(v) for v in roots]
             new_wanted = {move.value(v): v for v in wanted}
             hooks = {move.value(v): h for v, h in epoch.hooks.items()}

@@ -20,12 +20,14 @@ Hook = Callable[[Value], Value]
 
 def gradients(outputs: Sequence[Value], cotangents: Sequence[Value], wrt: Sequence[Value] = (),
               hooks: Mapping[Value, Hook] | None = None, visited: list[Value] | None = None,
-              stop_at_wrt: bool = False) -> dict[Value, Value]:
+              stop_at_wrt: bool = False,
+              steps: list[tuple[Value, Sequence[Value | None]]] | None = None) -> dict[Value, Value]:
     """Cotangents of everything that `outputs` depend on through values that require grad.
 
     Returns a dictionary that holds the cotangent of each reached variable and of each value in `wrt`; a value that is
     missing from it has a zero gradient. `hooks[v]` may replace the complete cotangent of `v`. The nodes whose rules ran
-    are appended to `visited`. With `stop_at_wrt` the walk does not go past the values in `wrt`.
+    are appended to `visited`, and together with what the rules gave to `steps`. With `stop_at_wrt` the walk does not go
+    past the values in `wrt`.
 
     Reverse id order is a reverse topological order, so a heap of ids visits each node once, after all its users.
     """
@@ -64,7 +66,10 @@ def gradients(outputs: Sequence[Value], cotangents: Sequence[Value], wrt: Sequen
             continue
         if visited is not None:
             visited.append(node)
-        for v, g in zip(node.inputs, input_cotangents(node, grads)):
+        found = input_cotangents(node, grads)
+        if steps is not None:
+            steps.append((node, found))
+        for v, g in zip(node.inputs, found):
             if g is not None and v.requires_grad:
                 reach(v, g)
         for v in node.siblings:
