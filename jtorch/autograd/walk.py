@@ -73,7 +73,11 @@ class Walk:
             run_hooks = {v: functools.partial(self.run_hooks, list(h)) for v, h in hooks.items()}
             with set_grad_enabled(self.create_graph):  # for the user's code that hooks and custom functions run
                 steps: list[tuple[Value, Sequence[Value | None]]] | None = [] if watched else None
-                found = gradients(roots, cotangents, wanted, run_hooks, visited, steps=steps)
+                recorder.holding += 1
+                try:
+                    found = gradients(roots, cotangents, wanted, run_hooks, visited, steps=steps)
+                finally:
+                    recorder.holding -= 1
             if steps is not None:
                 check(recorder, steps)
             cached = (found, *spendable(visited))

@@ -29,7 +29,7 @@ class Recorder:
         self.grad_enabled = True
         self.inference = False
         self.autocast: dtypes.dtype | None = None  # what autocast lowers to, None outside of it; see `set_autocast`
-        self.holding = 0  # while several values of one call are being wrapped or written: no flush in between
+        self.holding = 0  # while Values of this epoch are in somebody's hands: no flush in between
         self.tracing: Any = None  # the Trace that is being recorded, if this is a trace's recorder
         self.levels: list[Any] = []  # mapped functions that are running, the innermost last (capture.mapping)
         self.reset()
@@ -126,7 +126,7 @@ class Recorder:
     def after_record(self) -> None:
         """Called when an operation read exported memory, and now and then, to keep what is pending within bounds."""
         epoch = self.epoch
-        if self.tracing is not None or self.holding or self.levels:
+        if self.tracing is not None or self.holding:
             return
         if epoch.flush_now or len(epoch.pending) >= config.max_pending_ops:
             self.flush()
@@ -137,8 +137,8 @@ class Recorder:
         """Compute every pending cell that is still referenced, and begin a new epoch."""
         with self.lock:
             epoch = self.epoch
-            if self.levels or not epoch.pending and not epoch.leaves:
-                return  # a mapped function needs its epoch to the end
+            if self.holding or not epoch.pending and not epoch.leaves:
+                return
             if self.tracing is not None:
                 self.tracing.refuse_value()
             wanted = [c for c in epoch.pending if c.buffer is None and sys.getrefcount(c) > _INTERNAL_REFERENCES]
@@ -217,7 +217,7 @@ class Recorder:
         """Compute `cell`, whoever recorded it."""
         if cell.buffer is not None:
             return
-        if cell.epoch is self.epoch and self.levels:
+        if cell.epoch is self.epoch and self.holding:  # computed alone
             cell.buffer = Execution(self.epoch, self.programs).run((cell.value,), [None])[0]  # type: ignore[arg-type]
         elif cell.epoch is self.epoch:
             self.flush()
