@@ -23,6 +23,8 @@ def diff(input: Value, n: int = 1, dim: int = -1, prepend: Value | None = None, 
     if input.ndim == 0:
         raise RuntimeError("diff expects input to be at least one-dimensional")
     axis = wrap_dim(dim, input.ndim)
+    if n == 0:
+        return input
     x = joined([v for v in (prepend, input, append) if v is not None], axis)
     for _ in range(n):
         size = x.shape[axis]

@@ -24,6 +24,14 @@ from jtorch.views import assign
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm", "normalize", "rms_norm"]
 
 
+def _nothing(input: Value) -> Value:
+    """What PyTorch lets pass as an input without channels: one without elements."""
+    if input.type.numel:
+        raise RuntimeError(f"batch_norm expects at least 2 dimensions (N, C), but got input of size "
+                           f"{list(input.shape)}")
+    return input
+
+
 def _batch_norm_train(
     input: Value,
     mean: Value | None,
@@ -35,10 +43,7 @@ def _batch_norm_train(
 ) -> tuple[Value, ...]:
     """The output, and the running statistics moved towards the batch's."""
     if input.ndim < 2:
-        if input.type.numel:
-            raise RuntimeError(f"batch_norm expects at least 2 dimensions (N, C), but got input of size "
-                               f"{list(input.shape)}")
-        return (input,) if mean is None else (input, mean, variance)  # type: ignore[return-value]
+        return (_nothing(input),) if mean is None else (_nothing(input), mean, variance)  # type: ignore[return-value]
     y, m, v = normalization.batch_norm_train(input, *affine_operands(input, (input.shape[1],), weight, bias),
                                              eps=float(eps))
     if mean is None:
@@ -58,7 +63,7 @@ _batch_norm_training = Function(_batch_norm_train)
 def _batch_norm_eval(input: Value, running_mean: Value, running_var: Value, weight: Value | None, bias: Value | None,
                      eps: float) -> Value:
     if input.ndim < 2:
-        raise IndexError("Dimension out of range (expected to be in range of [-1, 0], but got 1)")
+        return _nothing(input)
     affine = affine_operands(input, (input.shape[1],), weight, bias)
     return normalization.batch_norm(input, running_mean, running_var, *affine, eps=float(eps))
 

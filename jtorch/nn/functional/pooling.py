@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jtorch
+from jtorch import dtypes
 from jtorch._tensor import Tensor
 from jtorch.capture.dispatch import Function, evaluate, operator, wrap_result
 from jtorch.ir.composites import pooling
@@ -161,9 +162,17 @@ def _max_unpool(n: int) -> Callable[..., Any]:
     def unpool(input: Tensor, indices: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0,
                output_size: Any = None) -> Tensor:
         kernel, steps, pads = _pool_arguments(n, kernel_size, stride, padding)
+        if indices.dtype is not dtypes.int64:
+            raise RuntimeError(f"elements in indices should be type int64 but got: {indices.dtype}")
+        if indices.shape != input.shape:
+            raise RuntimeError("Expected shape of indices to be same as that of the input tensor "
+                               f"({list(input.shape)}) but got indices tensor with shape: {list(indices.shape)}")
         spatial = tuple((input.shape[input.ndim - n + i] - 1) * steps[i] + kernel[i] - 2 * pads[i] for i in range(n))
         if output_size is not None:
-            spatial = tuple(output_size)[-n:]
+            wanted = tuple(output_size)[-n:]
+            if any(not size - step < m < size + step for m, size, step in zip(wanted, spatial, steps)):
+                raise ValueError(f'invalid output_size "{wanted}": it has to be within a stride of {spatial}')
+            spatial = wanted
         lead = tuple(input.shape[:input.ndim - n])
         flat = jtorch.zeros((*lead, math.prod(spatial)), dtype=input.dtype)
         return flat.scatter(-1, indices.reshape(*lead, -1), input.reshape(*lead, -1)).reshape(*lead, *spatial)
