@@ -165,10 +165,32 @@ def slogdet() -> Iterator[Sample]:
                      fixed=(1, 2))
 
 
+def fft() -> Iterator[Sample]:
+    yield Sample((np.zeros((0, 3), np.complex128),), {"axes": (1,), "forward": True}, None)
+    for shape, axes in (((5,), (0,)), ((2, 3, 4), (2, 0))):
+        for forward in (True, False):
+            yield Sample((complex_normal(*shape),), {"axes": axes, "forward": forward},
+                         lambda T, x, a=axes, f=forward: T.fft.fftn(x, dim=a) if f else
+                         T.fft.ifftn(x, dim=a, norm="forward"))
+
+
+def rfft() -> Iterator[Sample]:
+    for shape, axes in (((5,), (0,)), ((2, 3, 4), (2, 0)), ((1, 6), (1,)), ((3, 1), (1,))):
+        yield Sample((normal(*shape),), {"axes": axes}, lambda T, x, a=axes: T.fft.rfftn(x, dim=a))
+
+
+def irfft() -> Iterator[Sample]:
+    for shape, axes, size in (((4,), (0,), 6), ((4,), (0,), 7), ((3, 2, 3), (0, 2), 4), ((1,), (0,), 1),
+                              ((2,), (0,), 2)):
+        sizes = (*[shape[a] for a in axes[:-1]], size)
+        yield Sample((complex_normal(*shape),), {"axes": axes, "size": size},
+                     lambda T, x, a=axes, s=sizes: T.fft.irfftn(x, s, a, norm="forward"))
+
+
 LINALG: dict[str, Callable[[], Iterator[Sample]]] = {
     "inverse": inverse, "lu_decomposition": lambda: (Sample(s.arrays, {}) for s in lu_factor()),
     "lu_factor": lu_factor, "lu_order": lu_order, "solve": solve, "solve_triangular": solve_triangular,
     "determinant": determinant, "cofactors": cofactors, "cholesky": cholesky, "qr": qr, "eigh": eigh, "eig": eig,
     "svd": svd, "least_squares": least_squares, "ldl_factor": ldl_factor, "ldl_solve": ldl_solve,
-    "pinv": pinv, "lstsq": lstsq, "slogdet": slogdet, "reflectors": reflectors, "succeeded": succeeded, "matrix_exp": unary(lambda T, a: T.linalg.matrix_exp(a)),
+    "fft": fft, "rfft": rfft, "irfft": irfft, "pinv": pinv, "lstsq": lstsq, "slogdet": slogdet, "reflectors": reflectors, "succeeded": succeeded, "matrix_exp": unary(lambda T, a: T.linalg.matrix_exp(a)),
 }

@@ -1,10 +1,12 @@
 """The public operators: value functions turned into functions and methods of tensors, one file per family."""
 from jtorch.ops import (  # noqa: F401  importing attaches them
     calculus,
+    complex_parts,
     conversion,
     creation,
     decompositions,
     distances,
+    fourier,
     indexing,
     joining,
     linalg,

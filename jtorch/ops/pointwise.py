@@ -207,10 +207,6 @@ def _abs(v: Value) -> Value:
     return v if v.dtype is dtypes.bool_ else ew.abs_(v)
 
 
-def _sign(v: Value) -> Value:
-    return v if v.dtype is dtypes.bool_ else ew.sign(v)
-
-
 def _rounded(op: Any) -> Callable[[Value], Value]:
     return lambda v: op(v) if v.dtype.category >= dtypes.FLOAT else v
 
@@ -226,7 +222,6 @@ def _relu(v: Value) -> Value:
 
 _unary("neg negative", _neg)
 _unary("abs absolute", _abs)
-_unary("sign sgn", _sign)
 _unary("floor", _rounded(ew.floor))
 _unary("ceil", _rounded(ew.ceil))
 _unary("trunc fix", _rounded(ew.trunc))
@@ -236,7 +231,6 @@ _unary("isinf", lambda v: ew.isinf(v) if v.dtype.category >= dtypes.FLOAT else _
 _unary("isfinite", lambda v: ew.isfinite(v) if v.dtype.category >= dtypes.FLOAT else ew.logical_not(_false(v)), False)
 _unary("isposinf", lambda v: arith.eq(v, float("inf")), False)
 _unary("isneginf", lambda v: arith.eq(v, float("-inf")), False)
-_unary("isreal", lambda v: ew.logical_not(_false(v)), False)
 _unary("logical_not", ew.logical_not)
 _unary("bitwise_not", lambda v: _integral("bitwise_not", ew.bitwise_not, v))
 _unary("positive", lambda v: _positive(v), False)
@@ -245,9 +239,6 @@ _unary("frac", lambda v: _frac(v))
 _unary("signbit", lambda v: _signbit(v), False)
 _unary("deg2rad", lambda v: _floating(v) * (math.pi / 180))
 _unary("rad2deg", lambda v: _floating(v) * (180 / math.pi))
-_unary("conj conj_physical", lambda v: v if not v.dtype.is_complex else op("conj")(v), False)
-_unary("real", lambda v: v if not v.dtype.is_complex else op("real")(v), False)
-_unary("angle", lambda v: _angle(v), False)
 _unary("sinc", lambda v: _sinc(_floating(v)))
 
 
@@ -268,14 +259,6 @@ def _signbit(v: Value) -> Value:
         return arith.lt(v, 0) if v.dtype is not dtypes.bool_ else _false(v)
     one = ew.zeros_like(v) + 1
     return arith.lt(ew.copysign(one, v), 0)
-
-
-def _angle(v: Value) -> Value:
-    if v.dtype.is_complex:
-        return op("angle")(v)
-    x = _floating(v)
-    zero = ew.zeros_like(x)
-    return arith.where(ew.isnan(x), x, arith.where(x < 0, zero + math.pi, zero))
 
 
 def _frac(v: Value) -> Value:

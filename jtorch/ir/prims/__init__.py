@@ -6,6 +6,7 @@ from jtorch.ir.prims import (  # noqa: F401  importing registers them
     create,
     elementwise,
     factor,
+    fourier,
     function,
     indexing,
     library,
