@@ -326,6 +326,10 @@ OPTIMIZERS: dict[str, list[Callable[[], Sample]]] = {
     "rmsprop_step": [lambda: _steps(3, (0.1, 0.9, 1e-8, 0.5), momentum=True, centered=True)],
     "adamax_step": [lambda: _steps(2, (0.1, 0.9, 0.99, 1e-8))],
     "radam_step": [lambda: _steps(2, (0.1, 0.9, 0.99, 1e-8))],
+    "sparse_adam_step": [lambda: _steps(2, (0.1, 0.9, 0.99, 1e-8))],
+    "muon_step": [lambda: _steps(1, (0.1, 0.01, 0.9, 1e-7), False, nesterov=True, coefficients=(3.4445, -4.775, 2.0315),
+                                 steps=2, ratio=1.0)],
+    "adafactor_step": [lambda: _steps(1, (0.1, -0.8, 1e-3, 1.0), factored=False, least=1e-7)],
     "rprop_step": [lambda: _steps(2, (0.5, 1.2, 1e-6, 50.0))],
 }
 

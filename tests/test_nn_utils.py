@@ -1,4 +1,4 @@
-"""Tools around modules against PyTorch's: parametrizations, the older normalisations, pruning, calls with other tensors."""
+"""Tools around modules against PyTorch's: parametrizations, older normalisations, pruning, calls with other tensors."""
 from __future__ import annotations
 
 import copy
@@ -132,6 +132,33 @@ def test_parametrize() -> None:
     compare(run)
 
 
+@pytest.mark.parametrize("trivial", [True, False])
+@pytest.mark.parametrize("form", ["matrix_exp", "cayley", "householder"])
+@pytest.mark.parametrize("shape", [(4, 4), (6, 3), (3, 6)])
+def test_orthogonal(shape: tuple[int, int], form: str, trivial: bool) -> None:
+    square = shape[0] == shape[1]
+
+    def run(t: Any) -> list[Any]:
+        module = t.nn.Linear(*shape).double()
+        tool(t, "parametrizations").orthogonal(module, orthogonal_map=form, use_trivialization=trivial)
+        opt = t.optim.SGD(module.parameters(), lr=0.1)
+        seen: list[Any] = [repr(module), list(module.state_dict())]
+        for _ in range(2):
+            opt.zero_grad()
+            (module(t.ones(2, shape[0], dtype=t.float64)) ** 2 * t.arange(1, shape[1] + 1)).sum().backward()
+            opt.step()
+            w = module.weight.detach()
+            if square or not trivial:  # otherwise the missing columns are drawn, and chosen by a factorization
+                seen += [w.numpy(), module.parametrizations.weight.original.grad.numpy()]
+            w = w.mT if shape[0] > shape[1] else w
+            np.testing.assert_allclose((w.mT @ w).numpy(), np.eye(w.shape[1]), atol=1e-10)
+        if trivial or form == "householder":
+            module.weight = t.nn.init.orthogonal_(t.empty(shape[1], shape[0], dtype=t.float64))
+            seen.append(module.weight.detach().numpy())
+        return seen
+    compare(run)
+
+
 def test_parametrized_copies_are_independent() -> None:
     p = tool(jtorch, "parametrize")
     module = jtorch.nn.Linear(6, 6)
@@ -148,7 +175,8 @@ def test_parametrized_copies_are_independent() -> None:
 
 PRUNED: dict[str, Callable[[Any, Any], Any]] = {
     "l1": lambda pr, m: pr.l1_unstructured(m, "weight", 0.3),
-    "l1 by importance": lambda pr, m: pr.l1_unstructured(m, "weight", 7, importance_scores=m.weight.detach().neg().exp()),
+    "l1 by importance": lambda pr, m: pr.l1_unstructured(
+        m, "weight", 7, importance_scores=m.weight.detach().neg().exp()),
     "random": lambda pr, m: pr.random_unstructured(m, "weight", 5),
     "ln": lambda pr, m: pr.ln_structured(m, "weight", 2, 2, 0),
     "random channels": lambda pr, m: pr.random_structured(m, "weight", 0.4, 1),

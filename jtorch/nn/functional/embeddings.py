@@ -19,11 +19,18 @@ __all__ = ["embedding", "embedding_bag", "one_hot"]
 
 
 @operator
-def _embedding(input: Value, weight: Value, padding_idx: int | None) -> Value:
+def _embedding(input: Value, weight: Value, padding_idx: int | None, by_frequency: bool) -> Value:
     if weight.ndim != 2:
         raise RuntimeError(f"'weight' must be 2-D, but has shape {list(weight.shape)}")
     index = ew.cast_to(input, dtypes.int64)
     rows = take(weight, index, axis=0)
+    if by_frequency:  # the value is that of `rows`, the gradient is divided by how often the row is asked for
+        flat = movement.reshape_to(index, (index.type.numel,))
+        ones = constant(rows.builder, 1, rows.dtype, flat.shape)
+        counts = put_add(constant(rows.builder, 0, rows.dtype, weight.shape[:1]), flat, ones, axis=0)
+        count = take(counts, index, axis=0)
+        held = detach(rows)
+        rows = held + (rows - held) / ew.expand(movement.reshape_to(count, (*index.shape, 1)), rows.shape)
     if padding_idx is None:
         return rows
     is_padding = movement.reshape_to(arith.eq(index, padding_idx), (*index.shape, 1))
@@ -45,7 +52,7 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, max
         padding_idx %= n
     if max_norm is not None:
         _renorm_rows(weight, input, max_norm, norm_type)
-    return _embedding(input, weight, padding_idx)
+    return _embedding(input, weight, padding_idx, bool(scale_grad_by_freq))
 
 
 def _renorm_rows(weight: Tensor, input: Tensor, max_norm: float, norm_type: float) -> None:
@@ -146,7 +153,7 @@ def embedding_bag(input: Tensor, weight: Tensor, offsets: Tensor | None = None, 
         if not -weight.shape[0] <= padding_idx < weight.shape[0]:
             raise AssertionError("padding_idx must be within the number of embeddings")
         kept = index != padding_idx % weight.shape[0]
-    rows = _embedding(index, weight, None)
+    rows = _embedding(index, weight, None, bool(scale_grad_by_freq))
     weights = None if per_sample_weights is None else per_sample_weights.reshape(-1)
     return _bags(rows, weights, kept, bag, bags, mode)
 

@@ -47,8 +47,8 @@ class _WeightHook:
             raise ValueError(f"`{cls.__name__}` cannot be applied as parameter `{name}` is None")
         if is_lazy(weight):
             what = "spectral" if cls is SpectralNorm else "weight"
-            raise ValueError(f"The module passed to `{cls.__name__}` can't have uninitialized parameters. Make sure to run "
-                             f"the dummy forward before applying {what} normalization")
+            raise ValueError(f"The module passed to `{cls.__name__}` can't have uninitialized parameters. Make sure to "
+                             f"run the dummy forward before applying {what} normalization")
         return weight
 
 
@@ -117,7 +117,7 @@ class SpectralNorm(_WeightHook):
     @staticmethod
     def apply(module: Module, name: str, n_power_iterations: int, dim: int, eps: float) -> SpectralNorm:
         """Put the hook on, and its parameter and buffers in place of the weight."""
-        weight = SpectralNorm.check(module, name, "spectral_norm")
+        weight: Any = SpectralNorm.check(module, name, "spectral_norm")
         hook = SpectralNorm(name, n_power_iterations, dim, eps)
         with jtorch.no_grad():
             u, v = [F.normalize(weight.new_empty(n).normal_(0, 1), dim=0, eps=eps)

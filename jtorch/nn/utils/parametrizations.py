@@ -178,15 +178,14 @@ class _Orthogonal(Module):
                                       "parametrizations when use_trivialization=False.")
         A, tau = jtorch.geqrf(Q)
         signs = A.diagonal(dim1=-2, dim2=-1).sign()
-        A = A - jtorch.diag_embed(A.diagonal(dim1=-2, dim2=-1)) if n == k else A
         A.diagonal(dim1=-2, dim2=-1).copy_(jtorch.where(tau == 0.0, -signs, signs))
         return A.mT if transposed else A
 
 
 def orthogonal(module: Module, name: str = "weight", orthogonal_map: str | None = None, *,
                use_trivialization: bool = True) -> Module:
-    """Let a weight (as matrix: rows or columns, whichever are fewer) be orthogonal: as the matrix exponential or Cayley's
-    transform of a skew matrix, or as a product of Householder reflections (Lezcano-Casado, 2019). With
+    """Let a weight (as matrix: rows or columns, whichever are fewer) be orthogonal: as the matrix exponential or
+    Cayley's transform of a skew matrix, or as a product of Householder reflections (Lezcano-Casado, 2019). With
     `use_trivialization`, relative to the matrix that was assigned last. Returns the module."""
     weight = tensor_of(module, name)
     if weight.ndim < 2:

@@ -165,7 +165,7 @@ def _copied(self: Module, memo: dict[int, Any]) -> Module:
     """A deep copy, with a class of its own: what is done to the parametrizations of one does not reach the other."""
     if id(self) in memo:
         return memo[id(self)]
-    replica = object.__new__(type_before_parametrizations(self))
+    replica: Any = object.__new__(type_before_parametrizations(self))
     memo[id(self)] = replica
     replica.__dict__.update(copy.deepcopy(self.__dict__, memo))
     _inject_class(replica)
@@ -197,8 +197,8 @@ def _inject_property(module: Module, name: str) -> None:
 
 def register_parametrization(module: Module, tensor_name: str, parametrization: Module, *,
                              unsafe: bool = False) -> Module:
-    """Let `module.<tensor_name>` be `parametrization` of what it was before (or of what the parametrizations that it has
-    already give). With `unsafe`, it may change dtype and shape. Returns the module.
+    """Let `module.<tensor_name>` be `parametrization` of what it was before (or of what the parametrizations that it
+    has already give). With `unsafe`, it may change dtype and shape. Returns the module.
 
     Raises ValueError where there is no such tensor, or where dtype or shape change unasked.
     """

@@ -168,6 +168,8 @@ class Identity(BasePruningMethod):
 class _Amount(BasePruningMethod):
     """Prunes an amount: a number of units, or a fraction of all."""
 
+    amount: Any
+
     def __init__(self, amount: int | float) -> None:
         if not isinstance(amount, numbers.Real):
             raise TypeError(f"Invalid type for amount: {amount}. Must be int or float.")
@@ -180,8 +182,9 @@ class _Amount(BasePruningMethod):
         """How many of the units to prune."""
         if not isinstance(self.amount, numbers.Integral):
             return round(self.amount * available)
-        if self.amount > available:
-            raise ValueError(f"amount={self.amount} should be smaller than the number of parameters to prune={available}")
+        if int(self.amount) > available:
+            raise ValueError(f"amount={self.amount} should be smaller than the number of parameters to prune="
+                             f"{available}")
         return int(self.amount)
 
 
@@ -224,8 +227,8 @@ class _Structured(_Amount):
 
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
         if t.ndim <= 1:
-            raise ValueError("Structured pruning can only be applied to multidimensional tensors. Found tensor of shape "
-                             f"{t.shape} with {t.ndim} dims")
+            raise ValueError("Structured pruning can only be applied to multidimensional tensors. Found tensor of "
+                             f"shape {t.shape} with {t.ndim} dims")
         if self.dim >= t.ndim:
             raise IndexError(f"Invalid index {self.dim} for tensor of size {t.shape}")
         n = self.units(t.shape[self.dim])
@@ -270,7 +273,8 @@ class CustomFromMask(BasePruningMethod):
 
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
         if default_mask.shape != self.mask.shape:
-            raise AssertionError(f"default_mask shape {default_mask.shape} must match self.mask shape {self.mask.shape}")
+            raise AssertionError(f"default_mask shape {default_mask.shape} must match self.mask shape "
+                                 f"{self.mask.shape}")
         return default_mask * self.mask.to(dtype=default_mask.dtype)
 
 

@@ -73,8 +73,9 @@ def functional_call(module: Module, parameters_and_buffers: Mapping[str, Tensor]
                     kwargs: dict[str, Any] | None = None, *, tie_weights: bool = True, strict: bool = False) -> Any:
     """`module(*args, **kwargs)` with the tensors of `parameters_and_buffers` (by dotted path) in place of its own.
 
-    With `tie_weights`, a tensor also stands in where the module uses the replaced one under another name; with `strict`,
-    every parameter and buffer has to be given. Raises AttributeError (strict: RuntimeError) for unknown names.
+    With `tie_weights`, a tensor also stands in where the module uses the replaced one under another name; with
+    `strict`, every parameter and buffer has to be given. Raises AttributeError (strict: RuntimeError) for unknown
+    names.
     """
     tensors = _tied_names(module, parameters_and_buffers) if tie_weights else dict(parameters_and_buffers)
     arguments = () if args is None else args if isinstance(args, tuple) else (args,)
