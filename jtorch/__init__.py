@@ -40,6 +40,7 @@ strided, contiguous_format, preserve_format, channels_last, channels_last_3d = d
 if TYPE_CHECKING:
     from jtorch._functions import *  # noqa: F403  a stub: tools/stubs.py lists there what follows
     from jtorch.autograd.vmap import vmap
+    from jtorch.compiler import compile
     from jtorch.serialization import load, save
 globals().update(_FUNCTIONS)
 globals().update(_CONSTRUCTORS)
@@ -52,7 +53,8 @@ _SUBMODULES = frozenset(
      "types", "functional"])
 
 
-_LATER = {"save": "jtorch.serialization", "load": "jtorch.serialization", "vmap": "jtorch.autograd.vmap"}
+_LATER = {"save": "jtorch.serialization", "load": "jtorch.serialization", "vmap": "jtorch.autograd.vmap",
+          "compile": "jtorch.compiler"}
 
 
 def __getattr__(name):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from jtorch._tensor import Tensor
 from jtorch.autograd.node import Node, ValueHook, gradient_edge
 from jtorch.autograd.saved import hooks
+from jtorch.capture.record import current
 
 __all__ = ["GradientEdge", "Node", "allow_mutation_on_saved_tensors", "disable_saved_tensors_hooks",
            "get_gradient_edge", "increment_version", "register_multi_grad_hook", "save_on_cpu", "saved_tensors_hooks"]
@@ -98,19 +99,20 @@ def register_multi_grad_hook(tensors: Sequence[Tensor], fn: Callable[..., None],
     if mode not in ("all", "any"):
         raise ValueError(f"Expects mode to be one of ('all', 'any') but got {mode}")
     found: dict[int, Tensor] = {}
+    latest = -1
 
     def hook_of(i: int) -> Callable[[Tensor], None]:
         def hook(g: Tensor) -> None:
+            nonlocal latest
+            if latest != current.recorder.walks:  # another backward
+                latest = current.recorder.walks
+                found.clear()
             first = not found
             found[i] = g
             if mode == "any":
                 if first:
                     fn(g)
-                if len(found) == len(tensors):
-                    found.clear()
             elif len(found) == len(tensors):
-                gradients = [found[j] for j in range(len(tensors))]
-                found.clear()
-                fn(gradients)
+                fn([found[j] for j in range(len(tensors))])
         return hook
     return _Handles([t.register_hook(hook_of(i)) for i, t in enumerate(tensors)])

@@ -28,6 +28,7 @@ class Walk:
 
     def __init__(self, recorder: Recorder, keep: bool, create_graph: bool) -> None:
         self.recorder, self.keep, self.create_graph = recorder, keep, create_graph
+        recorder.walks += 1
         self.leaves: dict[Tensor, Value] = {}
         self.found: dict[tuple[Epoch, Value], Value] = {}
         self.past_wanted: dict[Epoch, dict[Value, None]] = {}

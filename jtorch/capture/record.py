@@ -32,6 +32,7 @@ class Recorder:
         self.holding = 0  # while Values of this epoch are in somebody's hands: no flush in between
         self.tracing: Any = None  # the Trace that is being recorded, if this is a trace's recorder
         self.levels: list[Any] = []  # mapped functions that are running, the innermost last (capture.mapping)
+        self.walks = 0  # how many backwards there were
         self.reset()
 
     def reset(self) -> None:

@@ -33,9 +33,9 @@ from jtorch.storage import Storage
 from jtorch.views import make_view, store
 
 if TYPE_CHECKING:
-    from jtorch import compiler
+    from jtorch import driver
 else:
-    compiler = lazy_module("jtorch.compiler")
+    driver = lazy_module("jtorch.driver")
 
 _SCALAR_SLOTS: dict[Any, Any] = {
     dtypes.float64: ctypes.c_double, dtypes.int64: ctypes.c_int64, dtypes.bool_: ctypes.c_bool}
@@ -300,7 +300,7 @@ class Variant:
 
     def prepare(self) -> None:
         """Compile, and lay out what a call has to fill in."""
-        self.executable = compiler.compile_graph(self.graph, self.in_place)
+        self.executable = driver.compile_graph(self.graph, self.in_place)
         self.types = [v.type for v in self.trace_values]
         settled = [(s, out) for s, out in self.written if out in self.in_place
                    and self.sources[self.in_place[out]][1] is s]
@@ -508,9 +508,13 @@ class Traced:
             return self
         bound = instance.__dict__.get(("traced", id(self)))
         if bound is None:
-            bound = Traced(self.function.__get__(instance, owner), self.name)
+            bound = self.bind(instance, owner)
             instance.__dict__["traced", id(self)] = bound
         return bound
+
+    def bind(self, instance: Any, owner: type | None) -> Traced:
+        """This function as a method of `instance`."""
+        return Traced(self.function.__get__(instance, owner), self.name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         recorder = current.recorder

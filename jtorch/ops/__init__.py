@@ -8,6 +8,7 @@ from jtorch.ops import (  # noqa: F401  importing attaches them
     distances,
     fourier,
     indexing,
+    interchange,
     joining,
     linalg,
     matmul,

@@ -613,7 +613,7 @@ def is_set_to(self: Tensor, tensor: Tensor) -> bool:
             and self.storage_offset() == tensor.storage_offset())
 
 
-@expose("pin_memory", "share_memory_", "resolve_conj", "resolve_neg", "to_dense", function=False)
+@expose("pin_memory", "resolve_conj", "resolve_neg", "to_dense", function=False)
 def _itself(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return self
 
@@ -621,7 +621,7 @@ def _itself(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 FUNCTIONS["resolve_conj"] = FUNCTIONS["resolve_neg"] = _itself
 
 
-@expose("is_pinned", "is_shared", "is_distributed", "is_coalesced", function=False)
+@expose("is_pinned", "is_distributed", "is_coalesced", function=False)
 def _no(self: Tensor) -> bool:
     return False
 

@@ -163,7 +163,7 @@ def _lu_unpack(LU_data: Value, LU_pivots: Value, unpack_data: bool = True, unpac
 
 def _torch_lu(A: Tensor, pivot: bool = True, get_infos: bool = False, out: Any = None) -> Any:
     result = lu_factor_ex(A, pivot=pivot)
-    return tuple(result) if get_infos else tuple(result)[:2]
+    return named("_lu_with_info", "LU pivots info")(*result) if get_infos else tuple(result)[:2]
 
 
 # --- QR --------------------------------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ def _householder_product(A: Value, tau: Value) -> Value:
     q = ew.where(matrices.eye_mask(A), ones, zero)
     for i in reversed(range(tau.shape[-1])):
         v = matrices.columns(vectors, i, i + 1)
-        t = matrices.per_row(element(tau, i), v)
+        t = expand_to(reshape_to(element(tau, i), (*v.shape[:-2], 1, 1)), v.shape)
         q = q - matrices.matmul(v * t, matrices.matmul(matrices.adjoint(v), q))
     return q
 
@@ -235,6 +235,23 @@ def element(v: Value, i: int) -> Value:
 
 
 householder_product = with_out(_householder_product)
+
+
+def ormqr(input: Tensor, tau: Tensor, other: Tensor, left: bool = True, transpose: bool = False, *, out: Any = None
+          ) -> Tensor:
+    """The product of `other` with all m columns of the Q whose reflectors `input` holds."""
+    if input.ndim < 2 or other.ndim < 2:
+        raise RuntimeError("torch.ormqr: input and other must have at least 2 dimensions.")
+    m, n = input.shape[-2:]
+    if other.shape[-2 if left else -1] != m:
+        raise RuntimeError(f"torch.ormqr: other.shape[{-2 if left else -1}] must be equal to input.shape[-2]")
+    if tau.shape[-1] > m or tau.shape[-1] > n:
+        raise RuntimeError("torch.ormqr: tau.shape[-1] must be less than or equal to input.shape[-1]")
+    rest = FUNCTIONS["zeros"]((*input.shape[:-1], max(m - n, 0)), dtype=input.dtype)
+    q = householder_product(FUNCTIONS["cat"]([input[..., :m], rest], -1), tau)
+    q = q.mH if transpose else q
+    y = q @ other if left else other @ q
+    return y if out is None else out.resize_(y.shape).copy_(y)
 
 
 # --- eigenvalues -----------------------------------------------------------------------------------------------------
@@ -398,7 +415,8 @@ def attach_torch_names() -> None:
     for name, function in {
             "cholesky": at_once(_torch_cholesky), "qr": with_out(_torch_qr), "svd": at_once(_torch_svd),
             "lu": _torch_lu, "lu_unpack": with_out(_lu_unpack), "geqrf": with_out(_geqrf),
-            "orgqr": householder_product, "pinverse": lambda input, rcond=1e-15: pinv(input, rcond)}.items():
+            "orgqr": householder_product, "ormqr": ormqr,
+            "pinverse": lambda input, rcond=1e-15: pinv(input, rcond)}.items():
         FUNCTIONS[name] = function
         if name != "lu_unpack":
             setattr(Tensor, name, function)

@@ -14,6 +14,7 @@ from jtorch.ir.arith import Operand
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import contract, movement, reduce
 from jtorch.ir.prims import elementwise as ew
+from jtorch.ir.prims.complex import conjugated
 from jtorch.ir.prims.create import constant
 from jtorch.ops.arguments import wrap_dim
 from jtorch.ops.attach import FUNCTIONS, define
@@ -186,7 +187,7 @@ def dot(input: Value, tensor: Value) -> Value:
 
 @define()
 def vdot(input: Value, other: Value) -> Value:
-    return dot_product(input, other)
+    return dot_product(conjugated(input), other)
 
 
 def _combined(base: Value, y: Value, beta: Operand, alpha: Operand, name: str) -> Value:

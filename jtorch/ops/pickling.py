@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,10 +17,17 @@ from jtorch.capture.cell import Cell
 from jtorch.dtypes import dtype
 from jtorch.ir.graph import Type
 from jtorch.ir.prims.movement import as_strided, permute, reshape, slice_
+from jtorch.lazy import lazy_module
+from jtorch.ops.attach import expose
 from jtorch.ops.conversion import clone, detach
 from jtorch.runtime.memory import Buffer
-from jtorch.storage import Storage
+from jtorch.storage import SharedBuffer, Storage
 from jtorch.views import make_view
+
+if TYPE_CHECKING:
+    from jtorch.ops import sharing
+else:
+    sharing = lazy_module("jtorch.ops.sharing")
 
 
 def whole_of(storage: Storage) -> Tensor:
@@ -163,5 +170,21 @@ def _shallow(self: Tensor) -> Tensor:
 attach(__deepcopy__=_deepcopy)
 attach(__copy__=_shallow)
 
-__all__ = ["buffer_over", "check_place", "memory_of", "parts_of", "permutation", "storage_over",
+
+# --- other processes -------------------------------------------------------------------------------------------------
+
+@expose("share_memory_", function=False)
+def share_memory_(self: Tensor) -> Tensor:
+    """Move the tensor's storage to memory that other processes can have too. Returns the tensor."""
+    sharing.share(self._storage)
+    return self
+
+
+@expose("is_shared", function=False)
+def is_shared(self: Tensor) -> bool:
+    """Does the tensor lie in memory that other processes can have too?"""
+    return type(self._storage.cell.buffer) is SharedBuffer and sharing.mapping_of(self._storage) is not None
+
+
+__all__ = ["buffer_over", "check_place", "memory_of", "parts_of", "permutation", "share_memory_", "storage_over",
            "tensor_over", "whole_of"]

@@ -10,10 +10,11 @@ from jtorch.ir.composites import softmax as softmax_ops
 from jtorch.ir.composites import statistics
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import elementwise as ew
-from jtorch.ir.prims import indexing, library, reduce
+from jtorch.ir.prims import factor, indexing, library, reduce
+from jtorch.ir.prims.complex import imag, real
 from jtorch.ir.prims.create import constant
-from jtorch.ir.prims.movement import reshape_to
-from jtorch.ops.arguments import named, reduction_axes, wrap_dim
+from jtorch.ir.prims.movement import permute_to, reshape_to
+from jtorch.ops.arguments import named, reduction_axes, wrap_dim, wrap_dims
 from jtorch.ops.attach import define
 from jtorch.views import type_name
 
@@ -224,10 +225,18 @@ def _spread(name: str, op: Any, input: Value, dim: Any, unbiased: Any, keepdim: 
         raise RuntimeError(f"{name}only supports floating point and complex dtypes" if name.endswith(" ") else
                            f"{name}: Expected a floating point or complex tensor")
     axes = reduction_axes(dim, input.ndim)
+    if input.dtype.is_complex:  # that of both parts
+        return _complex_spread(op, input, axes, keepdim, correction)
     found = op(input, axes=axes, correction=correction)
     if isinstance(found, tuple):
         return tuple([finished(v, input, axes, keepdim) for v in found])
     return finished(found, input, axes, keepdim)
+
+
+def _complex_spread(op: Any, x: Value, axes: tuple[int, ...], keepdim: bool, correction: Any) -> Any:
+    re, im = (statistics.var(part, axes=axes, correction=correction) for part in (real(x), imag(x)))
+    spread = finished(ew.sqrt(re + im) if op is statistics.std else re + im, x, axes, keepdim)
+    return (spread, finished(statistics.mean(x, axes=axes), x, axes, keepdim)) if op is statistics.var_mean else spread
 
 
 @define()
@@ -259,9 +268,26 @@ def std_mean(input: Value, dim: Any = None, unbiased: Any = None, keepdim: bool 
 
 def vector_norm(x: Value, p: float, dim: Any, keepdim: bool) -> Value:
     axes = reduction_axes(dim, x.ndim)
+    x = ew.abs_(x) if x.dtype.is_complex else x
     if not axes:
         return arith.ne(x, 0) * 1.0 if p == 0 else ew.abs_(x)
     return finished(statistics.vector_norm(x, axes=axes, p=float(p)), x, axes, keepdim)
+
+
+def no_norm(x: Value, a: int, b: int, keepdim: bool) -> Value:
+    """The norm of empty matrices."""
+    shape = [1 if i in (a, b) else n for i, n in enumerate(x.shape) if keepdim or i not in (a, b)]
+    return constant(x.builder, 0, x.dtype.to_real(), tuple(shape))
+
+
+def singular_norm(x: Value, a: int, b: int, fold: Any, keepdim: bool) -> Value:
+    """A norm that is a function of the singular values of the matrices in axes a and b."""
+    rest = tuple([i for i in range(x.ndim) if i not in (a, b)])
+    if not min(x.shape[a], x.shape[b]):
+        return no_norm(x, a, b, keepdim)
+    sizes = factor.svd(permute_to(x, (*rest, a, b)))[1]
+    y = fold(sizes, (sizes.ndim - 1,))
+    return reshape_to(y, tuple([1 if i in (a, b) else n for i, n in enumerate(x.shape)])) if keepdim else y
 
 
 @define()
@@ -270,12 +296,13 @@ def norm(input: Value, p: Any = "fro", dim: Any = None, keepdim: bool = False, d
     if x.dtype.category < dtypes.FLOAT:
         raise RuntimeError("linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
                            f"{type_name(x.dtype)}")
-    if x.dtype.is_complex:
-        x = ew.abs_(x)
     if p is None or p == "fro":
         p = 2.0
     elif p == "inf":
         p = math.inf
+    elif p == "nuc":
+        a, b = wrap_dims((-2, -1) if dim is None else dim, x.ndim)
+        return singular_norm(x, a, b, lambda s, axes: reduce.sum_(s, axes=axes), keepdim)
     elif isinstance(p, str):
         raise RuntimeError(f"only valid values are 'fro', 'nuc' and 'inf' for the order of a norm, got {p}")
     if isinstance(p, Value):

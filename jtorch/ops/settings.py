@@ -4,10 +4,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import numpy as np
-
 from jtorch import devices, dtypes
-from jtorch._tensor import Tensor, attach, from_array, legacy_constructor
+from jtorch._tensor import Tensor, attach, legacy_constructor
 from jtorch.capture.record import current
 from jtorch.ops.attach import FUNCTIONS, expose
 from jtorch.ops.conversion import TYPE_NAMES
@@ -145,11 +143,4 @@ FUNCTIONS.update(use_deterministic_algorithms=deterministic, are_deterministic_a
                  get_float32_matmul_precision=get_float32_matmul_precision)
 
 
-@expose("from_dlpack", method=False)
-def from_dlpack(ext_tensor: Any) -> Tensor:
-    return from_array(np.from_dlpack(ext_tensor).copy())
-
-
 attach(layout=property(lambda self: dtypes.LAYOUTS[0]))
-attach(__dlpack__=lambda self, **kwargs: self.numpy().__dlpack__(**kwargs))
-attach(__dlpack_device__=lambda self: (1, 0))

@@ -384,9 +384,7 @@ def _singular_ratio(A: Value, inverted: bool) -> Value:
 
 @public
 def _vander(x: Value, *, N: int | None = None) -> Value:
-    if x.ndim < 1:
-        raise RuntimeError("linalg.vander: input must have at least 1 dimension")
-    n = x.shape[-1] if N is None else N
+    n = (x.shape[-1] if x.ndim else 1) if N is None else N
     if n <= 1 and N is not None:
         raise RuntimeError("N must be greater than 1.")
     if x.dtype.category <= dtypes.INT:
