@@ -8,10 +8,14 @@ BENCH_ARGS ?=
 N ?= 2000
 START ?= 0
 
-.PHONY: test demo bench fuzz lint types stubs clean
+.PHONY: test conformance demo bench fuzz lint types stubs clean
 
 test: $(VENV)/.dev $(VENV)/.demo
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# PyTorch's own operator database against the operators that nearly every program uses.
+conformance: $(VENV)/.dev $(VENV)/.peers
+	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/test_opinfo.py
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/digits.py

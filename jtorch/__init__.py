@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 from jtorch import autograd, dtypes
 from jtorch._tensor import Size, Tensor
+from jtorch.amp.autocast_mode import STATE_FUNCTIONS as _AUTOCAST_STATE
+from jtorch.amp.autocast_mode import autocast
 from jtorch.autograd import (
     enable_grad,
     inference_mode,
@@ -22,8 +24,7 @@ from jtorch.ops import FUNCTIONS as _FUNCTIONS
 from jtorch.ops.random import Generator, default_generator
 from jtorch.ops.settings import CONSTRUCTORS as _CONSTRUCTORS
 from jtorch.printing import get_printoptions, printoptions, set_printoptions
-
-__version__ = "0.1.0"
+from jtorch.version import __version__
 
 bool, uint8, int8, int16, int32, int64 = (
     dtypes.bool_, dtypes.uint8, dtypes.int8, dtypes.int16, dtypes.int32, dtypes.int64)
@@ -38,29 +39,45 @@ strided, contiguous_format, preserve_format, channels_last, channels_last_3d = d
 
 if TYPE_CHECKING:
     from jtorch._functions import *  # noqa: F403  a stub: tools/stubs.py lists there what follows
+    from jtorch.autograd.vmap import vmap
+    from jtorch.compiler import compile
+    from jtorch.serialization import load, save
 globals().update(_FUNCTIONS)
 globals().update(_CONSTRUCTORS)
+globals().update(_AUTOCAST_STATE)
 
 _SUBMODULES = frozenset(
     ["nn", "optim", "utils", "jit", "func", "fft", "linalg", "special", "random", "autograd", "cuda", "backends", "amp",
      "distributed", "distributions", "onnx", "hub", "vision", "profiler", "testing", "export", "compiler", "data",
-     "return_types", "serialization", "multiprocessing", "version", "signal", "library", "config"])
+     "return_types", "serialization", "multiprocessing", "version", "signal", "library", "config", "accelerator", "cpu",
+     "types", "functional"])
+
+
+_LATER = {"save": "jtorch.serialization", "load": "jtorch.serialization", "vmap": "jtorch.autograd.vmap",
+          "compile": "jtorch.compiler"}
 
 
 def __getattr__(name):
-    """Submodules are imported when they are first named."""
+    """Submodules, and functions that few programs need, are imported when they are first named."""
+    if name in _LATER:
+        return getattr(_importlib.import_module(_LATER[name]), name)
     if name in _SUBMODULES:
         try:
             return _importlib.import_module(f"jtorch.{name}")
         except ModuleNotFoundError as error:
             if error.name != f"jtorch.{name}":
                 raise
+    if not name.startswith("_"):
+        layers = _importlib.import_module("jtorch.nn.functional.natives").NATIVES
+        if name in layers:
+            globals()[name] = layers[name]
+            return layers[name]
     raise AttributeError(f"module 'jtorch' has no attribute '{name}'")
 
 
 __all__ = [
-    "Generator", "OutOfMemoryError", "Size", "Tensor", "autograd", "default_generator", "device", "dtype",
+    "Generator", "OutOfMemoryError", "Size", "Tensor", "autocast", "autograd", "default_generator", "device", "dtype",
     "enable_grad",
     "finfo", "get_printoptions", "iinfo", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled", "no_grad",
-    "printoptions", "set_grad_enabled", "set_printoptions", *_FUNCTIONS, *_CONSTRUCTORS,
+    "__version__", "printoptions", "set_grad_enabled", "set_printoptions", *_FUNCTIONS, *_CONSTRUCTORS,
 ]

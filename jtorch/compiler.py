@@ -1,357 +1,186 @@
-"""The driver: graph -> passes -> fusion groups -> loop nests -> kernel text -> memory plan -> program.
+"""`torch.compiler` and `torch.compile`: a function traced where it can be, run as it is where it cannot.
 
-    exe = compile_graph(graph, in_place={0: 2})   # output 0 has the memory of parameter 2
-    exe.run([address of every parameter, then of every output])
-
-Each step is named and timed (`exe.stages`), and what it made can be printed (`exe.explain()`).
+The compiler itself, from a graph to something that runs, is `jtorch.driver`.
 """
 from __future__ import annotations
 
-import os
-import re
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import functools
+import weakref
+from collections.abc import Callable
 from typing import Any
 
-from jtorch.codegen import cpu
-from jtorch.codegen.calls import host_entry, library_entries
-from jtorch.codegen.epilogue import Attached, find_epilogues, readers
-from jtorch.codegen.loops import Nest, show
-from jtorch.codegen.lower import lower
-from jtorch.codegen.partition import Group, partition
-from jtorch.codegen.place import Placed, place
-from jtorch.codegen.plan import (
-    Entry,
-    MemoryPlan,
-    arguments,
-    call_arguments,
-    delay_updates,
-    order_entries,
-    plan_memory,
-    redirect_unsafe,
-    step_entry,
-)
-from jtorch.ir.fingerprint import fingerprint
-from jtorch.ir.graph import Graph, Value
-from jtorch.ir.passes.decompose import decompose
-from jtorch.ir.passes.fold import fold
-from jtorch.ir.passes.simplify import simplify
-from jtorch.runtime import blas, cache, compile, kernels
-from jtorch.runtime.program import HostCall, KernelError, Launch, Program
+from jtorch.capture.record import current
+from jtorch.capture.signature import Leaf, unflatten
+from jtorch.capture.trace import Traced
+from jtorch.errors import TraceError
+from jtorch.jit import traced_module
 
-PASSES: tuple[Callable[[Graph], Graph], ...] = (decompose, simplify, fold, simplify)
+__all__ = ["allow_in_graph", "assume_constant_result", "compile", "cudagraph_mark_step_begin", "disable",
+           "is_compiling", "is_dynamo_compiling", "is_exporting", "list_backends", "reset", "set_stance"]
 
-_COMPUTES = re.compile(r"\s*[va](\d+) = (?!p\d|q\d|a\d+$|[bifu]\d+\()")
-
-_texts: dict[Nest, cpu.Kernel] = {}
-TEXTS_LIMIT = 20_000
+_RETRACES = 64
+"""Programs of one function after which new kinds of calls run eagerly: some argument changes all the time."""
 
 
-@dataclass(slots=True)
-class Stage:
-    """One step of a compilation: its name, how long it took, and what it made (printed on demand)."""
+class Compiled(Traced):
+    """A traced function that runs eagerly for calls that cannot be traced; `explain()` tells which and why."""
 
-    name: str
-    seconds: float
-    result: Any = None
+    alive: weakref.WeakSet[Compiled] = weakref.WeakSet()
+    stance = "default"
 
-    @property
-    def text(self) -> str:
-        return str(self.result)
+    def __init__(self, function: Callable[..., Any], name: str | None = None, fullgraph: bool = False) -> None:
+        super().__init__(function, name)
+        self.fullgraph = fullgraph
+        self.eager: set[Any] = set()  # signatures of calls that run eagerly
+        Compiled.alive.add(self)
 
+    def bind(self, instance: Any, owner: type | None) -> Traced:
+        return Compiled(self.function.__get__(instance, owner), self.name, self.fullgraph)
 
-def line_name(file: str, line: int) -> str:
-    return f"{os.path.basename(file)}:{line}"
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if Compiled.stance == "force_eager":
+            return self.function(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
 
-
-@dataclass(slots=True)
-class KernelInfo:
-    """One launch or host call of a program."""
-
-    name: str
-    source: str
-    params: tuple[str, ...]
-    ops: list[str]
-    bytes: int
-    flops: int
-    lines: list[tuple[str, int]]
-    reason: str
-    nest: Nest | None = None
-    total: int = 0
-    grain: int = 0
-    region: int = 0
-    nodes: list[Any] = field(default_factory=list)  # per value v0, v1, ... of a generated kernel
-
-    @property
-    def annotated(self) -> str:
-        """The source with the user's line beside each statement that computes one of their operations."""
-        lines = []
-        for line in self.source.splitlines():
-            match = _COMPUTES.match(line)
-            node = self.nodes[int(match[1])] if match and int(match[1]) < len(self.nodes) else None
-            if node is not None:
-                where = f"  {line_name(*node.loc)}" if node.loc else ""
-                line = f"{line:<50}  # {node.op.name}{where}"
-            lines.append(line)
-        return "\n".join(lines)
-
-    def __str__(self) -> str:
-        where = ", ".join(line_name(file, line) for file, line in self.lines)
-        head = f"{self.name}: {', '.join(self.ops)}" + (f"  ({where})" if where else "")
-        work = f"    region {self.region}, {self.total} items of work, grain {self.grain}, {self.bytes} bytes, " \
-               f"{self.flops} flops"
-        return "\n".join([head, work, f"    ends because {self.reason}"])
-
-
-@dataclass
-class Executable:
-    """A compiled graph. `run(ptrs)` takes the addresses of all parameters, then of all outputs."""
-
-    graph: Graph
-    program: Program | None
-    entries: list[Entry]
-    memory: MemoryPlan
-    stages: list[Stage]
-    codes: dict[int, Any]
-    run: Callable[[Sequence[int]], None] = field(init=False)
-
-    def __post_init__(self) -> None:
-        if self.program is None:
-            self.run = lambda ptrs: None
-        elif self.codes:
-            self.run = self._run_checked
-        else:
-            self.run = self.program.run
-
-    def _run_checked(self, ptrs: Sequence[int]) -> None:
+    def _capture(self, signature: Any, flat: list[Any], structure: Any, leaves: list[Leaf], keywords: bool) -> Any:
+        if Compiled.stance == "fail_on_recompile" and self.variants:
+            raise RuntimeError("Detected recompile when torch.compile stance is 'fail_on_recompile': "
+                               f"{self.name}, {self.events[-1]}")
+        if Compiled.stance == "eager_on_recompile" and self.variants:
+            return self._eagerly(flat, structure, keywords)
+        if signature in self.eager:
+            self.events.pop()
+            return self._eagerly(flat, structure, keywords)
+        if not self.fullgraph and sum(map(len, self.variants.values())) >= _RETRACES:
+            self.events.pop()
+            return self._eagerly(flat, structure, keywords)
         try:
-            self.program.run(ptrs)  # type: ignore[union-attr]
-        except KernelError as error:
-            node, kind, message = self.codes[error.code]
-            raised = kind(message)
-            if node is not None and node.loc is not None:
-                raised.add_note(f"recorded at {node.loc[0]}:{node.loc[1]}")
-            raise raised from None
+            return super()._capture(signature, flat, structure, leaves, keywords)
+        except TraceError as error:
+            if self.fullgraph:
+                raise
+            self.eager.add(signature)
+            self.events.append(f"runs eagerly: {error}")
+        return self._eagerly(flat, structure, keywords)
 
-    @property
-    def may_stop(self) -> bool:
-        """Can a run end half way, by an error that a kernel finds or in the Python between its parts?"""
-        return bool(self.codes) or any(e.host is not None for e in self.entries)
+    def _eagerly(self, flat: list[Any], structure: Any, keywords: bool) -> Any:
+        arguments = unflatten(structure, flat)
+        args, kwargs = arguments if keywords else (arguments, {})
+        return self.function(*args, **kwargs)
 
-    @property
-    def kernels(self) -> list[KernelInfo]:
-        return [describe(i, e) for i, e in enumerate(self.entries)]
-
-    @property
-    def host_calls(self) -> list[str]:
-        """Operations that run in NumPy."""
-        return [e.group.library.op.name for e in self.entries if e.host is not None]  # type: ignore[union-attr]
-
-    @property
-    def arena_size(self) -> int:
-        return self.memory.arena_size
-
-    def explain(self, sources: bool = False) -> str:
-        """What was made of the graph: steps with their times, kernels, memory."""
-        lines = [f"{self.graph.name}: {len(self.entries)} launches"]
-        lines += [f"    {s.name:12} {s.seconds * 1e3:8.2f} ms" for s in self.stages]
-        for info in self.kernels:
-            lines.append(str(info))
-            if sources:
-                lines.append(info.annotated)
-        if self.host_calls:
-            lines.append(f"in NumPy, for want of a kernel: {', '.join(self.host_calls)}")
-        return "\n".join([*lines, str(self.memory)])
+    def forget(self) -> None:
+        self.variants.clear()
+        self.plain.clear()
+        self.eager.clear()
+        self.aliasing.clear()
+        self.failures, self.latest = 0, None
 
 
-def describe(i: int, e: Entry) -> KernelInfo:
-    group = e.group
-    nodes = [] if group is None else [group.library] if group.library is not None else group.nodes
-    if e.epilogue is not None:
-        nodes = [*nodes, *e.epilogue.group.nodes]
-        reason = e.epilogue.group.reason
-    lines = list(dict.fromkeys(v.loc for v in nodes if v is not None and v.loc is not None))
-    ops = [v.op.name for v in nodes if v is not None] or ["copy"]
-    if e.epilogue is None:
-        reason = group.reason if group is not None else "it copies a finished output to its place"
-    if e.step is not None and e.kernel is not None:
-        return KernelInfo(f"kernel{i}", e.kernel.source, e.kernel.params, ops, e.step.bytes, e.step.flops, lines,
-                          reason, e.step.nest, e.step.total, e.step.grain, e.region, e.step.binding.nodes)
-    if e.call is not None:
-        return KernelInfo(f"kernel{i} {e.call.name}", e.call.source, e.call.params, ops, 0, 0, lines, reason, None,
-                          e.call.total, e.call.grain, e.region)
-    return KernelInfo(f"host{i}", "", (), ops, 0, 0, lines, "it is run by NumPy", region=e.region)
+def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None = None, backend: Any = "inductor",
+            mode: str | None = None, options: dict[str, Any] | None = None, disable: bool = False) -> Any:
+    """`jit.trace` for any function or module: a call that cannot be traced as a whole runs eagerly.
+
+    There are no graph breaks: a call is one program or none. `fullgraph` makes the reason (a Python branch on a
+    tensor's value, say) a TraceError instead, raised where a program would otherwise have been made. A module comes back
+    as one that shares its parameters under the same names. `dynamic`, `mode` and `options` are accepted: sizes compile
+    nothing anyway. `backend` is one of `list_backends()`, or 'eager' for none.
+    """
+    if model is None:
+        return lambda m: compile(m, fullgraph=fullgraph, dynamic=dynamic, backend=backend, mode=mode, options=options,
+                                 disable=disable)
+    if mode is not None and options is not None:
+        raise RuntimeError("Either mode or options can be specified, but both can't be specified at the same time.")
+    if mode not in (None, "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"):
+        raise RuntimeError(f"Unrecognized mode={mode}, should be one of: default, reduce-overhead, max-autotune, "
+                           "max-autotune-no-cudagraphs")
+    if callable(backend):
+        raise NotImplementedError("torch.compile(backend=function): there is no torch.fx graph to hand to it")
+    if backend not in (*list_backends(), "eager", "aot_eager"):
+        raise RuntimeError(f"Invalid backend: {backend!r}, see torch.compiler.list_backends() for available backends.")
+    if not callable(model):
+        raise TypeError(f"torch.compile expects a function or a module, not {type(model).__name__}")
+    if disable or backend in ("eager", "aot_eager"):
+        return model
+    made = functools.partial(Compiled, fullgraph=fullgraph)
+    if hasattr(model, "forward") and hasattr(model, "state_dict"):
+        return traced_module(model, made)
+    return made(model)
 
 
-def emit(nest: Nest) -> cpu.Kernel:
-    """Kernel text of a nest; equal nests are printed once."""
-    found = _texts.get(nest)
-    if found is None:
-        if len(_texts) >= TEXTS_LIMIT:
-            _texts.clear()
-        found = _texts[nest] = cpu.emit(nest)
-    return found
+def disable(fn: Any = None, recursive: bool = True, *, reason: str | None = None) -> Any:
+    """`fn`, not compiled by itself. Called from a function that is traced it is part of that trace."""
+    if fn is None:
+        return lambda f: disable(f, recursive, reason=reason)
+    return fn.function if isinstance(fn, Compiled) else fn
 
 
-class Compilation:
-    """The steps in order. `sources` are needed before `link`; they can be compiled elsewhere in between."""
-
-    def __init__(self, graph: Graph, in_place: dict[int, int] | None = None) -> None:
-        self.graph, self.in_place, self.stages = graph, in_place or {}, []
-        for step in PASSES:
-            graph = self.timed(step.__name__, lambda step=step, graph=graph: step(graph))
-        placed: Placed = self.timed("place", lambda: place(graph))
-        self.placed = placed
-        groups: list[Group] = self.timed("partition", lambda: partition(placed))
-        self.entries: list[Entry] = self.timed("lower", lambda: self.lower(groups))
-        self.memory: MemoryPlan = self.timed("plan", self.plan)
-
-    def timed(self, name: str, step: Callable[[], Any]) -> Any:
-        start = time.perf_counter()
-        result = step()
-        self.stages.append(Stage(name, time.perf_counter() - start, result))
-        return result
-
-    def lower(self, groups: list[Group]) -> list[Entry]:
-        entries: list[Entry] = []
-        epilogues, counts = find_epilogues(groups), readers(groups)
-        absorbed: set[int] = set()
-        for group in groups:
-            if group.number in absorbed:
-                continue
-            if group.library is not None:
-                if any(v.type.numel for v in group.library.siblings):
-                    found, took = self.lower_library(group, epilogues.get(group.library), counts)
-                    entries += found
-                    if took:
-                        absorbed.add(epilogues[group.library].number)
-            else:
-                entries += [step_entry(group, step, emit(step.nest)) for step in lower(group, tiles=True) if
-                step.elements]
-        return entries
-
-    def lower_library(self, group: Group, finisher: Group | None, counts: dict[Value, int]) -> tuple[list[Entry], bool]:
-        """Entries of a library node, and whether they take the group `finisher` along."""
-        node = group.library
-        assert node is not None
-        attached: Attached | None = None
-        spare: list[Value] = []
-        if finisher is not None:
-            attached = Attached(finisher, node)
-            outputs = {self.placed.root(o): k for k, o in enumerate(self.placed.graph.outputs)}
-            if counts[node] == 1 and node not in outputs:  # nobody else reads the node's own result
-                spare = [v for v in finisher.home if v.type.nbytes == node.type.nbytes and v.dtype is node.dtype
-                         and outputs.get(v) not in self.in_place]
-        found, took = library_entries(self.placed, group, attached, spare)
-        return found or [host_entry(self.placed, group)], took
-
-    def plan(self) -> MemoryPlan:
-        graph, params = self.placed.graph, self.placed.graph.params
-        fixed = {id(p): (i, 0) for i, p in enumerate(params)}
-        outputs = {k: self.placed.root(o) for k, o in enumerate(graph.outputs)}
-        self.entries = delay_updates(self.entries, outputs, params, self.in_place)
-        redirected = redirect_unsafe(self.entries, outputs, params, self.in_place, emit)
-        aliases: dict[int, int] = {}
-        for k, root in outputs.items():
-            fixed[id(root)] = (len(params) + k, 0)
-            if k in self.in_place:
-                aliases[id(root)] = id(params[self.in_place[k]])
-        temporaries = {id(outputs[k]): temporary for k, temporary in redirected.items()}
-        for e in self.entries[:len(self.entries) - len(redirected)]:  # all but the last copies use the temporaries
-            for v in (*e.reads, *e.writes) if temporaries else ():
-                if id(v) in temporaries:
-                    substitute(e, v, temporaries[id(v)])
-        self.entries = order_entries(self.entries, aliases)
-        return plan_memory(self.entries, fixed)
-
-    @property
-    def sources(self) -> list[tuple[str, tuple[str, ...]]]:
-        found = [(e.kernel.source, e.kernel.params) if e.kernel is not None else (e.call.source, e.call.params)
-                 for e in self.entries if e.host is None]
-        return list(dict.fromkeys(found))
-
-    def link(self) -> Executable:
-        loaded = self.timed("compile", lambda: dict(zip(self.sources, kernels.load_many(self.sources))))
-        codes: dict[int, Any] = {}
-        program = self.timed("program", lambda: self.program(loaded, codes))
-        return Executable(self.graph, program, self.entries, self.memory, self.stages, codes)
-
-    def program(self, loaded: dict[tuple, kernels.Kernel], codes: dict[int, Any]) -> Program | None:
-        launches: list[Any] = []
-        memory = self.memory
-        for e in self.entries:
-            if e.host is not None:
-                places = [memory.place(v) for v in (*e.reads, *e.writes)]
-                launches.append(HostCall(e.host, [("buf", n, offset) for n, offset in places]))
-            elif e.call is not None:
-                kernel = loaded[e.call.source, e.call.params]
-                launches.append(Launch(kernel.address, call_arguments(e, memory, symbol, codes), e.call.total,
-                                       e.call.grain, e.barrier))
-            else:
-                assert e.kernel is not None and e.step is not None
-                kernel = loaded[e.kernel.source, e.kernel.params]
-                launches.append(Launch(kernel.address, arguments(e, memory, codes), e.step.total, e.step.grain,
-                                       e.barrier))
-        if not launches:
-            return None
-        buffers = len(self.graph.params) + len(self.graph.outputs)
-        return Program(launches, buffers, memory.arena_size, memory.scratch_size)
+def reset() -> None:
+    """Forget all programs of compiled functions."""
+    for compiled in list(Compiled.alive):
+        compiled.forget()
+    recorder = current.recorder
+    if recorder.knows_values:
+        recorder.flush()
+        recorder.reset()
 
 
-def substitute(e: Entry, old: Value, new: Any) -> None:
-    """Let an entry use `new` in place of `old`."""
-    e.reads = [new if v is old else v for v in e.reads]
-    e.writes = [new if v is old else v for v in e.writes]
-    if e.step is not None:
-        e.step.binding.buffers = [(new if v is old else v, offset) for v, offset in e.step.binding.buffers]
-    e.call_args = [(new, a[1]) if isinstance(a, tuple) and a[0] is old else a for a in e.call_args]
+def is_compiling() -> bool:
+    """Is the code that asks being traced?"""
+    return current.recorder.tracing is not None
 
 
-def symbol(name: str) -> int:
-    """Address of a BLAS routine."""
-    return blas.load().address[name]
+def is_dynamo_compiling() -> bool:
+    """As `is_compiling`."""
+    return is_compiling()
 
 
-def compile_graph(graph: Graph, in_place: dict[int, int] | None = None) -> Executable:
-    """An executable of `graph`. `in_place` maps outputs to the parameters whose memory they are given."""
-    return Compilation(graph, in_place).link()
+def is_exporting() -> bool:
+    """Is the code that asks being traced for an export? It is traced in the one way there is, so no."""
+    return False
 
 
-def is_known(graph: Graph) -> bool:
-    """Did some process compile this graph before, so that its kernels come from the disk cache?"""
-    return cache.get_blob(_program_key(graph)) is not None
+def list_backends(exclude_tags: Any = ("debug", "experimental")) -> list[str]:
+    """The names that `compile(backend=)` takes: PyTorch's default, which means jtorch's compiler here."""
+    return ["inductor"]
 
 
-def remember(graph: Graph) -> None:
-    """Let later processes know that this graph comes back."""
-    cache.put_blob(_program_key(graph), b"compiled")
+def allow_in_graph(fn: Any) -> Any:
+    """`fn`: a trace follows whatever runs."""
+    return fn
 
 
-def _program_key(graph: Graph) -> str:
-    return "\0".join(("program", compile.fingerprint(), fingerprint(graph)))
+def assume_constant_result(fn: Any) -> Any:
+    """`fn`: what it returns during a trace, other than tensors, is a constant of the program anyway."""
+    return fn
 
 
-class Pending:
-    """A compilation whose kernels are being compiled in other processes."""
-
-    def __init__(self, compilation: Compilation) -> None:
-        self.compilation = compilation
-        self.handles = [kernels.request(*source) for source in compilation.sources]
-
-    def ready(self) -> bool:
-        return all(h.ready() for h in self.handles)
-
-    def result(self) -> Executable:
-        for h in self.handles:
-            h.result()
-        return self.compilation.link()
+def cudagraph_mark_step_begin() -> None:
+    """Nothing: programs own no memory between calls."""
 
 
-def compile_async(graph: Graph, in_place: dict[int, int] | None = None) -> Pending:
-    """Like `compile_graph`, but kernels compile in the background."""
-    return Pending(Compilation(graph, in_place))
+class set_stance:
+    """What compiled functions do: 'default', 'force_eager' (run as they are), 'eager_on_recompile' or
+    'fail_on_recompile' (of a call that would make another program). Acts at once; as a context manager or decorator it
+    is undone at the end."""
 
+    def __init__(self, stance: str = "default", *, skip_guard_eval_unsafe: bool = False,
+                 force_backend: Any = None) -> None:
+        if stance not in ("default", "force_eager", "eager_on_recompile", "fail_on_recompile"):
+            raise RuntimeError(f"invalid torch.compile stance '{stance}'")
+        self.stance, self.before = stance, Compiled.stance
+        Compiled.stance = stance
 
-__all__ = ["Compilation", "Executable", "KernelInfo", "Pending", "compile_async", "compile_graph", "is_known",
-           "remember", "show"]
+    def __enter__(self) -> None:
+        Compiled.stance = self.stance
+
+    def __exit__(self, *exc: Any) -> None:
+        Compiled.stance = self.before
+
+    def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        Compiled.stance = self.before
+
+        @functools.wraps(fn)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            with set_stance(self.stance):
+                return fn(*args, **kwargs)
+        return wrapper

@@ -10,6 +10,10 @@ class OutOfMemoryError(RuntimeError):
     """`torch.OutOfMemoryError`: an allocation larger than what the machine has."""
 
 
+class LinAlgError(RuntimeError):
+    """`torch.linalg.LinAlgError`: a matrix is singular or not definite, or an iteration did not converge."""
+
+
 class CompileError(RuntimeError):
     """A kernel could not be compiled. `source` is its text."""
 

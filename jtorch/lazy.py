@@ -1,9 +1,9 @@
 """Modules that are imported when something in them is first asked for.
 
     if TYPE_CHECKING:
-        from jtorch import compiler
+        from jtorch import driver
     else:
-        compiler = lazy_module("jtorch.compiler")
+        driver = lazy_module("jtorch.driver")
 
 For what a process may never need and what would make `import jtorch` slow.
 """

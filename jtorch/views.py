@@ -10,6 +10,7 @@ from jtorch.capture.record import Recorder, current
 from jtorch.dtypes import dtype
 from jtorch.ir.graph import Type, Value
 from jtorch.ir.primitive import Op
+from jtorch.ir.prims.complex import view_as_complex, view_as_real
 from jtorch.ir.prims.create import detach, graft, variable
 from jtorch.ir.prims.elementwise import cast_to
 from jtorch.ir.prims.movement import (
@@ -81,9 +82,19 @@ def _same_geometry(shape: tuple[int, ...], g: Geometry, attrs: tuple) -> Geometr
     return g
 
 
+def _pairs_geometry(shape: tuple[int, ...], g: Geometry, attrs: tuple) -> Geometry:
+    """In elements of half the size."""
+    return (*[2 * s for s in g[0]], 1), 2 * g[1]
+
+
+def _from_pairs_geometry(shape: tuple[int, ...], g: Geometry, attrs: tuple) -> Geometry:
+    return tuple([s // 2 for s in g[0][:-1]]), g[1] // 2
+
+
 _GEOMETRY: dict[Op, Callable[..., Geometry | None]] = {
     reshape: _reshape_geometry, permute: _permute_geometry, expand: _expand_geometry, slice_: _slice_geometry,
     as_strided: lambda shape, g, attrs: (attrs[1], attrs[2]), detach: _same_geometry,
+    view_as_real: _pairs_geometry, view_as_complex: _from_pairs_geometry,
 }
 
 
@@ -103,6 +114,8 @@ _WRITE: dict[Op, Callable[[Value, tuple, Value], Value]] = {
         parent, new, shape=attrs[0], strides=attrs[1], offset=attrs[2], accumulate=False),
     detach: lambda parent, attrs, new: grafted(parent, new),
     variable: lambda parent, attrs, new: new,
+    view_as_real: lambda parent, attrs, new: view_as_complex(new),
+    view_as_complex: lambda parent, attrs, new: view_as_real(new),
 }
 """(value before the view operation, its attributes, new value of the view) -> new value before it."""
 
@@ -211,12 +224,14 @@ def store(recorder: Recorder, storage: Any, new: Value) -> None:
     epoch = recorder.epoch
     if epoch.spent:
         epoch.revive(new)
+    if recorder.levels:
+        recorder.levels[-1].check_write(storage.cell, new)
     cell = Cell(storage.cell.type, new, epoch)
     epoch.pending.append(cell)
     if storage.exports is not None and storage.exported() and recorder.tracing is None:
         home = storage.cell.buffer
         storage.write(cell)
-        recorder.flush()
+        recorder.materialise(cell)
         if cell.buffer is not home:
             home.copy_from(cell.buffer)
             cell.buffer = home

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import op_samples
 from op_samples import Sample, distinct, integers, normal, uniform
 
 from jtorch.ir import mt19937
@@ -325,6 +326,10 @@ OPTIMIZERS: dict[str, list[Callable[[], Sample]]] = {
     "rmsprop_step": [lambda: _steps(3, (0.1, 0.9, 1e-8, 0.5), momentum=True, centered=True)],
     "adamax_step": [lambda: _steps(2, (0.1, 0.9, 0.99, 1e-8))],
     "radam_step": [lambda: _steps(2, (0.1, 0.9, 0.99, 1e-8))],
+    "sparse_adam_step": [lambda: _steps(2, (0.1, 0.9, 0.99, 1e-8))],
+    "muon_step": [lambda: _steps(1, (0.1, 0.01, 0.9, 1e-7), False, nesterov=True, coefficients=(3.4445, -4.775, 2.0315),
+                                 steps=2, ratio=1.0)],
+    "adafactor_step": [lambda: _steps(1, (0.1, -0.8, 1e-3, 1.0), factored=False, least=1e-7)],
     "rprop_step": [lambda: _steps(2, (0.5, 1.2, 1e-6, 50.0))],
 }
 
@@ -347,3 +352,50 @@ def asgd() -> Iterator[Sample]:
                   *map(np.array, (0.1, 1e-4, 0.75, 1e6))))
 
 
+
+
+# --- random numbers that are differentiable in their parameters ----------------------------------------------------
+
+@of("standard_gamma", "dirichlet")
+def sampled(name: str) -> Iterator[Sample]:
+    yield Sample((mt19937.seed(3), uniform(0.2, 30, 3, 4)), {}, smooth=False)
+
+
+@of("gamma_slope", "dirichlet_slope")
+def slopes(name: str) -> Iterator[Sample]:
+    alpha = np.concatenate([uniform(0.2, 1, 20), uniform(1, 8, 20), uniform(8, 60, 20)])
+    fixed = (0, 1, 2)  # PyTorch does not differentiate them again
+    if name == "gamma_slope":
+        numbers = op_samples.R.gamma(alpha)
+        yield Sample((alpha, numbers), {}, lambda T, a, x: T._standard_gamma_grad(a, x), False, fixed)
+    else:
+        beta = op_samples.R.permutation(alpha)
+        numbers = op_samples.R.beta(alpha, beta)
+        yield Sample((numbers, alpha, alpha + beta), {}, lambda T, x, a, t: T._dirichlet_grad(x, a, t), False, fixed)
+
+
+# --- alignments and distances -----------------------------------------------------------------------------------------
+
+def ctc_reference(T: Any, x: Any, targets: Any, steps: Any, sizes: Any) -> Any:
+    """PyTorch's derivative takes for granted that probabilities sum to 1; this takes that term away."""
+    inside = T.arange(x.shape[0])[:, None] < steps
+    total = (x.exp().sum(2) * inside).sum(0)
+    return F(T).ctc_loss(x, targets, steps, sizes, reduction="none") - (total - total.detach())
+
+
+@of("ctc_loss")
+def ctc_loss() -> Iterator[Sample]:
+    for t, n, s, classes in ((6, 2, 2, 4), (5, 1, 3, 3), (1, 1, 1, 2), (3, 2, 0, 3)):
+        steps, sizes = np.array([t, max(t - 1, 1)][:n]), np.array([s, max(s - 1, 0)][:n])
+        x = normal(t, n, classes)
+        x -= np.log(np.exp(x).sum(-1, keepdims=True))
+        yield Sample((x, integers(1, classes, n, s), steps, sizes), {"blank": 0}, ctc_reference, fixed=(1, 2, 3))
+
+
+@of("cdist")
+def cdist() -> Iterator[Sample]:
+    for p in (2.0, 1.0, 3.0, math.inf):
+        yield Sample((normal(2, 3, 4), normal(2, 5, 4)), {"p": p}, lambda T, x, y, p=p: T.cdist(x, y, p))
+    yield Sample((normal(4, 3), normal(2, 3)), {"product": True},
+                 lambda T, x, y: T.cdist(x, y, compute_mode="use_mm_for_euclid_dist"))
+    yield Sample((normal(0, 3), normal(2, 3)), {}, lambda T, x, y: T.cdist(x, y))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import jtorch.ir  # noqa: F401  registers the operations
-from jtorch import compiler, dtypes
+from jtorch import driver, dtypes
 from jtorch.codegen.cuda_program import Program, cuda_program
 from jtorch.ir.graph import Builder, Graph, Type, Value
 from jtorch.ir.passes.autodiff import gradients
@@ -153,7 +153,7 @@ def build(name: str, sizes: tuple[int, int] | None = None) -> Graph:
     params = [make_leaf(builder, i, Type(d, s)) for i, (d, s) in enumerate(found.types(*(sizes or found.small)))]
     outputs = found.function(*params)
     graph = Graph(params, outputs if isinstance(outputs, tuple | list) else (outputs,))
-    for step in compiler.PASSES:
+    for step in driver.PASSES:
         graph = step(graph)
     return graph
 

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import scipy.special
 
 WARP = 32
 TYPES = {"b8": np.bool_, "u8": np.uint8, "u16": np.uint16, "u32": np.uint32, "i8": np.int8, "i16": np.int16,
@@ -55,7 +56,8 @@ class Libdevice:
 
     NUMPY = {"acos": "arccos", "acosh": "arccosh", "asin": "arcsin", "asinh": "arcsinh", "atan": "arctan",
              "atanh": "arctanh", "atan2": "arctan2"}
-    MATH = {"tgamma": math.gamma, "erf": math.erf, "erfc": math.erfc, "lgamma": math.lgamma}
+    MATH = {"tgamma": math.gamma, "erf": math.erf, "erfc": math.erfc, "lgamma": math.lgamma,
+            "erfinv": scipy.special.erfinv}
 
     def __getattr__(self, name: str) -> Any:
         if name in ("int_as_float", "float_as_int"):

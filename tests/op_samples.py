@@ -18,6 +18,7 @@ from jtorch.ir.graph import Builder, Type
 from jtorch.ir.primitive import REGISTRY, Op
 from jtorch.ir.prims.control import trace
 from jtorch.ir.prims.create import make_leaf, variable
+from jtorch.ir.prims.elementwise import REAL_ONLY
 
 SHAPES = ((), (3,), (2, 3), (0, 2))
 R = np.random.default_rng(20)
@@ -37,6 +38,10 @@ class Sample:
 
 def normal(*shape: int) -> np.ndarray:
     return R.standard_normal(shape)
+
+
+def complex_normal(*shape: int) -> np.ndarray:
+    return R.standard_normal(shape) + 1j * R.standard_normal(shape)
 
 
 def uniform(low: float, high: float, *shape: int) -> np.ndarray:
@@ -66,7 +71,7 @@ REAL: dict[str, Callable[..., np.ndarray]] = {
 
 ARITY = dict.fromkeys("""neg abs sign exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan asin acos
     atan sinh cosh tanh asinh acosh atanh sigmoid relu erf erfc floor ceil trunc round isnan isinf isfinite logical_not
-    bitwise_not""".split(), 1)
+    bitwise_not lgamma digamma erfinv""".split(), 1)
 TORCH_NAMES = {"left_shift": "bitwise_left_shift", "right_shift": "bitwise_right_shift"}
 
 
@@ -105,6 +110,10 @@ def elementwise_samples(op: Op) -> Iterator[Sample]:
     make = REAL[op.domain]
     for shape in SHAPES:
         yield Sample(tuple(make(*shape) for _ in range(arity)), {}, reference)
+    if op.name not in REAL_ONLY and op.name not in ("isnan", "isinf", "isfinite", "logical_not"):
+        for shape in SHAPES[1:3]:
+            yield Sample(tuple(0.5 + complex_normal(*shape) / 3 for _ in range(arity)), {},
+                         torch_function("sgn" if op.name == "sign" else op.name))
     if op.domain in ("real", "nonzero") and op.name not in ("copysign", "relu"):  # integers have a meaning too
         a = tuple(integers(1, 6, 4).astype(np.int32) * np.array([1, -1, 1, -1], np.int32) for _ in range(arity))
         if op.name not in ("div", "atan2", "reciprocal", "floor", "ceil", "trunc", "round"):
@@ -166,6 +175,7 @@ def reductions(name: str) -> Iterator[Sample]:
     for shape, axes in (((3, 4), (0,)), ((2, 3, 2), (0, 2)), ((5,), (0,))):
         yield Sample((distinct(*shape),), {"axes": axes}, lambda T, x, axes=axes: reference(T, x, axes))
     if name in ("sum", "prod"):
+        yield Sample((complex_normal(3, 2),), {"axes": (0,)}, lambda T, x: reference(T, x, (0,)))
         yield Sample((normal(0, 2),), {"axes": (0,)}, lambda T, x: reference(T, x, (0,)))
     if name == "prod":
         zeros = distinct(3, 3)
@@ -275,6 +285,16 @@ def random(name: str) -> Iterator[Sample]:
         yield Sample((mt19937.draw(state, 8)[0],), {"low": -5, "span": 1 << 40})
     if name == "shuffle":
         yield Sample((np.array([2, 0, 1, 0]),), {"length": 5})
+    if name in ("gamma_draws", "poisson_draws"):
+        yield Sample((state, uniform(0.2, 30, 3, 4)), {}, smooth=False)
+    if name == "binomial_draws":
+        yield Sample((state, integers(0, 90, 3, 4) * 1.0, uniform(0, 1, 3, 4)), {}, smooth=False)
+
+
+COMPLEX: dict[str, Callable[..., Any]] = {
+    "conj": lambda T, x: x.conj().resolve_conj(), "view_as_real": lambda T, x: T.view_as_real(x),
+    "view_as_complex": lambda T, x: T.view_as_complex(x),
+}
 
 
 def library(name: str) -> Iterator[Sample]:
@@ -285,6 +305,27 @@ def library(name: str) -> Iterator[Sample]:
         ties = integers(0, 3, 3, 9).astype(np.float64)
         yield Sample((ties,), {"axis": 1, "descending": True, "stable": True},
                      lambda T, x: tuple(T.sort(x, dim=1, descending=True, stable=True)), False)
+        return
+    if name in ("gcd", "lcm"):
+        yield Sample((integers(-40, 40, 3, 4), integers(-40, 40, 3, 4)), {}, lambda T, a, b: getattr(T, name)(a, b))
+        return
+    if name == "frexp":
+        for shape in SHAPES:
+            yield Sample((normal(*shape) * 9,), {}, lambda T, x: tuple(T.frexp(x)))
+        return
+    if name in ("gammainc", "gammaincc"):
+        yield Sample((uniform(0.3, 6, 3, 2), uniform(0.3, 6, 3, 2)), {}, lambda T, a, x: getattr(T.special, name)(a, x),
+                     fixed=(0,))
+        return
+    if name == "polygamma":
+        for n in (1, 3):
+            yield Sample((uniform(0.3, 6, 3, 2),), {"n": n}, lambda T, x, n=n: T.polygamma(n, x))
+        return
+    if name in COMPLEX:
+        for shape in ((), (3,), (2, 3)):
+            x = complex_normal(*shape)
+            x = np.stack([x.real, x.imag], -1) if name == "view_as_complex" else x
+            yield Sample((np.asarray(x),), {}, COMPLEX[name])
         return
     for axis, shape in ((0, (5,)), (1, (2, 4, 3)), (0, (0, 2))):
         if shape[axis] or name in ("cumsum", "cumprod"):
@@ -342,6 +383,7 @@ def contract(name: str) -> Iterator[Sample]:
     yield Sample((normal(3, 4), normal(4, 2)), {}, lambda T, a, b: a @ b)
     yield Sample((normal(2, 3, 4), normal(2, 4, 2)), {}, lambda T, a, b: a @ b)
     yield Sample((normal(3, 0), normal(0, 2)), {}, lambda T, a, b: a @ b)
+    yield Sample((complex_normal(2, 3, 4), complex_normal(2, 4, 2)), {}, lambda T, a, b: a @ b)
 
 
 def create(name: str) -> Iterator[Sample]:
@@ -369,6 +411,9 @@ def samples(op: Op) -> list[Sample]:
     """Samples of one operation, the same ones in each process."""
     global R
     R = np.random.default_rng(sum(map(ord, op.name)))
+    from linalg_samples import LINALG  # it takes its makers from here
+    if op.name in LINALG:
+        return list(LINALG[op.name]())
     if op.kind == "elementwise":
         return list(elementwise_samples(op))
     if op.kind == "composite":
@@ -384,13 +429,17 @@ def samples(op: Op) -> list[Sample]:
 
 # --- running them -----------------------------------------------------------------------------------------------------
 
+def differentiable(v: Any) -> bool:
+    return v.dtype.is_floating_point or v.dtype.is_complex
+
+
 def applied(op: Op, arrays: tuple[np.ndarray, ...], attrs: dict[str, Any],
             mark: bool = False) -> tuple[list, list, tuple]:
     """(leaves, operands, results) of one application; `mark` makes variables of the floating operands."""
     b = Builder()
     b.default_float = dtypes.float64
     leaves = [make_leaf(b, i, Type(dtypes.from_numpy(a.dtype), a.shape)) for i, a in enumerate(arrays)]
-    operands = [variable(v, number=i) if mark and v.dtype.is_floating_point else v for i, v in enumerate(leaves)]
+    operands = [variable(v, number=i) if mark and differentiable(v) else v for i, v in enumerate(leaves)]
     result = b.apply(op, *operands, **attrs)
     return leaves, operands, result if isinstance(result, tuple) else (result,)
 
@@ -398,7 +447,9 @@ def applied(op: Op, arrays: tuple[np.ndarray, ...], attrs: dict[str, Any],
 NO_SAMPLES = {
     "copy": "exists in compiled graphs only",
     "leaf": "a parameter has no computation",
+    "placeholder": "likewise",
     "graft": "a write without a derivative; the fuzz programs make them",
     "call": "a captured function, its body; tests of jit.trace cover it",
+    "refused": "its derivative is an error; tests of qr cover it",
     "custom_function": "its derivative belongs to the user; tests of autograd.Function cover it",
 }

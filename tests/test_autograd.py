@@ -293,3 +293,21 @@ def test_grad_setter_checks():
         x.grad = torch.ones(3, dtype=torch.float64)
     with pytest.raises(TypeError):
         x.grad = 3
+
+
+def test_gradients_survive_a_flush_within_backward():
+    """A hook that looks at a value, or a gradient that NumPy shares, flushes between two leaves."""
+    parameters = [leaf(1.0, 1.0) for _ in range(3)]
+    seen = []
+    for k, p in enumerate(parameters):
+        p.register_hook(lambda g: (seen.append(g), float(g.sum()), 2 * g)[2])
+        p.register_post_accumulate_grad_hook(lambda p: p.grad.tolist())
+        if k == 1:
+            (p * 5).sum().backward()
+            shared = p.grad.numpy()
+    seen.clear()
+    for _ in range(2):
+        sum((p * (k + 1)).sum() for k, p in enumerate(parameters)).backward()
+    assert [p.grad.tolist() for p in parameters] == [[4.0, 4.0], [18.0, 18.0], [12.0, 12.0]]
+    assert shared.tolist() == [18.0, 18.0]
+    assert sorted(g.tolist()[0] for g in seen) == [1.0, 1.0, 2.0, 2.0, 3.0, 3.0]

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from random_graphs import random_graph
 
-from jtorch import compiler, dtypes
+from jtorch import driver, dtypes
 from jtorch.ir import prims  # noqa: F401
 from jtorch.ir.graph import Builder, Graph, Type
 from jtorch.ir.interpret import interpret
@@ -30,7 +30,7 @@ def execute(exe, graph, arrays, in_place=None):
 
 def check(graph, arrays, in_place=None, rtol=1e-5, atol=1e-5):
     expected = interpret(graph, [a.copy() for a in arrays])
-    exe = compiler.compile_graph(graph, in_place)
+    exe = driver.compile_graph(graph, in_place)
     for found, wanted in zip(execute(exe, graph, arrays, in_place), expected):
         if wanted.dtype.kind in "biu":
             np.testing.assert_array_equal(found, wanted)
@@ -187,7 +187,7 @@ def test_complex_numbers_run_in_numpy():
     x = (np.arange(6) + 1j).astype(np.complex64).reshape(2, 3)
     graph = build([(dtypes.complex64, (2, 3))], lambda x: permute_to(x, (1, 0)) * 2)
     expected = interpret(graph, [x])
-    exe = compiler.compile_graph(graph)
+    exe = driver.compile_graph(graph)
     np.testing.assert_allclose(execute(exe, graph, [x])[0], expected[0])
     assert exe.host_calls
 
@@ -196,7 +196,7 @@ def test_integer_division_by_zero_raises_at_the_operation():
     graph = build([(dtypes.int64, (4,))] * 2, lambda x, y: op("floor_divide")(x, y))
     a = np.arange(4)
     check(graph, [a, a + 1])
-    exe = compiler.compile_graph(graph)
+    exe = driver.compile_graph(graph)
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         execute(exe, graph, [a, a])
 
@@ -326,7 +326,7 @@ def test_a_chain_of_ten_thousand_nodes():
 
 def test_async_compilation():
     graph = build([(F, (10,))], lambda x: op("exp")(x) * 0.123)
-    handle = compiler.compile_async(graph)
+    handle = driver.compile_async(graph)
     exe = handle.result()
     assert handle.ready()
     x = floats((10,))
@@ -336,5 +336,5 @@ def test_async_compilation():
 def test_explanation_names_kernels_and_reasons():
     graph = build([(F, (20, 30)), (F, (30, 40))], lambda x, w: op("exp")(op("sum")(op("matmul")(op("tanh")(x), w),
                                                                                               axes=(1,))))
-    text = compiler.compile_graph(graph).explain(sources=True)
+    text = driver.compile_graph(graph).explain(sources=True)
     assert "matmul is a library kernel" in text and "def kernel" in text and "arena" in text

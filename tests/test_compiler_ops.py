@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from op_samples import samples
 
-from jtorch import compiler, dtypes
+from jtorch import driver, dtypes
 from jtorch.ir.graph import Builder, Graph, Type
 from jtorch.ir.interpret import interpret
 from jtorch.ir.primitive import REGISTRY
@@ -37,7 +37,7 @@ def test_op(op, d):
         except (TypeError, AssertionError, RuntimeError, ValueError, np.linalg.LinAlgError) as error:
             pytest.skip(f"not for {d.name}: {error}")
         outputs = [np.empty(o.shape, o.dtype.numpy) for o in graph.outputs]
-        exe = compiler.compile_graph(graph)
+        exe = driver.compile_graph(graph)
         exe.run([a.ctypes.data for a in arrays] + [o.ctypes.data for o in outputs])
         tolerance = TOLERANCE[d.name]
         for found, wanted in zip(outputs, expected):

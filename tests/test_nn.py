@@ -147,6 +147,12 @@ for _name in (
     "PReLU",
 ):
     LAYERS[_name] = (lambda n, name=_name: getattr(n, name)(), [X2])
+LAYERS["EmbeddingBag"] = (lambda n: n.EmbeddingBag(10, 5), [ints(10, 3, 4)])
+LAYERS["EmbeddingBag sum"] = (
+    lambda n: n.EmbeddingBag(10, 5, mode="sum", padding_idx=2), [ints(10, 9), np.array([0, 4, 4])])
+LAYERS["EmbeddingBag max"] = (lambda n: n.EmbeddingBag(10, 5, mode="max"), [ints(10, 3, 4)])
+LAYERS["Embedding by frequency"] = (lambda n: n.Embedding(10, 5, scale_grad_by_freq=True), [ints(10, 3, 4)])
+LAYERS["DataParallel"] = (lambda n: n.DataParallel(n.Linear(6, 3)), [X2])
 LAYERS["GELU tanh"] = (lambda n: n.GELU(approximate="tanh"), [X2])
 LAYERS["Threshold"] = (lambda n: n.Threshold(0.1, 20), [X2])
 LAYERS["RReLU"] = (lambda n: n.RReLU().eval(), [X2])
@@ -181,6 +187,10 @@ LOSSES = {
     "MultiMarginLoss": (lambda n: n.MultiMarginLoss(), [X2, ints(6, 4)]),
     "MarginRankingLoss": (lambda n: n.MarginRankingLoss(0.3), [floats(4), floats(4, seed=1), SIGNS]),
     "CosineEmbeddingLoss": (lambda n: n.CosineEmbeddingLoss(), [X2, floats(4, 6, seed=1), SIGNS]),
+    "MultiLabelMarginLoss": (lambda n: n.MultiLabelMarginLoss(), [X2, np.array([[3, 0, -1, 1, 2, 5]] * 4)]),
+    "CTCLoss": (lambda n: n.CTCLoss(zero_infinity=True), [
+        np.log(np.random.default_rng(0).dirichlet(np.ones(6), (8, 3))).astype(F32), ints(5, 3, 4) + 1,
+        np.array([8, 8, 6]), np.array([4, 2, 3])]),
     "TripletMarginLoss": (lambda n: n.TripletMarginLoss(), [X2, floats(4, 6, seed=1), floats(4, 6, seed=2)]),
 }
 
@@ -561,3 +571,47 @@ def test_attention_masks() -> None:
                 )
             for a, b in zip(flat(y), flat(u)):
                 close(a, b)
+
+
+@pytest.mark.parametrize("name", ["ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "InstanceNorm1d",
+                                  "InstanceNorm2d", "InstanceNorm3d"])
+def test_more_lazy_modules(name: str) -> None:
+    spatial = (6, 5, 4)[:int(name[-2])]
+    shape = (2, 4, *spatial)
+    arguments = (6, 3) if "Conv" in name else ()
+    ours, theirs = build(lambda n: getattr(n, "Lazy" + name)(*arguments))
+    assert repr(ours) == repr(theirs)
+    x = floats(*shape)
+    jtorch.manual_seed(1)
+    torch.manual_seed(1)
+    close(ours(jtorch.tensor(x)), theirs(torch.tensor(x)))
+    assert type(ours).__name__ == name
+    assert repr(ours) == repr(theirs)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+
+
+def test_bags_divide_gradients_by_frequency() -> None:
+    """As Embedding does. (PyTorch 2.13 divides by the frequency of another row.)"""
+    numbers = jtorch.tensor(ints(10, 3, 4))
+    w = jtorch.tensor(floats(3, 5))
+    gradients = []
+    for bag in (False, True):
+        table = jtorch.tensor(floats(10, 5), requires_grad=True)
+        y = (nn.functional.embedding_bag(numbers, table, mode="mean", scale_grad_by_freq=True) if bag
+             else nn.functional.embedding(numbers, table, scale_grad_by_freq=True).mean(1))
+        (y * w).sum().backward()
+        gradients.append(table.grad)
+    close(*gradients)
+
+
+def test_attention_kernel_choice_is_accepted() -> None:
+    backend = nn.attention.SDPBackend
+    q = jtorch.tensor(floats(2, 4, 8))
+    plain = nn.functional.scaled_dot_product_attention(q, q, q)
+    with nn.attention.sdpa_kernel([backend.MATH, backend.FLASH_ATTENTION]):
+        assert nn.functional.scaled_dot_product_attention(q, q, q).tolist() == plain.tolist()
+    assert [(b.name, int(b)) for b in backend] == [
+        (k, int(v)) for k, v in torch.nn.attention.SDPBackend.__members__.items()]
+    with pytest.raises(AssertionError, match="Backend must be an instance of SDPBackend"), \
+            nn.attention.sdpa_kernel("math"):  # type: ignore[arg-type]
+        pass

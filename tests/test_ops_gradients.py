@@ -13,11 +13,13 @@ from jtorch.ir.graph import Builder, Type, Value
 from jtorch.ir.interpret import evaluate
 from jtorch.ir.passes.autodiff import gradients
 from jtorch.ir.primitive import REGISTRY, Op
+from jtorch.ir.prims.complex import view_as_real
 from jtorch.ir.prims.create import constant, make_leaf, variable
 from jtorch.ir.prims.elementwise import zeros_like
 from jtorch.ir.prims.reduce import sum_
 
 STEP = 1e-5
+WIDE = (dtypes.float64, dtypes.complex128)
 FIRST_ORDER_ONLY = {
     "while_loop": "its derivative is a loop with a loop in it; the second order takes minutes",
     "scatter": "ties of amax and amin, and quotients at zero for prod",
@@ -26,22 +28,29 @@ FIRST_ORDER_ONLY = {
 NOT_BY_DIFFERENCES = {
     "put": "of rows named twice all get the gradient, as in PyTorch",
     "atan2": "samples may lie on the cut", "sign": "a step", "floor": "a step", "ceil": "a step", "trunc": "a step",
+    "cholesky": "its operand is Hermitian: see test_linalg.py", "eigh": "likewise",
     "round": "a step", "cond": "tested against PyTorch",
     "gaussian_nll_loss": "its bound on the variance is no part of the derivative, as in PyTorch",
 }
 NOT_DIFFERENTIATED = {  # operands
-    "cross_entropy": (1, 2), "nll_loss": (1, 2), "binary_cross_entropy": (),
+    "cross_entropy": (1, 2), "nll_loss": (1, 2), "binary_cross_entropy": (), "gammainc": (0,),
+    "gammaincc": (0,),
 }
 
 
 def float64_samples(op: Op) -> list[Sample]:
-    return [s for s in samples(op) if s.smooth and any(a.dtype == np.float64 and a.size for a in s.arrays)
+    return [s for s in samples(op) if s.smooth and any(a.dtype.char in "dD" and a.size for a in s.arrays)
             and not any(np.isinf(a).any() or (op.name in ("prod", "cumprod") and (a == 0).any())
                         for a in s.arrays if a.dtype == np.float64)]
 
 
 DIFFERENTIABLE = [n for n, o in REGISTRY.items()
                   if o.no_grad is None and n not in NOT_BY_DIFFERENCES and float64_samples(o)]
+
+
+def direction_for(rng: np.random.Generator, a: np.ndarray) -> np.ndarray:
+    d = rng.standard_normal(a.shape)
+    return d + 1j * rng.standard_normal(a.shape) if a.dtype.kind == "c" else d
 
 
 class Directional:
@@ -53,7 +62,7 @@ class Directional:
         b = results[0].builder
         self.rng, self.data = rng, {}
         skip = NOT_DIFFERENTIATED.get(op.name, ())
-        self.wrt = [i for i, v in enumerate(self.operands) if v.dtype is dtypes.float64 and i not in skip]
+        self.wrt = [i for i, v in enumerate(self.operands) if v.dtype in WIDE and i not in skip]
         self.f = self.inner(b, [r for r in results if r.requires_grad])
 
     def data_leaf(self, b: Builder, shape: tuple) -> Value:
@@ -65,6 +74,8 @@ class Directional:
         """The inner product with fixed random weights."""
         total: Value | None = None
         for v in values:
+            if v.dtype.is_complex:
+                v = view_as_real(v)
             weighted = v * self.data_leaf(b, v.shape)
             part = sum_(weighted, axes=tuple(range(v.ndim))) if v.ndim else weighted
             total = part if total is None else total + part
@@ -82,7 +93,7 @@ class Directional:
     def check(self, f: Value, order: str) -> None:
         """<gradient, direction> against the central difference of f along the direction."""
         arrays = self.s.arrays
-        directions = [self.rng.standard_normal(arrays[i].shape) for i in self.wrt]
+        directions = [direction_for(self.rng, arrays[i]) for i in self.wrt]
         directions = [d / max(1.0, np.linalg.norm(d)) for d in directions]
 
         def moved(by: float) -> list[np.ndarray]:
@@ -90,7 +101,7 @@ class Directional:
             for i, d in zip(self.wrt, directions):
                 new[i] = arrays[i] + by * d
             return new
-        slope = sum(float((g * d).sum()) for g, d in zip(self.at(self.gradient(f), arrays), directions))
+        slope = sum(float((g.conj() * d).sum().real) for g, d in zip(self.at(self.gradient(f), arrays), directions))
         difference = float(self.at([f], moved(STEP))[0] - self.at([f], moved(-STEP))[0]) / (2 * STEP)
         assert slope == pytest.approx(difference, rel=2e-5, abs=2e-6), f"{self.op.name} {self.s.attrs}: {order}"
 
@@ -121,12 +132,13 @@ def test_jvp(name: str) -> None:
     for s in float64_samples(op):
         leaves, operands, results = applied(op, s.arrays, s.attrs)
         b = results[0].builder
-        floating = [i for i, v in enumerate(operands) if v.dtype is dtypes.float64]
+        skip = NOT_DIFFERENTIATED.get(name, ())
+        floating = [i for i, v in enumerate(operands) if v.dtype in WIDE and i not in skip]
         tangents: list[Value | None] = [None] * len(operands)
         data = dict(zip(leaves, s.arrays))
         for i in floating:
             tangents[i] = make_leaf(b, 500 + i, operands[i].type)
-            data[tangents[i]] = rng.standard_normal(operands[i].shape)
+            data[tangents[i]] = direction_for(rng, s.arrays[i])
         if op.jvp is not None:
             found = op.jvp(tuple(tangents), results if len(results) > 1 else results[0], *operands, **s.attrs)
         else:
@@ -139,7 +151,7 @@ def test_jvp(name: str) -> None:
                 env[leaves[i]] = s.arrays[i] + sign * data[tangents[i]]
             sides.append(evaluate(results, env))
         for t, high, low, r in zip(found, *sides, results):
-            if t is not None and r.dtype is dtypes.float64:
+            if t is not None and r.dtype in WIDE:
                 np.testing.assert_allclose(evaluate([t], data)[0], (high - low) / (2 * STEP), 1e-4, 1e-5,
                                            err_msg=f"{name} {s.attrs}")
 

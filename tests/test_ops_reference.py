@@ -6,7 +6,7 @@ import importlib.util
 
 import numpy as np
 import pytest
-from op_samples import Sample, applied, samples
+from op_samples import Sample, applied, differentiable, samples
 
 from jtorch import dtypes
 from jtorch.ir.graph import Builder, Graph, Type
@@ -26,8 +26,8 @@ def close(got: np.ndarray, expected: np.ndarray, what: str, tolerance: float = 1
     if got.dtype.kind in "biu":
         np.testing.assert_array_equal(got, expected, what)
     else:
-        np.testing.assert_allclose(got.astype(np.float64), expected.astype(np.float64), tolerance, tolerance,
-                                   err_msg=what)
+        wide = np.complex128 if got.dtype.kind == "c" else np.float64
+        np.testing.assert_allclose(got.astype(wide), expected.astype(wide), tolerance, tolerance, err_msg=what)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -45,12 +45,12 @@ def test_types_and_structure(name: str) -> None:
 
 def pulled_back(op: Op, operands: list, results: tuple) -> tuple[list, list]:
     """Fixed cotangents of the floating results, and the gradients of the floating operands."""
-    outs = [r for r in results if r.dtype.is_floating_point]
+    outs = [r for r in results if differentiable(r)]
     rng = np.random.default_rng(0)
     b = results[0].builder
     cotangents = [make_leaf(b, 100 + i, r.type) for i, r in enumerate(outs)]
     data = [rng.standard_normal(r.shape).astype(r.dtype.numpy) for r in outs]
-    floating = [v for v in operands if v.dtype.is_floating_point]
+    floating = [v for v in operands if differentiable(v)]
     found = gradients(outs, cotangents, floating)
     return [(c, d) for c, d in zip(cotangents, data)], [found.get(v) for v in floating]
 
@@ -65,7 +65,7 @@ def test_against_torch(name: str) -> None:
         what = f"{name}, sample {i}, {s.attrs}"
         tensors = [torch.tensor(a) for a in s.arrays]
         for n, t in enumerate(tensors):
-            if t.is_floating_point() and n not in s.fixed:
+            if (t.is_floating_point() or t.is_complex()) and n not in s.fixed:
                 t.requires_grad_()
         expected = s.reference(torch, *tensors)
         expected = expected if isinstance(expected, tuple) else (expected,)
@@ -73,15 +73,17 @@ def test_against_torch(name: str) -> None:
         env = dict(zip(leaves, s.arrays))
         for v, e in zip(evaluate(results, env), expected):
             close(v, e.detach().numpy(), what)
-        if not results[0].requires_grad:
+        if not results[0].requires_grad or not any(t.requires_grad for t in tensors):
             continue
         operands = [v for n, v in enumerate(operands) if n not in s.fixed]
         pairs, found = pulled_back(op, operands, results)
         env.update(pairs)
-        outs = [e for e in expected if e.is_floating_point() and e.requires_grad]
-        sure = [d for (_, d), r in zip(pairs, [e for e in expected if e.is_floating_point()]) if r.requires_grad]
+        smooth = [e for e in expected if e.is_floating_point() or e.is_complex()]
+        outs = [e for e in smooth if e.requires_grad]
+        sure = [d for (_, d), r in zip(pairs, smooth) if r.requires_grad]
         floating = [t for t in tensors if t.requires_grad]
         theirs = torch.autograd.grad(outs, floating, [torch.tensor(d) for d in sure], allow_unused=True)
+        theirs = [None if t is None else t.resolve_conj() for t in theirs]
         for n, (g, t) in enumerate(zip(found, theirs)):
             if g is None or t is None:  # a missing gradient is a zero one
                 rest = t.numpy() if g is None and t is not None else None if g is None else evaluate([g], env)[0]

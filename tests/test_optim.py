@@ -28,6 +28,8 @@ CASES = {
     "Adamax": ("Adamax", {}), "Adamax decay": ("Adamax", {"lr": 0.01, "weight_decay": 0.1}),
     "NAdam": ("NAdam", {}), "NAdam decoupled": ("NAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
     "RAdam": ("RAdam", {"lr": 0.01}), "RAdam decay": ("RAdam", {"lr": 0.01, "weight_decay": 0.1}),
+    "Adafactor": ("Adafactor", {}),
+    "Adafactor options": ("Adafactor", {"lr": 0.1, "eps": (1e-4, 1e-2), "weight_decay": 0.1, "d": 1.5}),
     "Rprop": ("Rprop", {}), "ASGD": ("ASGD", {"t0": 20, "lr": 0.05}),
     "ASGD decay": ("ASGD", {"weight_decay": 0.1, "lambd": 0.01}),
 }
@@ -90,6 +92,89 @@ def test_fifty_steps(name: str) -> None:
         compare(ours, theirs)
         compare_state(opt, reference)
     assert repr(opt) == repr(reference)
+
+
+@pytest.mark.parametrize("options,size", [
+    ({}, 1e-3 * 2 ** 0.5), ({"lr": 0.02, "nesterov": False, "adjust_lr_fn": "match_rms_adamw"}, 0.004 * 8 ** 0.5)])
+def test_muon(options, size: float) -> None:
+    """The direction, of singular values near 1, is a bfloat16: where a sum is rounded the other way, an entry of one of
+    the 50 updates of this `size` is off by its last place, 2**-8."""
+    def make(o, m):
+        return o.Muon([p for p in m.parameters() if p.ndim == 2], **options)
+    ours, opt, _ = train(jtorch, make)
+    theirs, reference, _ = train(torch, make)
+    compare(ours, theirs, atol=50 * size * 2 ** -8)
+    compare_state(opt, reference, rtol=0, atol=0.01)
+    assert repr(opt) == repr(reference)
+
+
+def test_sparse_adam_moves_only_what_was_looked_up() -> None:
+    def run(t):
+        t.manual_seed(0)
+        table = t.nn.Embedding(10, 4, sparse=True)
+        opt = t.optim.SparseAdam(list(table.parameters()), lr=0.1)
+        r = np.random.default_rng(0)
+        for _ in range(50):
+            opt.zero_grad()
+            (table(t.tensor(r.integers(0, 10, 3))) ** 3).sum().backward()
+            opt.step()
+        state = opt.state_dict()["state"][0]
+        return table.weight.detach().numpy(), {k: float(v) if k == "step" else v.numpy() for k, v in state.items()}
+    (a, state), (b, reference) = run(jtorch), run(torch)
+    np.testing.assert_allclose(a, b, atol=1e-5)
+    assert set(state) == set(reference)
+    for key, value in reference.items():
+        np.testing.assert_allclose(state[key], value, rtol=1e-4, atol=1e-5, err_msg=key)
+
+
+CROSSINGS = {
+    "SGD": ({"lr": 0.01}, {3: {"momentum": 0.9}, 5: {"weight_decay": 0.1}, 7: {"momentum": 0.0},
+                           8: {"maximize": True}}),
+    "Adam": ({}, {3: {"lr": 0.1}, 5: {"weight_decay": 0.9}, 7: {"weight_decay": 0}, 8: {"maximize": True}}),
+    "RMSprop": ({"momentum": 0.5}, {3: {"weight_decay": 0.5}, 6: {"momentum": 0}}),
+}
+
+
+@pytest.mark.parametrize("kind", CROSSINGS)
+def test_traced_steps_follow_hyperparameters(kind: str) -> None:
+    """One that becomes zero, or stops being zero, changes what a step does."""
+    options, changes = CROSSINGS[kind]
+
+    def run(t):
+        x, y = (t.tensor(a) for a in arrays())
+        model = network(t)
+        opt = getattr(t.optim, kind)(model.parameters(), **options)
+
+        def step():
+            opt.zero_grad()
+            ((model(x) - y) ** 2).mean().backward()
+            opt.step()
+        call = jtorch.jit.trace(step) if t is jtorch else step
+        for i in range(10):
+            opt.param_groups[0].update(changes.get(i, {}))
+            call()
+        return model
+    compare(run(jtorch), run(torch))
+
+
+def test_traced_step_of_an_own_optimizer_follows_its_numbers() -> None:
+    class Plain(optim.Optimizer):
+        def __init__(self, params, lr):
+            super().__init__(params, {"lr": lr})
+
+        @jtorch.no_grad()
+        def step(self, closure=None):
+            for group in self.param_groups:
+                for p in group["params"]:
+                    p.add_(p.grad, alpha=-group["lr"])
+    p = jtorch.zeros(2, requires_grad=True)
+    p.grad = jtorch.ones(2)
+    opt = Plain([p], 1.0)
+    step = jtorch.jit.trace(lambda: opt.step())
+    for lr in (1.0, 1.0, 10.0, 100.0):
+        opt.param_groups[0]["lr"] = lr
+        step()
+    assert p.tolist() == [-112.0, -112.0]
 
 
 @pytest.mark.parametrize("kind", ["SGD", "Adam"])
@@ -219,6 +304,11 @@ ERRORS = {
     "nesterov": lambda t: t.optim.SGD([t.ones(1)], nesterov=True),
     "betas": lambda t: t.optim.Adam([t.ones(1)], betas=(1.0, 0.9)),
     "twice": lambda t: (lambda p: t.optim.SGD([{"params": [p]}, {"params": [p]}]))(t.ones(1)),
+    "fused and foreach": lambda t: t.optim.Adam([t.ones(1)], fused=True, foreach=True),
+    "fused and differentiable": lambda t: t.optim.SGD([t.ones(1)], fused=True, differentiable=True),
+    "Muon of a vector": lambda t: t.optim.Muon([t.ones(1)]),
+    "Adafactor's d": lambda t: t.optim.Adafactor([t.ones(1)], d=0.5),
+    "SparseAdam's lr": lambda t: t.optim.SparseAdam([t.ones(1)], lr=0.0),
     "a set": lambda t: t.optim.SGD([{"params": {t.ones(1)}}]),
     "not a leaf": lambda t: t.optim.SGD([t.ones(1, requires_grad=True) * 2]),
     "other groups": lambda t: t.optim.SGD([t.ones(1)]).load_state_dict({"state": {}, "param_groups": []}),

@@ -9,12 +9,12 @@ from op_samples import NO_SAMPLES, samples
 from jtorch.ir.primitive import KINDS, REGISTRY, Op
 
 NO_BATCH = {
-    "leaf": "mapping replaces parameters", "variable": "ends what is differentiated, not what is mapped",
+    "leaf": "mapping replaces parameters", "placeholder": "mapping replaces it", "variable": "ends what is differentiated, not what is mapped",
     "detach": "a marker: mapping passes it on", "graft": "likewise",
     "full": "has no operands", "iota": "has no operands",
     "custom_function": "its mapping belongs to the user",
     "mt19937": "examples would need generators of their own", "scalar_normals": "likewise", "wide_integers": "likewise",
-    "shuffle": "likewise",
+    "shuffle": "likewise", "gamma_draws": "likewise", "poisson_draws": "likewise", "binomial_draws": "likewise",
     "cond": "regions are mapped by the pass that maps graphs", "while_loop": "likewise", "scan": "likewise",
     "copy": "exists in compiled graphs only",
 }
@@ -44,8 +44,8 @@ def test_derivative(op: Op) -> None:
         assert op.vjp is None and len(op.no_grad) > 5, "a reason, and no rule beside it"
     else:
         assert op.vjp is not None or op.kind == "composite", BY_BODY
-        forwards = op.jvp is not None or op.linear or op.kind in ("elementwise", "composite") or op.name in NO_JVP
-        assert forwards, f"{op.name} has no JVP"
+        forwards = op.jvp is not None or op.linear or op.vjp is not None or op.kind == "composite"
+        assert forwards or op.name in NO_JVP, f"{op.name} has no JVP, and no VJP to transpose"
 
 
 def test_batching(op: Op) -> None:

@@ -26,7 +26,7 @@ def test_import(laboratory: startup.Laboratory, record_property: Callable[[str, 
 
 def test_import_leaves_the_compiler_out(laboratory: startup.Laboratory) -> None:
     code = startup.IMPORT.replace("{module}", "jtorch")
-    code += "import sys\nassert not [m for m in sys.modules if m.startswith(('jtorch.compiler', 'jtorch.codegen.'))]\n"
+    code += "import sys\nassert not [m for m in sys.modules if m.startswith(('jtorch.driver', 'jtorch.codegen.'))]\n"
     laboratory.run(code, "none")
 
 

@@ -4,10 +4,11 @@ There is no tape. Values are a pure graph, so the gradient of a loss is a functi
 generated once (`ir.passes.autodiff`), remembered under that Value, and found again by the next iteration.
 """
 from jtorch._tensor import Tensor as Variable
+from jtorch.autograd.anomaly_mode import detect_anomaly, set_detect_anomaly
 from jtorch.autograd.backward import backward, grad
 from jtorch.autograd.function import Function, FunctionCtx, once_differentiable
 from jtorch.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
-from jtorch.autograd.hooks import GradFn, RemovableHandle
+from jtorch.autograd.hooks import RemovableHandle
 from jtorch.autograd.modes import (
     enable_grad,
     inference_mode,
@@ -18,7 +19,7 @@ from jtorch.autograd.modes import (
 )
 
 __all__ = [
-    "Function", "FunctionCtx", "GradFn", "GradcheckError", "RemovableHandle", "Variable", "backward", "enable_grad",
-    "grad", "gradcheck", "gradgradcheck", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled", "no_grad",
-    "once_differentiable", "set_grad_enabled",
+    "Function", "FunctionCtx", "GradcheckError", "RemovableHandle", "Variable", "backward", "detect_anomaly",
+    "enable_grad", "grad", "gradcheck", "gradgradcheck", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled", "no_grad",
+    "once_differentiable", "set_detect_anomaly", "set_grad_enabled",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 
 from jtorch._tensor import Tensor, wrap
 from jtorch.autograd.modes import no_grad, set_grad_enabled
+from jtorch.autograd.vmap import vmap
 from jtorch.autograd.walk import Walk
 from jtorch.capture.record import SPENT, Recorder, current
 from jtorch.ir.graph import Value
@@ -23,23 +24,37 @@ def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retai
         chosen = _sequence(inputs)
         if not chosen:
             raise RuntimeError("`inputs` argument to `backward` cannot be empty.")
-        found = _differentiate(recorder, roots, cotangents, chosen, bool(retain_graph), create_graph)
-        for t, g in zip(chosen, found):
-            if g is not None:
-                _accumulate(recorder, t, g, create_graph)
-        return
-    keep = create_graph if retain_graph is None else retain_graph
-    for t, g in _leaf_gradients(recorder, roots, cotangents, keep, create_graph).items():
-        _accumulate(recorder, t, g, create_graph)
+        found = differentiate(recorder, roots, cotangents, chosen, bool(retain_graph), create_graph)
+        pairs = [(t, g) for t, g in zip(chosen, found) if g is not None]
+    else:
+        keep = create_graph if retain_graph is None else retain_graph
+        pairs = list(_leaf_gradients(recorder, roots, cotangents, keep, create_graph).items())
+    recorder.holding += 1
+    try:  # as tensors: a hook may look at a value, and the flush leaves mere Values behind in the old epoch
+        gradients = [wrap(recorder, g if create_graph else recorder.detached(g)) for _, g in pairs]
+    finally:
+        recorder.holding -= 1
+    for t, _ in pairs:
+        _accumulate(recorder, t, gradients.pop(0), create_graph)
 
 
 def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], grad_outputs: Any = None,
          retain_graph: bool | None = None, create_graph: bool = False, only_inputs: bool = True,
          allow_unused: bool | None = None, is_grads_batched: bool = False,
          materialize_grads: bool = False) -> tuple[Tensor | None, ...]:
-    """Gradients of `outputs` with respect to `inputs`, as new tensors."""
+    """Gradients of `outputs` with respect to `inputs`, as new tensors.
+
+    With `is_grads_batched` the first dimension of each of `grad_outputs` runs over several cotangents, and that of the
+    results over their gradients.
+    """
     if is_grads_batched:
-        raise NotImplementedError("grad(is_grads_batched=True) is not implemented")
+        given = _sequence(grad_outputs) if grad_outputs is not None else ()
+
+        def one(*cotangents: Tensor | None) -> Any:
+            return grad(outputs, inputs, cotangents, True if retain_graph is None else retain_graph, create_graph,
+                        allow_unused=allow_unused, materialize_grads=materialize_grads)
+        found = vmap(one, tuple([None if g is None else 0 for g in given]), (0,) * len(_sequence(inputs)))(*given)
+        return found
     recorder = current.recorder
     roots, wanted = _sequence(outputs), _sequence(inputs)
     for t in wanted:
@@ -47,7 +62,7 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
             raise RuntimeError("One of the differentiated Tensors does not require grad")
     cotangents = _cotangents(recorder, roots, grad_outputs)
     keep = create_graph if retain_graph is None else retain_graph
-    found = _differentiate(recorder, roots, cotangents, wanted, keep, create_graph)
+    found = differentiate(recorder, roots, cotangents, wanted, keep, create_graph)
     results: list[Tensor | None] = []
     for t, g in zip(wanted, found):
         if g is None and materialize_grads:
@@ -91,7 +106,7 @@ def _leaf_gradients(recorder: Recorder, roots: Sequence[Tensor], cotangents: Seq
     return walk.leaves
 
 
-def _differentiate(recorder: Recorder, roots: Sequence[Tensor], cotangents: Sequence[Value], wanted: Sequence[Tensor],
+def differentiate(recorder: Recorder, roots: Sequence[Tensor], cotangents: Sequence[Value], wanted: Sequence[Tensor],
                    keep: bool, create_graph: bool) -> list[Value | None]:
     """The gradient of each wanted tensor, None where unused."""
     walk = Walk(recorder, keep, create_graph)
@@ -116,25 +131,23 @@ def _differentiate(recorder: Recorder, roots: Sequence[Tensor], cotangents: Sequ
     return [walk.leaves.get(key) if isinstance(key, Tensor) else walk.found.get(key) for key in keys]
 
 
-def _accumulate(recorder: Recorder, t: Tensor, g: Value, create_graph: bool) -> None:
+def _accumulate(recorder: Recorder, t: Tensor, g: Tensor, create_graph: bool) -> None:
     hooks = t.__dict__.get("_backward_hooks")
     if hooks and t._requires_grad:
         with set_grad_enabled(create_graph):
             for hook in list(hooks.values()):
-                result = hook(wrap(recorder, g if create_graph else recorder.detached(g)))
+                result = hook(g)
                 if result is not None:
-                    g = recorder.value(result)
-    if not create_graph:
-        g = recorder.detached(g)
+                    g = result if create_graph else result.detach()
     if recorder.tracing is not None:
         recorder.tracing.saw_grad(t)
     present = t._grad
     if present is None:
-        t._grad = wrap(recorder, g)
+        t._grad = wrap(recorder, recorder.value(g)) if hooks else g  # a hook may have kept it
     elif create_graph:
-        t._grad = wrap(recorder, recorder.value(present) + g)
+        t._grad = wrap(recorder, recorder.value(present) + recorder.value(g))
     else:
         with no_grad():
-            assign(present, recorder.value(present) + g)
+            assign(present, recorder.value(present) + recorder.value(g))
     for hook in list(t.__dict__.get("_post_accumulate_hooks", {}).values()):
         hook(t)

@@ -6,6 +6,7 @@ from typing import Any
 
 from jtorch._tensor import Tensor, attach
 from jtorch.autograd.backward import backward
+from jtorch.autograd.node import ValueHook, grad_fn
 from jtorch.capture.cell import Epoch
 from jtorch.capture.record import SPENT, current
 from jtorch.ir.graph import Value
@@ -30,31 +31,13 @@ class RemovableHandle:
         self.remove()
 
 
-class _ValueHooks(dict):
-    """Hooks of a value that is no leaf: kept in its epoch."""
-
-    def __init__(self, hooks: list[Any]) -> None:
-        super().__init__()
-        self.list = hooks
-
-    def __setitem__(self, key: int, hook: Any) -> None:
-        super().__setitem__(key, hook)
-        self.list.append(hook)
-
-    def pop(self, key: int, default: Any = None) -> Any:
-        hook = super().pop(key, default)
-        if hook in self.list:
-            self.list.remove(hook)
-        return hook
-
-
-def _register_hook(self: Tensor, hook: Callable[[Tensor], Any]) -> RemovableHandle:
+def _register_hook(self: Tensor, hook: Callable[[Tensor], Any]) -> RemovableHandle | ValueHook:
     """Call `hook(grad)` whenever the gradient of this tensor is computed; it may return a replacement."""
     if not self.requires_grad:
         raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
     if self._requires_grad:
         return RemovableHandle(self.__dict__.setdefault("_backward_hooks", {}), hook)
-    return RemovableHandle(_ValueHooks(_hooks_of(self)), hook)
+    return ValueHook(_hooks_of(self), hook)
 
 
 def _hooks_of(t: Tensor) -> list[Any]:
@@ -118,35 +101,8 @@ def _del_grad(self: Tensor) -> None:
     _set_grad(self, None)
 
 
-class GradFn:
-    """What `Tensor.grad_fn` shows: the operation that made the tensor."""
-
-    def __init__(self, value: Value) -> None:
-        self._value = value
-
-    def name(self) -> str:
-        word = "".join(part.capitalize() for part in self._value.op.name.split("_"))
-        return f"{word}Backward0"
-
-    @property
-    def next_functions(self) -> tuple[tuple[GradFn, int], ...]:
-        return tuple((GradFn(i), i.index) for i in self._value.inputs if i.requires_grad)
-
-    def __repr__(self) -> str:
-        return f"<{self.name()} object at {id(self._value):#x}>"
-
-
-def _grad_fn(self: Tensor) -> GradFn | None:
-    if self._requires_grad or not self.requires_grad:
-        return None
-    v = current.recorder.value(self)
-    if v.op is variable and self._storage.cell.value is not None:
-        v = self._storage.cell.value
-    return GradFn(v)
-
-
 attach(grad=property(_get_grad, _set_grad, _del_grad))
-attach(grad_fn=property(_grad_fn))
+attach(grad_fn=property(grad_fn))
 attach(backward=_tensor_backward)
 attach(register_hook=_register_hook)
 attach(register_post_accumulate_grad_hook=_register_post_accumulate_grad_hook)

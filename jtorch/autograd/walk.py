@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jtorch._tensor import Tensor, wrap
+from jtorch.autograd.anomaly_mode import check, checks_gradients
 from jtorch.autograd.modes import set_grad_enabled
 from jtorch.capture.cell import Cell, Epoch
 from jtorch.capture.record import SPENT, Recorder
@@ -27,6 +28,7 @@ class Walk:
 
     def __init__(self, recorder: Recorder, keep: bool, create_graph: bool) -> None:
         self.recorder, self.keep, self.create_graph = recorder, keep, create_graph
+        recorder.walks += 1
         self.leaves: dict[Tensor, Value] = {}
         self.found: dict[tuple[Epoch, Value], Value] = {}
         self.past_wanted: dict[Epoch, dict[Value, None]] = {}
@@ -63,16 +65,24 @@ class Walk:
                 hooks: dict[Value, Any] | None = None) -> dict[Value, Value]:
         recorder = self.recorder
         hooks = epoch.hooks if hooks is None else hooks
-        remember = not hooks and not epoch.functions
+        watched = checks_gradients(recorder)
+        remember = not hooks and not epoch.functions and not watched
         key = (tuple(roots), tuple(cotangents), wanted)
         cached = recorder.backwards.get(key) if remember else None
         if cached is None:
             visited: list[Value] = []
             run_hooks = {v: functools.partial(self.run_hooks, list(h)) for v, h in hooks.items()}
             with set_grad_enabled(self.create_graph):  # for the user's code that hooks and custom functions run
-                found = gradients(roots, cotangents, wanted, run_hooks, visited)
+                steps: list[tuple[Value, Sequence[Value | None]]] | None = [] if watched else None
+                recorder.holding += 1
+                try:
+                    found = gradients(roots, cotangents, wanted, run_hooks, visited, steps=steps)
+                finally:
+                    recorder.holding -= 1
+            if steps is not None:
+                check(recorder, steps)
             cached = (found, *spendable(visited))
-            if remember:
+            if remember and not (epoch.functions or recorder.epoch.functions):
                 recorder.backwards[key] = cached
         found, visited_nodes, with_residuals = cached
         if epoch.spent and not epoch.spent.isdisjoint(with_residuals):
@@ -99,7 +109,8 @@ class Walk:
         """
         move = Move(self.recorder, epoch)
         roots = [c.value for c in cells if c.value is not None]
-        if self.create_graph or epoch.hooks or epoch.functions or roots[0].builder is not self.recorder.builder:
+        if (self.create_graph or epoch.hooks or epoch.functions or checks_gradients(self.recorder)
+                or roots[0].builder is not self.recorder.builder):
             new_roots = [move.value(v) for v in roots]
             new_wanted = {move.value(v): v for v in wanted}
             hooks = {move.value(v): h for v, h in epoch.hooks.items()}
@@ -185,7 +196,7 @@ class Move:
             env[node] = self.variables[node] = recorder.variable(epoch.variables[node.attrs[0]], inner)
         else:
             attrs = node.attrs
-            if node.op is custom.custom_function:
+            if node.op is custom.custom_function and isinstance(attrs[1], int):
                 recorder.epoch.functions.append(epoch.functions[attrs[1]])
                 attrs = (attrs[0], len(recorder.epoch.functions) - 1)
             result = recorder.builder.intern(node.op, tuple([env[i] for i in node.inputs]), attrs, node.loc)

@@ -42,7 +42,7 @@ class Epoch:
     """
 
     __slots__ = ("recorder", "serial", "leaves", "leaf_values", "scalars", "variables", "variable_values", "pending",
-                 "saved", "spent", "spent_before", "hooks", "flush_now", "functions", "__weakref__")
+                 "saved", "spent", "spent_before", "hooks", "flush_now", "functions", "mapped", "__weakref__")
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -59,6 +59,7 @@ class Epoch:
         self.hooks: dict[Value, list[Any]] = {}
         self.functions: list[Any] = []
         self.flush_now = False
+        self.mapped = False  # are there placeholders of mapped functions among the values?
 
     def forget(self) -> None:
         """Let go of all cells: nothing will be asked of this epoch again."""

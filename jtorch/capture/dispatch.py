@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from jtorch._tensor import Tensor, wrap
+from jtorch.capture import autocast
 from jtorch.capture.record import Recorder, current
 from jtorch.ir.graph import Value, kind_of
 from jtorch.ir.prims.create import leaf
@@ -34,7 +35,7 @@ LARGE = 1 << 30
 class Function:
     """A value function, and which of its parameters are tensors ('v'), numbers or tensors ('o'), static ('s')."""
 
-    __slots__ = ("body", "kinds", "name", "names", "positional", "wants_builder", "sequences")
+    __slots__ = ("body", "kinds", "name", "names", "positional", "wants_builder", "sequences", "gaps")
 
     def __init__(self, body: Callable[..., Any]) -> None:
         self.body = body
@@ -45,6 +46,7 @@ class Function:
         self.positional = body.__code__.co_argcount - self.wants_builder
         written = [str(body.__annotations__.get(n, "")) for n in self.names]
         self.sequences = tuple(["..." in w for w in written])
+        self.gaps = tuple(["None, ..." in w for w in written])  # sequences that may hold None
         self.kinds = tuple(["o" if "Operand" in w else "v" if "Value" in w else "s" for w in written])
 
     def apply(self, recorder: Recorder, values: list[Any]) -> Any:
@@ -86,6 +88,8 @@ def evaluate(function: Function, args: tuple[Any, ...]) -> Any:
     found = recorder.calls.get(packed)
     if found is None:
         check_tensors(function, values)
+        if recorder.autocast is not None:
+            values = autocast.arguments(function.name, values, recorder.autocast)
         try:
             found = function.apply(recorder, values)
         except AssertionError:
@@ -117,7 +121,7 @@ def check_tensors(function: Function, values: list[Any]) -> None:
                             "not "
                             f"{'Tensor' if type(a) is Value else type(a).__name__}")
         for j, item in enumerate(a):
-            if item is not None and type(item) is not Value:
+            if type(item) is not Value and not (item is None and function.gaps[i]):
                 raise TypeError(f"expected Tensor as element {j} in argument {i}, but got {type(item).__name__}")
 
 

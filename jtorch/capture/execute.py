@@ -13,19 +13,24 @@ from jtorch.config import config
 from jtorch.errors import CompileError, OutOfMemoryError
 from jtorch.ir.graph import Graph, Value, topological
 from jtorch.ir.interpret import interpret
+from jtorch.ir.passes.batch import dependents
 from jtorch.ir.prims.create import graft
 from jtorch.lazy import lazy_module
 from jtorch.runtime.memory import Buffer, allocator
 from jtorch.storage import SharedBuffer
 
 if TYPE_CHECKING:
-    from jtorch import compiler
+    from jtorch import driver
 else:
-    compiler = lazy_module("jtorch.compiler")
+    driver = lazy_module("jtorch.driver")
 
 # References to a donor cell that are not somebody else's: `Epoch.leaves`, the key in `Epoch.leaf_values`,
 # `Cell.previous` of its successor, the list of donors, a local variable, and getrefcount's argument.
 _DONOR_REFERENCES = 6
+
+MAPPED = ("vmap: the value of one example is needed, and there is none: the mapped function runs once for all of them. "
+          "bool(), item(), numpy(), print and data-dependent control flow (a Python branch on a tensor) are not "
+          "supported inside of it; use torch.where instead, and return what is needed outside.")
 
 statistics = {"interpreted": 0, "compiled": 0, "fallbacks": 0}
 """Counts of graph executions per tier, and of graphs that could not be compiled. For `jit.explain` and tests."""
@@ -56,17 +61,17 @@ class Program:
             if self.handle is not None:
                 if self.handle.ready():
                     self.executable, self.handle = self.handle.result(), None
-            elif self.runs == 1 and config.eager_compile != "never" and compiler.is_known(self.graph):
-                self.executable = compiler.compile_graph(self.graph, self.in_place)
+            elif self.runs == 1 and config.eager_compile != "never" and driver.is_known(self.graph):
+                self.executable = driver.compile_graph(self.graph, self.in_place)
             elif self.runs >= config.compile_after or config.deterministic:
                 if config.eager_compile == "sync" or config.deterministic:
-                    self.executable = compiler.compile_graph(self.graph, self.in_place)
+                    self.executable = driver.compile_graph(self.graph, self.in_place)
                 elif config.eager_compile == "async":
-                    self.handle = compiler.compile_async(self.graph, self.in_place)
-                compiler.remember(self.graph)
+                    self.handle = driver.compile_async(self.graph, self.in_place)
+                driver.remember(self.graph)
             if self.in_place and self.executable is not None and self.executable.may_stop:
                 self.in_place = {}  # a run that stops half way leaves its inputs as they were
-                self.executable = compiler.compile_graph(self.graph, self.in_place)
+                self.executable = driver.compile_graph(self.graph, self.in_place)
         except CompileError:
             statistics["fallbacks"] += 1
             self.failed = True
@@ -98,6 +103,8 @@ class Execution:
 
     def run(self, values: Sequence[Value], donors: Sequence[Cell | None]) -> list[Any]:
         """Buffers of `values`. `donors[i]` is the cell whose memory result i may take over if nobody else has it."""
+        if self.epoch.mapped and dependents(values):
+            raise RuntimeError(MAPPED)
         results: list[Any] = [None] * len(values)
         todo: dict[Value, list[int]] = {}
         for i, v in enumerate(values):

@@ -12,6 +12,7 @@ from jtorch.capture.signature import Leaf
 from jtorch.ir.graph import Builder, Graph, Value, topological
 from jtorch.ir.primitive import Op
 from jtorch.ir.prims.create import detach, leaf, make_leaf, variable
+from jtorch.ir.prims.function import custom_function
 
 
 def _infer(*types: Any, graph: Graph) -> Any:
@@ -85,7 +86,10 @@ def callable_graph(values: Sequence[Value], epoch: Epoch, trace: Any, leaves: Se
             params.append(env[node])
             sources.append(source(node))
             continue
-        result = builder.intern(node.op, tuple([env[i] for i in node.inputs]), node.attrs, node.loc)
+        attrs = node.attrs
+        if node.op is custom_function and isinstance(attrs[1], int):  # numbers are the trace's own
+            attrs = (attrs[0], epoch.functions[attrs[1]])
+        result = builder.intern(node.op, tuple([env[i] for i in node.inputs]), attrs, node.loc)
         env.update(zip(node.siblings, result if isinstance(result, tuple) else (result,)))
     return Callable(Graph(params, [env[v] for v in values]), tuple(sources))
 

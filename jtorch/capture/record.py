@@ -11,6 +11,7 @@ from jtorch.capture.cell import Cell, Epoch
 from jtorch.capture.execute import Execution, ProgramTable
 from jtorch.config import config
 from jtorch.ir.graph import Builder, Type, Value, user_location
+from jtorch.ir.passes.batch import dependents
 from jtorch.ir.prims.create import detach, make_leaf, variable
 
 if TYPE_CHECKING:
@@ -27,17 +28,32 @@ class Recorder:
         self.lock = threading.RLock()
         self.grad_enabled = True
         self.inference = False
-        self.holding = 0  # while several values of one call are being wrapped or written: no flush in between
+        self.autocast: dtypes.dtype | None = None  # what autocast lowers to, None outside of it; see `set_autocast`
+        self.holding = 0  # while Values of this epoch are in somebody's hands: no flush in between
         self.tracing: Any = None  # the Trace that is being recorded, if this is a trace's recorder
+        self.levels: list[Any] = []  # mapped functions that are running, the innermost last (capture.mapping)
+        self.walks = 0  # how many backwards there were
         self.reset()
 
     def reset(self) -> None:
         """Forget all interned values and the programs keyed by them."""
         self.builder = Builder(user_location)
-        self.calls: dict[tuple, Any] = {}  # (function, arguments) -> Values: the recorder's fast path
+        self.call_tables: dict[dtypes.dtype | None, dict[tuple, Any]] = {}  # by what autocast lowers to
+        self.set_autocast(self.autocast)
         self.backwards: dict[tuple, Any] = {}  # (roots, cotangents) -> gradients
         self.programs = ProgramTable()
         self.epoch = Epoch(self)
+
+    @property
+    def knows_values(self) -> bool:
+        """May values of tensors be looked at, to check them? Not in a trace, nor in a mapped function."""
+        return self.tracing is None and not self.levels
+
+    def set_autocast(self, lower: dtypes.dtype | None) -> None:
+        """Autocast to this dtype from now on, None: not at all. The same call then means something else, so each
+        state has a table of its own: `calls`, (function, arguments) -> Values, the recorder's fast path."""
+        self.autocast = lower
+        self.calls = self.call_tables.setdefault(lower, {})
 
     # --- tensors to values ---------------------------------------------------------------------------------------
 
@@ -122,12 +138,15 @@ class Recorder:
         """Compute every pending cell that is still referenced, and begin a new epoch."""
         with self.lock:
             epoch = self.epoch
-            if not epoch.pending and not epoch.leaves:
+            if self.holding or not epoch.pending and not epoch.leaves:
                 return
             if self.tracing is not None:
                 self.tracing.refuse_value()
             wanted = [c for c in epoch.pending if c.buffer is None and sys.getrefcount(c) > _INTERNAL_REFERENCES]
             epoch.pending.clear()
+            if epoch.mapped:  # examples that outlived their function: asking for their value is an error
+                lost = dependents([c.value for c in wanted])  # type: ignore[misc]
+                wanted = [c for c in wanted if c.value.siblings[0] not in lost]  # type: ignore[union-attr]
             try:
                 if wanted:
                     self.compute(epoch, wanted)
@@ -199,7 +218,9 @@ class Recorder:
         """Compute `cell`, whoever recorded it."""
         if cell.buffer is not None:
             return
-        if cell.epoch is self.epoch:
+        if cell.epoch is self.epoch and self.holding:  # computed alone
+            cell.buffer = Execution(self.epoch, self.programs).run((cell.value,), [None])[0]  # type: ignore[arg-type]
+        elif cell.epoch is self.epoch:
             self.flush()
             if cell.buffer is None:
                 raise RuntimeError("the value of this tensor could not be computed: the flush that should have "

@@ -100,7 +100,7 @@ def _unflatten(structure: Any, items: Any) -> Any:
 def signature_of(flat: Sequence[Any], structure: Any, recorder: Recorder) -> tuple:
     """Equal for calls that the same programs may serve: structure, types of tensors, which arguments are one and the
     same tensor, values of everything else."""
-    parts: list[Any] = [structure, recorder.grad_enabled, recorder.inference]
+    parts: list[Any] = [structure, recorder.grad_enabled, recorder.inference, recorder.autocast]
     storages: dict[int, int] = {}
     for x in flat:
         if isinstance(x, Tensor):

@@ -33,9 +33,9 @@ from jtorch.storage import Storage
 from jtorch.views import make_view, store
 
 if TYPE_CHECKING:
-    from jtorch import compiler
+    from jtorch import driver
 else:
-    compiler = lazy_module("jtorch.compiler")
+    driver = lazy_module("jtorch.driver")
 
 _SCALAR_SLOTS: dict[Any, Any] = {
     dtypes.float64: ctypes.c_double, dtypes.int64: ctypes.c_int64, dtypes.bool_: ctypes.c_bool}
@@ -56,6 +56,7 @@ class Trace:
         self.grads: dict[int, tuple[Tensor, Tensor | None, bool]] = {}  # id -> tensor, its .grad before, was it read
         self.scalars: dict[int, Callable[[], Any]] = {}  # scalar leaf number -> getter
         self.modes: dict[int, tuple[Any, bool]] = {}  # modules and their training flags
+        self.conditions: list[tuple[Callable[[], bool], str]] = []  # what the program takes for granted
         self.initializing = False
         self.entering: Tensor | None = None
         self.owners: dict[Storage, Tensor] = {}  # captured storages -> a tensor that is the whole of it
@@ -85,6 +86,10 @@ class Trace:
 
     def saw_module(self, module: Any) -> None:
         self.modes[id(module)] = (module, module.training)
+
+    def assume(self, holds: Callable[[], bool], otherwise: str) -> None:
+        """The program stands only while `holds()`; `otherwise` says what has happened when it does not."""
+        self.conditions.append((holds, otherwise))
 
     def note_initialization(self) -> None:
         """State came into being: this call cannot stand for the next ones."""
@@ -219,10 +224,11 @@ class Variant:
             else:
                 self.sources.append(("constant", cell.buffer))
         self.modes = list(trace.modes.values())
+        self.conditions = trace.conditions
         self.callable = callable_graph(values, epoch, trace, leaves) if self.differentiable else None
         self.state = [(s, p.type, i) for i, (p, (kind, s)) in enumerate(zip(params, self.sources)) if kind == "state"]
         self.anchors = self._find_anchors(trace, argument_of)
-        self.unguarded = not (self.modes or self.guarded_grads or self.state)
+        self.unguarded = not (self.modes or self.guarded_grads or self.state or self.conditions)
         self.executable: Any = None
         self.pure = False
         self._prepare_in_place()
@@ -254,6 +260,9 @@ class Variant:
         for module, training in self.modes:
             if module.training is not training:
                 return f"{type(module).__name__}.training changed to {module.training}"
+        for holds, otherwise in self.conditions:
+            if not holds():
+                return otherwise
         for t, was_none in self.guarded_grads:
             if (t._grad is None) is not was_none:
                 return f"a .grad that the function reads is {'None' if t._grad is None else 'there'} now"
@@ -291,7 +300,7 @@ class Variant:
 
     def prepare(self) -> None:
         """Compile, and lay out what a call has to fill in."""
-        self.executable = compiler.compile_graph(self.graph, self.in_place)
+        self.executable = driver.compile_graph(self.graph, self.in_place)
         self.types = [v.type for v in self.trace_values]
         settled = [(s, out) for s, out in self.written if out in self.in_place
                    and self.sources[self.in_place[out]][1] is s]
@@ -499,18 +508,23 @@ class Traced:
             return self
         bound = instance.__dict__.get(("traced", id(self)))
         if bound is None:
-            bound = Traced(self.function.__get__(instance, owner), self.name)
+            bound = self.bind(instance, owner)
             instance.__dict__["traced", id(self)] = bound
         return bound
 
+    def bind(self, instance: Any, owner: type | None) -> Traced:
+        """This function as a method of `instance`."""
+        return Traced(self.function.__get__(instance, owner), self.name)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         recorder = current.recorder
-        if recorder.tracing is not None or self.failures >= _ATTEMPTS:  # inside another trace: part of it
+        if recorder.tracing is not None or recorder.levels or self.failures >= _ATTEMPTS:
+            # inside another trace or a mapped function: part of it
             return self.function(*args, **kwargs)
         if recorder.epoch.pending or recorder.epoch.leaves:
             recorder.flush()
         if self.plain and not kwargs:
-            variant = self.plain.get(self._plain_key(args, recorder.grad_enabled))
+            variant = self.plain.get(self._plain_key(args, recorder))
             if variant is not None and (variant.unguarded or variant.stale() is None):
                 self.latest = variant
                 return variant.run_pure(args) if variant.pure else variant.run([t._storage.cell.buffer for t in args])
@@ -526,7 +540,7 @@ class Traced:
             if reason is None:
                 self.latest = variant
                 if not kwargs and variant.only_new and variant.plain:
-                    self.plain[self._plain_key(args, recorder.grad_enabled)] = variant
+                    self.plain[self._plain_key(args, recorder)] = variant
                     self.plain.pop(None, None)
                 return variant.run(leaves)
         if reason is None:
@@ -535,12 +549,12 @@ class Traced:
         return self._capture(signature, flat, structure, leaves, bool(kwargs))
 
     @staticmethod
-    def _plain_key(args: tuple[Any, ...], grad_enabled: bool) -> Any:
+    def _plain_key(args: tuple[Any, ...], recorder: Recorder) -> Any:
         """A quick signature for calls with nothing but whole tensors that have no history; else None.
 
         Types are interned and the programs keep theirs alive, so their ids identify them.
         """
-        key: list[Any] = [grad_enabled]
+        key: list[Any] = [recorder.grad_enabled, recorder.autocast]
         for t in args:
             if not isinstance(t, Tensor) or t._view is not None or t._requires_grad:
                 return None
@@ -556,6 +570,7 @@ class Traced:
         recorder = Recorder()
         recorder.tracing = trace
         recorder.grad_enabled, recorder.inference = outer.grad_enabled, outer.inference
+        recorder.set_autocast(outer.autocast)
         recorder.builder.default_float = outer.builder.default_float
         trace.recorder = recorder
         stand_ins = [leaf.stand_in() for leaf in leaves]

@@ -11,6 +11,8 @@ Rules are functions of Values and return Values, so transformations compose:
 - `vjp(g, out, *inputs, **attrs) -> tuple[Value | None, ...]`: one cotangent per input; for several results `g` and
   `out` are tuples, with None in `g` where a result has no cotangent. `None` in place of the function needs `no_grad`,
   a reason.
+  The rule is read as one for real numbers. For complex ones, where the operation is holomorphic, the walk turns it into
+  PyTorch's convention, conj(vjp(conj(g))); a rule that follows the convention itself says `wirtinger=True`.
 - `jvp(tangents, out, *inputs, **attrs) -> tangent(s)`: tangents may be None. Elementwise operations need none: their
   Jacobian is diagonal, so the VJP serves. `linear=True` says the tangent is the operation applied to the tangent.
 - `batch(builder, size, batched, *inputs, **attrs) -> result`: inputs carry the mapped axis in front where `batched[i]`;
@@ -47,6 +49,7 @@ class Op:
     no_grad: str | None = None  # why there is no derivative
     jvp: Callable[..., Any] | None = None
     linear: bool = False  # linear in all its tensor inputs jointly
+    wirtinger: bool = False  # the VJP conjugates by itself, as an operation that is not holomorphic has to
     batch: Callable[..., Any] | None = None
     expr: str | Callable[..., str] | None = None
     body: Callable[..., Any] | None = None

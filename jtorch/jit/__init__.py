@@ -57,18 +57,19 @@ def trace(func: Any = None, example_inputs: Any = None, **options: Any) -> Any:
         raise TypeError(f"trace() got an unexpected keyword argument '{sorted(unknown)[0]}'")
     if func is None:
         return lambda f: trace(f, example_inputs, **options)
-    traced = _trace_module(func) if hasattr(func, "forward") and hasattr(func, "state_dict") else Traced(
+    traced = traced_module(func, Traced) if hasattr(func, "forward") and hasattr(func, "state_dict") else Traced(
         func, options.get("name"))
     if example_inputs is not None:
         traced(*(example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)))
     return traced
 
 
-def _trace_module(module: Any) -> Any:
+def traced_module(module: Any, made: Callable[..., Traced]) -> Any:
+    """A module like this one, with the same parameters, whose forward runs as `made(forward, name)`."""
     kind = type(module)
     result = copy.copy(module)
     result.__class__ = type(kind.__name__, (TracedModule, kind), {"__module__": kind.__module__})
-    object.__setattr__(result, "_traced", Traced(_Forward(result, kind), kind.__name__))
+    object.__setattr__(result, "_traced", made(_Forward(result, kind), kind.__name__))
     return result
 
 

@@ -1,18 +1,28 @@
 """The public operators: value functions turned into functions and methods of tensors, one file per family."""
 from jtorch.ops import (  # noqa: F401  importing attaches them
+    calculus,
+    complex_parts,
     conversion,
     creation,
+    decompositions,
+    distances,
+    fourier,
     indexing,
+    interchange,
     joining,
     linalg,
     matmul,
+    pickling,
     pointwise,
     random,
     rearranging,
     reduction,
+    sampling,
     settings,
     shape,
+    solvers,
     sorting,
+    special,
 )
 from jtorch.ops.attach import FUNCTIONS
 

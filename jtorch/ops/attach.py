@@ -17,14 +17,14 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
 
 def define(*names: str, method: bool = True, function: bool = True, inplace: bool = False,
-           out: bool = True) -> Callable[[Callable[..., Any]], Any]:
+           out: bool | str = True) -> Callable[[Callable[..., Any]], Any]:
     """Make a value function public under `names` (default: its own): in the namespace, as a method, as `name_`.
 
-    `out=True` gives the function an `out=` keyword.
+    `out=True` gives the function an `out=` keyword, 'typed', 'apart' or 'typed apart' one with demands (`with_out`).
     """
     def decorate(body: Callable[..., Any]) -> Any:
         public = operator(body)
-        called = with_out(public) if out else public
+        called = with_out(public, *str(out).split()) if out else public
         for name in names or (public.__name__,):
             if function:
                 FUNCTIONS[name] = called
@@ -65,21 +65,56 @@ def in_place(public: Callable[..., Any], name: str) -> Callable[..., Any]:
     return method
 
 
-def with_out(public: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the `out=` keyword: results are written into the given tensors, resized if their shape differs."""
+def with_out(public: Callable[..., Any], *demands: str) -> Callable[..., Any]:
+    """Add the `out=` keyword: results are written into the given tensors, resized if their shape differs.
+
+    `demands`: 'typed', `out` has to have the result's dtype; 'apart', it may not share memory with an operand.
+    """
+    typed, apart = "typed" in demands, "apart" in demands
+
     @functools.wraps(public)
     def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
         if out is None:
             return public(*args, **kwargs)
         function = public.function  # type: ignore[attr-defined]
-        result = evaluate(function, _signature(public)(*args, **kwargs))
+        packed = _signature(public)(*args, **kwargs)
+        if apart:
+            check_apart(packed, out)
+        result = evaluate(function, packed)
+        if typed:
+            check_same_dtypes(result, out)
         return write_out(result, out)
     return call
 
 
+def check_apart(operands: Any, out: Any) -> None:
+    """RuntimeError where `out` shares its memory with one of the operands (tensors, at any depth of tuples)."""
+    storages = [o._storage for o in (out if isinstance(out, (tuple, list)) else (out,))]
+    for x in operands:
+        if isinstance(x, (tuple, list)):
+            check_apart(x, out)
+        elif isinstance(x, Tensor) and x._storage in storages:
+            raise RuntimeError("unsupported operation: some elements of the input tensor and the written-to tensor "
+                               "refer to a single memory location. Please clone() the tensor before performing the "
+                               "operation.")
+
+
+def check_same_dtypes(result: Any, out: Any) -> None:
+    pairs = [(result, out)] if isinstance(result, Value) else zip(result, out)
+    for v, o in pairs:
+        if v.dtype is not o.dtype:
+            raise RuntimeError(f"Expected out tensor to have dtype {v.dtype}, but got {o.dtype} instead")
+
+
 def write_out(result: Any, out: Any) -> Any:
+    """Write values into the tensors given as `out=`, resized where their shape differs. Returns `out`."""
     if isinstance(result, Value):
+        if not isinstance(out, Tensor):
+            raise TypeError(f"argument 'out' must be Tensor, not {type(out).__name__}")
         check_result_dtype(result.dtype, out.dtype)
+        if out.requires_grad and current.recorder.grad_enabled:
+            raise RuntimeError("functions with out=... arguments don't support automatic differentiation, but one of "
+                               "the arguments requires grad.")
         if out.shape != result.shape:
             recorder = current.recorder
             recorder.holding += 1
@@ -88,6 +123,8 @@ def write_out(result: Any, out: Any) -> Any:
             finally:
                 recorder.holding -= 1
         return assign(out, result)
+    if not isinstance(out, (tuple, list)) or len(out) != len(result):
+        raise TypeError(f"argument 'out' must be tuple of {len(result)} Tensors, not {type(out).__name__}")
     tensors = wrap_result(tuple(result))  # a write may flush, and values do not outlive their epoch
     for t, o in zip(tensors, out):
         write_out(evaluate(_IDENTITY, (t,)), o)

@@ -1,7 +1,6 @@
 """From tensors to Python, NumPy, other dtypes and back; copies."""
 from __future__ import annotations
 
-import copy as copying
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -527,59 +526,6 @@ def set_(self: Tensor, source: Any = None, storage_offset: int = 0, size: Any = 
     return self
 
 
-def _deepcopy(self: Tensor, memo: dict) -> Tensor:
-    found = memo.get(id(self))
-    if found is not None:
-        return found
-    if not self.is_leaf:
-        raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol "
-                           "at the "
-                           "moment.  If you were attempting to deepcopy a module, this may be because of a "
-                           "torch.nn.utils."
-                           "weight_norm usage, see https://github.com/pytorch/pytorch/pull/103001")
-    kept = memo.setdefault("jtorch storages", {})
-    storage = kept.get(id(self._storage))
-    if storage is None:
-        whole = new_tensor(Tensor, self._storage, self._storage.cell.type, None)
-        storage = kept[id(self._storage)] = detach(whole).clone()._storage
-    t = new_tensor(type(self), storage, self._type, None)
-    t._view = tuple([s for s in self._view if s[0].kind != "marker"]) or None if self._view is not None else None
-    t._geometry, t._requires_grad = self._geometry, self._requires_grad
-    memo[id(self)] = t
-    if self._grad is not None:
-        t._grad = copying.deepcopy(self._grad, memo)
-    for name, x in self.__dict__.items():
-        t.__dict__[name] = copying.deepcopy(x, memo)
-    return t
-
-
-def _reduce(self: Tensor, protocol: int) -> tuple:
-    array = np.ascontiguousarray(self.detach()._array()) if self.ndim else self.detach()._array().copy()
-    raw = array.view(np.uint16) if self.dtype is dtypes.bfloat16 else array
-    return (_rebuild, (type(self), raw, self.dtype, self._requires_grad, dict(self.__dict__)))
-
-
-def _rebuild(cls: type, array: np.ndarray, d: dtype, requires_grad: bool, state: dict) -> Tensor:
-    t = from_array(array.view(d.numpy) if array.dtype != d.numpy else array, cls=cls)
-    t._requires_grad = requires_grad
-    t.__dict__.update(state)
-    return t
-
-
-attach(__deepcopy__=_deepcopy)
-attach(__reduce_ex__=_reduce)
-
-
-def _shallow(self: Tensor) -> Tensor:
-    t = new_tensor(type(self), self._storage, self._type, None)
-    t._view, t._geometry, t._requires_grad = self._view, self._geometry, self._requires_grad
-    t.__dict__.update(self.__dict__)
-    return t
-
-
-attach(__copy__=_shallow)
-
-
 @expose("as_subclass", function=False)
 def as_subclass(self: Tensor, cls: type) -> Any:
     t = new_tensor(cls, self._storage, self._type, None)
@@ -667,7 +613,7 @@ def is_set_to(self: Tensor, tensor: Tensor) -> bool:
             and self.storage_offset() == tensor.storage_offset())
 
 
-@expose("pin_memory", "share_memory_", "resolve_conj", "resolve_neg", "to_dense", function=False)
+@expose("pin_memory", "resolve_conj", "resolve_neg", "to_dense", function=False)
 def _itself(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return self
 
@@ -675,7 +621,7 @@ def _itself(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 FUNCTIONS["resolve_conj"] = FUNCTIONS["resolve_neg"] = _itself
 
 
-@expose("is_pinned", "is_shared", "is_distributed", "is_coalesced", function=False)
+@expose("is_pinned", "is_distributed", "is_coalesced", function=False)
 def _no(self: Tensor) -> bool:
     return False
 

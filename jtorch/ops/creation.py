@@ -451,11 +451,14 @@ def arange(start: Any = 0, end: Any = None, step: Any = 1, *, out: Any = None, d
         raise RuntimeError(f"unsupported range: {start} -> {end}")
     if (end - start) * step < 0:
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    if d.category <= dtypes.INT and not int(step):
+        raise RuntimeError(f"step must be nonzero for a range of dtype {d}")
+    if d is dtypes.int64:
+        length = -(-(int(end) - int(start)) // int(step))
+    else:
+        length = math.ceil((end - start) / step)  # from the numbers as given, also for smaller integers
     if d.category <= dtypes.INT:
         start, end, step = int(start), int(end), int(step)
-        length = -(-(end - start) // step)
-    else:
-        length = math.ceil((end - start) / step)
     return finish(evaluate(_arange, (max(length, 0), start, step, d)), requires_grad, out)
 
 
@@ -483,6 +486,8 @@ def _linspace_value(builder: Builder, start: Operand, end: Operand, steps: Any, 
 
     def bound(x: Operand) -> Value:
         v = arith.as_value(builder, x, wide)
+        if dtype.category <= dtypes.INT:
+            v = ew.trunc(v)  # PyTorch takes the ends of a line of integers as integers
         if v.ndim:
             raise RuntimeError("linspace only supports 0-dimensional start and end tensors")
         return expand_to(v, (steps,))
@@ -591,15 +596,6 @@ def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = dtypes.int
     return from_array(np.stack(np.triu_indices(row, offset, col)).astype(dtype.numpy))
 
 
-@define("complex", method=False)
-def complex_(real: Value, imag: Value) -> Value:
-    if real.dtype is not imag.dtype:
-        raise RuntimeError(f"Expected object of scalar type {real.dtype} but got scalar type {imag.dtype} for second "
-                           "argument")
-    d = real.dtype.to_complex()
-    return ew.cast_to(real, d) + ew.cast_to(imag, d) * 1j
-
-
 # --- windows ---------------------------------------------------------------------------------------------------------
 
 def _window(name: str, formula: Callable[..., np.ndarray]) -> None:
@@ -619,6 +615,8 @@ def _window(name: str, formula: Callable[..., np.ndarray]) -> None:
 _window("hann_window", lambda i, n: 0.5 - 0.5 * np.cos(2 * np.pi * i / n))
 _window("hamming_window", lambda i, n, alpha=0.54, beta=0.46: alpha - beta * np.cos(2 * np.pi * i / n))
 _window("blackman_window", lambda i, n: 0.42 - 0.5 * np.cos(2 * np.pi * i / n) + 0.08 * np.cos(4 * np.pi * i / n))
+_window("kaiser_window", lambda i, n, beta=12.0: np.i0(beta * np.sqrt(np.maximum(1 - (2 * i / n - 1) ** 2, 0)))
+        / np.i0(beta))
 _window("bartlett_window", lambda i, n: 1 - np.abs(2 * i / n - 1))
 
 __all__ = ["array_from", "as_dtype", "from_buffer", "from_numpy", "tensor", "wrap_dim"]

@@ -18,7 +18,7 @@ from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims import indexing, movement
 from jtorch.ir.prims.create import constant
 from jtorch.ops.arguments import shape_of, wrap_dim
-from jtorch.ops.attach import FUNCTIONS, define, expose
+from jtorch.ops.attach import FUNCTIONS, check_apart, define, expose
 from jtorch.ops.conversion import copy_, fill_
 from jtorch.ops.creation import array_from
 from jtorch.ops.shape import _placed, _reshape, alias
@@ -409,6 +409,11 @@ _C_TYPES = {"int64": "int64_t", "int32": "int32_t", "int16": "int16_t", "int8": 
 def masked_select(input: Tensor, mask: Tensor, *, out: Any = None) -> Tensor:
     if mask.dtype not in (dtypes.bool_, dtypes.uint8):
         raise RuntimeError("masked_select: expected BoolTensor or ByteTensor for mask")
+    if out is not None:
+        check_apart((input, mask), out)
+        if out.dtype is not input.dtype:
+            raise RuntimeError(f"masked_select(): self and result must have the same scalar type, but got "
+                               f"{input.dtype} and {out.dtype}")
     shape = arith.broadcast_shapes(input._type.shape, mask._type.shape)
     result = getitem(input.expand(shape) if input.shape != shape else input, mask.expand(shape)) if shape else (
         input.reshape(1)[mask.reshape(1)])
@@ -424,7 +429,9 @@ def _masked_scatter_value(input: Value, mask: Value, source: Value) -> Value:
     n = 1
     for s in shape:
         n *= s
-    wide = movement.reshape_to(movement.expand_to(_check_mask_dtype(mask, "masked_scatter_"), shape), (n,))
+    if mask.dtype is not dtypes.bool_:
+        raise RuntimeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask.dtype}")
+    wide = movement.reshape_to(movement.expand_to(mask, shape), (n,))
     if n == 0:
         return movement.expand_to(input, shape)
     number = cumsum(ew.cast_to(wide, dtypes.int64), axis=0) - 1
@@ -448,6 +455,15 @@ def nonzero(input: Tensor, *, as_tuple: bool = False, out: Any = None) -> Any:
     places = np.argwhere(array).astype(np.int64) if array.ndim else np.empty((int(bool(array)), 0), np.int64)
     result = from_array(np.ascontiguousarray(places))
     return result if out is None else out.resize_(result.shape).copy_(result)
+
+
+@expose("nonzero_static")
+def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
+    """`nonzero` with `size` rows: cut off, or filled up with `fill_value`."""
+    if size < 0:
+        raise RuntimeError("nonzero_static: 'size' must be an non-negative integer")
+    found = nonzero(input)[:size]
+    return FUNCTIONS["cat"]((found, found.new_full((size - found.shape[0], input.ndim), fill_value)))
 
 
 @expose("argwhere")
@@ -478,7 +494,7 @@ def _index_select_value(input: Value, dim: int, index: Value) -> Value:
 
 
 _index_select_value.__name__ = "index_select"
-define()(_index_select_value)
+define(out="typed apart")(_index_select_value)
 
 
 def _checked(function: Any, name: str) -> Any:
@@ -486,7 +502,7 @@ def _checked(function: Any, name: str) -> Any:
     @functools.wraps(function)
     def call(input: Tensor, dim: Any, index: Any, *args: Any, **kwargs: Any) -> Any:
         at_hand = isinstance(index, Tensor) and index._storage.cell.buffer is not None
-        at_hand = at_hand and current.recorder.tracing is None and index.dtype.category == dtypes.INT
+        at_hand = at_hand and current.recorder.knows_values and index.dtype.category == dtypes.INT
         if at_hand and index._type.numel and input.ndim:
             array, n = index._array(), input.shape[wrap_dim(dim, input.ndim)]
             low, high = int(array.min()), int(array.max())
@@ -502,7 +518,7 @@ def _checked(function: Any, name: str) -> Any:
 
 
 
-@define()
+@define(out="typed apart")
 def gather(input: Value, dim: int, index: Value, *, sparse_grad: bool = False) -> Value:
     axis = wrap_dim(dim, input.ndim)
     if index.type.numel == 0:
@@ -541,7 +557,7 @@ def _wrapped(index: Value, n: int) -> Value:
     return arith.where(index < 0, index + n, index)
 
 
-@define()
+@define(out="typed apart")
 def take(input: Value, index: Value) -> Value:
     if index.dtype is not dtypes.int64:
         raise RuntimeError(f"take(): Expected a long tensor for index, but got {type_name(index.dtype)}")
@@ -693,7 +709,7 @@ def scatter_reduce(input: Value, dim: int, index: Value, src: Value, reduce: str
     return arith.floor_divide(y, count) if y.dtype.category <= dtypes.INT else y / count
 
 
-@define()
+@define(inplace=True)
 def index_reduce(input: Value, dim: int, index: Value, source: Value, reduce: str, *,
                  include_self: bool = True) -> Value:
     axis = wrap_dim(dim, input.ndim)

@@ -18,7 +18,7 @@ def joined(values: Sequence[Value], axis: int) -> Value:
     return movement.concatenate(*values, axis=axis) if len(values) > 1 else values[0]
 
 
-@define("cat", "concat", "concatenate", method=False)
+@define("cat", "concat", "concatenate", method=False, out="apart")
 def cat(tensors: tuple[Value, ...], dim: int = 0) -> Value:
     if not tensors:
         raise ValueError("torch.cat(): expected a non-empty list of Tensors")

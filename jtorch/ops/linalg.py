@@ -11,6 +11,7 @@ from jtorch.ir import arith
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims import reduce
+from jtorch.ir.prims.complex import conjugated
 from jtorch.ir.prims.movement import reshape_to
 from jtorch.ops import matmul as products
 from jtorch.ops import reduction, shape
@@ -48,10 +49,15 @@ def _matrix_norm(x: Value, ord: Any, dim: Any, keepdim: bool) -> Value:
         return reduction.vector_norm(x, 2.0, (a, b), keepdim)
     if isinstance(ord, str):
         if ord == "nuc":
-            raise NotImplementedError("linalg.matrix_norm: the nuclear norm takes a singular value decomposition")
+            return reduction.singular_norm(x, a, b, lambda s, axes: reduce.sum_(s, axes=axes), keepdim)
         raise RuntimeError(f"linalg.matrix_norm: Order {ord} not supported.")
+    if abs(ord) == 2:
+        fold = reduce.max_ if ord > 0 else reduce.min_
+        return reduction.singular_norm(x, a, b, lambda s, axes: fold(s, axes=axes), keepdim)
     if abs(ord) not in (1, math.inf):
-        raise NotImplementedError(f"linalg.matrix_norm: order {ord} takes a singular value decomposition")
+        raise RuntimeError(f"linalg.matrix_norm: Order {ord} not supported.")
+    if not x.shape[a if math.isinf(ord) else b] and ord > 0:
+        return reduction.no_norm(x, a, b, keepdim)
     summed, kept = (b, a) if math.isinf(ord) else (a, b)
     rows = reduce.sum_(ew.abs_(x), axes=(summed,))
     place = kept - (1 if summed < kept else 0)
@@ -109,6 +115,10 @@ def matrix_norm(A: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool 
 def _cross_value(input: Value, other: Value, dim: int) -> Value:
     if input.ndim != other.ndim:
         raise RuntimeError("linalg.cross: inputs must have the same number of dimensions.")
+    place = wrap_dim(dim, input.ndim)
+    if input.shape[place] != 3 or other.shape[place] != 3:
+        raise RuntimeError(f"linalg.cross: inputs dimension {dim} must have length 3. Got {input.shape[place]} and "
+                           f"{other.shape[place]}")
     return products.cross.function.body(input, other, dim)
 
 
@@ -118,12 +128,16 @@ def cross(input: Tensor, other: Tensor, *, dim: int = -1, out: Any = None) -> Te
 
 @_public
 def _vecdot(x: Value, y: Value, dim: int) -> Value:
-    product = arith.mul(x, y)
+    for v in (x, y):
+        if not v.ndim:
+            raise IndexError("Dimension specified as -1 but tensor has no dimensions")
+    product = arith.mul(conjugated(x), y)
     return reduce.sum_(product, axes=(wrap_dim(dim, product.ndim),))
 
 
-def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
-    return _vecdot(x, y, dim)
+def vecdot(x: Tensor, y: Tensor, *, dim: int = -1, out: Any = None) -> Tensor:
+    """sum(conj(x) * y)"""
+    return with_out(_vecdot)(x, y, dim, out=out)
 
 
 def matmul(input: Tensor, other: Tensor, *, out: Any = None) -> Tensor:
@@ -162,7 +176,7 @@ def matrix_power(A: Tensor, n: int, *, out: Any = None) -> Tensor:
                            f"{A.shape[-1]} matrices" if A.ndim > 1 else
                            "linalg.matrix_power: The input tensor A must have at least 2 dimensions.")
     if n < 0:
-        raise NotImplementedError("linalg.matrix_power: negative powers take an inverse")
+        return matrix_power(FUNCTIONS["inverse"](A), -n, out=out)
     result, square = None, A
     while n:
         if n & 1:
@@ -170,7 +184,8 @@ def matrix_power(A: Tensor, n: int, *, out: Any = None) -> Tensor:
         n >>= 1
         square = square @ square if n else square
     if result is None:
-        result = FUNCTIONS["eye"](A.shape[-1], dtype=A.dtype).expand(A.shape).clone()
+        eye = FUNCTIONS["eye"](A.shape[-1], dtype=A.dtype).expand(A.shape)
+        result = FUNCTIONS["where"](FUNCTIONS["ones_like"](A, dtype=dtypes.bool_), eye, A)  # of a zero derivative
     return result if out is None else out.resize_(result.shape).copy_(result)
 
 
@@ -178,5 +193,11 @@ def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> T
     return shape.diagonal(A, offset, dim1, dim2)
 
 
+def nuclear_norm(A: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """The sum of the singular values."""
+    return matrix_norm(A, "nuc", (-2, -1) if dim is None else dim, keepdim)
+
+
+FUNCTIONS["nuclear_norm"] = nuclear_norm
 FUNCTIONS["matrix_power"] = matrix_power
 attach(matrix_power=matrix_power)

@@ -1,17 +1,20 @@
 """The matrix products: matmul and its family, einsum, tensordot."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jtorch import dtypes
 from jtorch._tensor import Tensor, attach
 from jtorch.capture.dispatch import Function
+from jtorch.capture.record import current
 from jtorch.ir import arith
 from jtorch.ir.arith import Operand
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import contract, movement, reduce
 from jtorch.ir.prims import elementwise as ew
+from jtorch.ir.prims.complex import conjugated
 from jtorch.ir.prims.create import constant
 from jtorch.ops.arguments import wrap_dim
 from jtorch.ops.attach import FUNCTIONS, define
@@ -184,7 +187,7 @@ def dot(input: Value, tensor: Value) -> Value:
 
 @define()
 def vdot(input: Value, other: Value) -> Value:
-    return dot_product(input, other)
+    return dot_product(conjugated(input), other)
 
 
 def _combined(base: Value, y: Value, beta: Operand, alpha: Operand, name: str) -> Value:
@@ -491,6 +494,20 @@ def cross(input: Value, other: Value, dim: int | None = None) -> Value:
     return turned(a, 1) * turned(b, 2) - turned(a, 2) * turned(b, 1)
 
 
+def _check_weights(name: str, w: Value | None, n: int, kind: str, fits: Callable[[dtypes.dtype], bool]) -> None:
+    if w is None:
+        return
+    if w.ndim > 1:
+        raise RuntimeError(f"cov(): expected {name} to have one or fewer dimensions but got {name} with {w.ndim} "
+                           "dimensions")
+    if not fits(w.dtype):
+        raise RuntimeError(f"cov(): expected {name} to have {kind} dtype but got {name} with {type_name(w.dtype)} "
+                           "dtype")
+    if w.type.numel != n:
+        raise RuntimeError(f"cov(): expected {name} to have the same numel as there are observations in the input but "
+                           f"got {w.type.numel} != {n}")
+
+
 @define()
 def cov(input: Value, *, correction: int = 1, fweights: Value | None = None, aweights: Value | None = None) -> Value:
     if input.ndim > 2:
@@ -498,6 +515,8 @@ def cov(input: Value, *, correction: int = 1, fweights: Value | None = None, awe
                            f"{input.ndim} dimensions")
     x = input if input.dtype.category >= dtypes.FLOAT else ew.cast_to(input, input.builder.default_float)
     x = x if x.ndim == 2 else movement.reshape_to(x, (1, x.type.numel))
+    _check_weights("fweights", fweights, x.shape[1], "integral", lambda d: d.category == dtypes.INT)
+    _check_weights("aweights", aweights, x.shape[1], "floating point", lambda d: d.is_floating_point)
     weights = None
     if fweights is not None:
         weights = ew.cast_to(fweights, x.dtype)
@@ -522,6 +541,22 @@ def cov(input: Value, *, correction: int = 1, fweights: Value | None = None, awe
         total = arith.maximum(total, 0.0)
     y = product(scaled, contract.transpose_last(centred)) / total
     return movement.reshape_to(y, ()) if y.type.numel == 1 else y
+
+
+def _weights_looked_at(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`cov` that refuses negative weights, where their values may be looked at."""
+    @functools.wraps(function)
+    def call(input: Tensor, *, fweights: Tensor | None = None, aweights: Tensor | None = None, **more: Any) -> Any:
+        if current.recorder.knows_values:
+            for name, w in (("fweights", fweights), ("aweights", aweights)):
+                if w is not None and bool((w < 0).any()):
+                    raise RuntimeError(f"cov(): {name} cannot be negative")
+        return function(input, fweights=fweights, aweights=aweights, **more)
+    return call
+
+
+FUNCTIONS["cov"] = _weights_looked_at(FUNCTIONS["cov"])
+attach(cov=_weights_looked_at(cov))
 
 
 @define()

@@ -13,11 +13,14 @@ from jtorch.capture.dispatch import NUMBERS, Function, evaluate, wrap_result
 from jtorch.capture.record import current
 from jtorch.ir import arith
 from jtorch.ir.arith import Operand
+from jtorch.ir.composites import activations
 from jtorch.ir.composites import pointwise as composed
 from jtorch.ir.graph import Value
 from jtorch.ir.primitive import REGISTRY, op
 from jtorch.ir.prims import elementwise as ew
+from jtorch.ir.prims import library
 from jtorch.ir.prims.create import constant
+from jtorch.ops.arguments import named
 from jtorch.ops.attach import FUNCTIONS, define, expose
 from jtorch.views import assign, check_result_dtype, type_name
 
@@ -27,7 +30,14 @@ def fast_binary(function: Function, reflected: bool = False) -> Callable[[Tensor
     def method(self: Tensor, other: Any) -> Any:
         recorder = current.recorder
         epoch = recorder.epoch
-        a = self._value if self._epoch is epoch and self._version == self._storage.version else recorder.enter(self)
+        try:
+            a = (self._value if self._epoch is epoch and self._version == self._storage.version
+                 else recorder.enter(self))
+        except AttributeError:
+            if isinstance(self, Tensor):
+                raise
+            raise TypeError(f"descriptor '{function.name}' of a tensor doesn't apply to a '{type(self).__name__}' "
+                            "object") from None
         if isinstance(other, Tensor):
             b = (other._value if other._epoch is epoch and other._version == other._storage.version
                  else recorder.enter(other))
@@ -197,10 +207,6 @@ def _abs(v: Value) -> Value:
     return v if v.dtype is dtypes.bool_ else ew.abs_(v)
 
 
-def _sign(v: Value) -> Value:
-    return v if v.dtype is dtypes.bool_ else ew.sign(v)
-
-
 def _rounded(op: Any) -> Callable[[Value], Value]:
     return lambda v: op(v) if v.dtype.category >= dtypes.FLOAT else v
 
@@ -216,7 +222,6 @@ def _relu(v: Value) -> Value:
 
 _unary("neg negative", _neg)
 _unary("abs absolute", _abs)
-_unary("sign sgn", _sign)
 _unary("floor", _rounded(ew.floor))
 _unary("ceil", _rounded(ew.ceil))
 _unary("trunc fix", _rounded(ew.trunc))
@@ -226,7 +231,6 @@ _unary("isinf", lambda v: ew.isinf(v) if v.dtype.category >= dtypes.FLOAT else _
 _unary("isfinite", lambda v: ew.isfinite(v) if v.dtype.category >= dtypes.FLOAT else ew.logical_not(_false(v)), False)
 _unary("isposinf", lambda v: arith.eq(v, float("inf")), False)
 _unary("isneginf", lambda v: arith.eq(v, float("-inf")), False)
-_unary("isreal", lambda v: ew.logical_not(_false(v)), False)
 _unary("logical_not", ew.logical_not)
 _unary("bitwise_not", lambda v: _integral("bitwise_not", ew.bitwise_not, v))
 _unary("positive", lambda v: _positive(v), False)
@@ -235,9 +239,6 @@ _unary("frac", lambda v: _frac(v))
 _unary("signbit", lambda v: _signbit(v), False)
 _unary("deg2rad", lambda v: _floating(v) * (math.pi / 180))
 _unary("rad2deg", lambda v: _floating(v) * (180 / math.pi))
-_unary("conj conj_physical", lambda v: v if not v.dtype.is_complex else op("conj")(v), False)
-_unary("real", lambda v: v if not v.dtype.is_complex else op("real")(v), False)
-_unary("angle", lambda v: _angle(v), False)
 _unary("sinc", lambda v: _sinc(_floating(v)))
 
 
@@ -258,14 +259,6 @@ def _signbit(v: Value) -> Value:
         return arith.lt(v, 0) if v.dtype is not dtypes.bool_ else _false(v)
     one = ew.zeros_like(v) + 1
     return arith.lt(ew.copysign(one, v), 0)
-
-
-def _angle(v: Value) -> Value:
-    if v.dtype.is_complex:
-        return op("angle")(v)
-    x = _floating(v)
-    zero = ew.zeros_like(x)
-    return arith.where(ew.isnan(x), x, arith.where(x < 0, zero + math.pi, zero))
 
 
 def _frac(v: Value) -> Value:
@@ -295,6 +288,14 @@ def round_(input: Value, *, decimals: int = 0) -> Value:
     return ew.round_(input * scale) / scale if decimals > 0 else ew.round_(input / scale) * scale
 
 
+@define(out="typed")
+def frexp(input: Value) -> Any:
+    """(mantissa, exponent): input = mantissa * 2**exponent with 0.5 <= |mantissa| < 1."""
+    if not input.dtype.is_floating_point:
+        raise RuntimeError(f"torch.frexp() only supports floating-point dtypes, got {input.dtype}")
+    return named("frexp", "mantissa exponent")(*library.frexp(input))
+
+
 @define(inplace=True)
 def logit(input: Value, eps: float | None = None) -> Value:
     x = _floating(input)
@@ -313,6 +314,16 @@ def nan_to_num(input: Value, nan: float | None = 0.0, posinf: float | None = Non
     x = arith.where(ew.isnan(input), nan or 0.0, input)
     x = arith.where(arith.eq(x, math.inf), float(limits.max) if posinf is None else posinf, x)
     return arith.where(arith.eq(x, -math.inf), float(limits.min) if neginf is None else neginf, x)
+
+
+@define(method=True)
+def hardshrink(input: Value, lambd: float = 0.5) -> Value:
+    return activations.hardshrink(input, bound=float(lambd))
+
+
+@define(out=False)
+def prelu(input: Value, weight: Value) -> Value:
+    return activations.prelu(input, weight)
 
 
 # --- two operands ----------------------------------------------------------------------------------------------------
@@ -406,10 +417,20 @@ def _float_power(a: Operand, b: Operand) -> Value:
     return arith.pow_(*[ew.cast_to(v, dtypes.float64) for v in arith.promote(a, b)])
 
 
-def _gcd_binary(name: str, function: str) -> None:
+def _of_integers(name: str, function: Any) -> Callable[..., Value]:
     def apply(a: Operand, b: Operand) -> Value:
-        return op(function)(*arith.promote(a, b))
-    _binary(name, apply)
+        x, y = arith.promote(a, b)
+        if x.dtype.category != dtypes.INT:
+            raise NotImplementedError(f'"{name}_cpu" not implemented for \'{type_name(x.dtype)}\'')
+        return function(x, y)
+    return apply
+
+
+def _nextafter(a: Operand, b: Operand) -> Value:
+    x, y = arith.promote(a, b)
+    if not x.dtype.is_floating_point:
+        raise NotImplementedError(f'"nextafter_cpu" not implemented for \'{type_name(x.dtype)}\'')
+    return ew.nextafter(x, y)
 
 
 def _composed(composite: Any) -> Callable[..., Value]:
@@ -417,6 +438,9 @@ def _composed(composite: Any) -> Callable[..., Value]:
 
 
 _binary("copysign", _copysign)
+_binary("gcd", _of_integers("gcd", library.gcd), numbers="none")
+_binary("lcm", _of_integers("lcm", library.lcm), numbers="none")
+_binary("nextafter", _nextafter, numbers="none")
 _binary("heaviside", _heaviside, numbers="none")
 _binary("xlogy", _composed(composed.xlogy), numbers="both")
 _binary("hypot", _composed(composed.hypot), numbers="none")
@@ -586,6 +610,3 @@ def _special(names: str, composite_name: str) -> None:
 for _names, _prim in {"lgamma": "lgamma", "digamma": "digamma", "erfinv": "erfinv", "i0": "i0"}.items():
     if _prim in REGISTRY:
         _special(_names, _prim)
-for _prim in ("gcd", "lcm"):
-    if _prim in REGISTRY:
-        _gcd_binary(_prim, _prim)

@@ -5,6 +5,7 @@ tensor. So a trace captures the state of a generator as it captures a parameter.
 """
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ from jtorch.ir.prims.movement import expand_to, reshape_to
 from jtorch.ops.arguments import check_shape, default_float, shape_of
 from jtorch.ops.attach import FUNCTIONS, expose, write_out
 from jtorch.ops.creation import as_dtype
+from jtorch.ops.mapped_random import draw_in_map
 from jtorch.views import assign, type_name
 
 
@@ -131,9 +133,11 @@ FUNCTIONS.update(manual_seed=manual_seed, seed=seed, initial_seed=initial_seed, 
 
 def draw(formula: Function, generator: Generator | None, *args: Any) -> Value:
     """The numbers of `formula(builder, state, ...) -> (numbers, new state)`; the state moves on."""
+    recorder = current.recorder
+    if recorder.levels:
+        return draw_in_map(recorder.levels[-1], functools.partial(draw, formula, generator), formula, args)
     state = (generator or default_generator).state
     values, after = evaluate(formula, (state, *args))
-    recorder = current.recorder
     recorder.holding += 1  # the numbers are still to be wrapped, in the same epoch
     try:
         assign(state, after)
@@ -315,7 +319,8 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
            pin_memory: bool = False) -> Tensor:
     devices.check(device)
     if isinstance(std, Tensor):
-        if std._type.numel and not isinstance(mean, Tensor) and bool((std < 0).any()):
+        if (current.recorder.knows_values and std._type.numel and not isinstance(mean, Tensor)
+                and bool((std < 0).any())):
             raise RuntimeError("normal expects all elements of std >= 0.0")
     elif std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
@@ -355,21 +360,13 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
         raise RuntimeError("cannot sample n_sample <= 0 samples")
     if not replacement and num_samples > input.shape[-1]:
         raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
-    if current.recorder.tracing is None:
+    if current.recorder.knows_values:
         array = input.detach()._array()
         if not np.isfinite(array.astype(np.float64)).all() or (array < 0).any():
             raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
         if (array.sum(-1) == 0).any():
             raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
     return _made(draw(_MULTINOMIAL, generator, input.detach(), int(num_samples), bool(replacement)), False, out)
-
-
-@expose("poisson", method=False)
-def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
-    """Poisson counts. Drawn at once with NumPy from a seed that the generator gives; not PyTorch's stream."""
-    seed = int(randint(0, 1 << 31, (1,), generator=generator).item())
-    rates = input.detach()._array()
-    return from_array(np.asarray(np.random.default_rng(seed).poisson(rates)).astype(rates.dtype))
 
 
 # --- in place --------------------------------------------------------------------------------------------------------

@@ -6,16 +6,16 @@ from typing import Any
 
 from jtorch import dtypes
 from jtorch.ir import arith
-from jtorch.ir.arith import Operand
 from jtorch.ir.composites import softmax as softmax_ops
 from jtorch.ir.composites import statistics
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import elementwise as ew
-from jtorch.ir.prims import indexing, library, reduce
+from jtorch.ir.prims import factor, indexing, library, reduce
+from jtorch.ir.prims.complex import imag, real
 from jtorch.ir.prims.create import constant
-from jtorch.ir.prims.movement import reshape_to
-from jtorch.ops.arguments import named, reduction_axes, wrap_dim
-from jtorch.ops.attach import FUNCTIONS, define
+from jtorch.ir.prims.movement import permute_to, reshape_to
+from jtorch.ops.arguments import named, reduction_axes, wrap_dim, wrap_dims
+from jtorch.ops.attach import define
 from jtorch.views import type_name
 
 
@@ -124,12 +124,12 @@ def _extremum(name: str, arg: Any, extreme: Any, binary: Any, input: Value, dim:
     return named(name, "values indices")(*_picked(name, arg, extreme, input, dim, keepdim))
 
 
-@define()
+@define(out="typed")
 def max(input: Value, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     return _extremum("max", reduce.argmax, reduce.max_, arith.maximum, input, dim, keepdim, other)
 
 
-@define()
+@define(out="typed")
 def min(input: Value, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     return _extremum("min", reduce.argmin, reduce.min_, arith.minimum, input, dim, keepdim, other)
 
@@ -144,17 +144,17 @@ def _all_extreme(name: str, op: Any, input: Value, dim: Any, keepdim: bool) -> V
     return finished(op(input, axes=axes) if axes else input, input, axes, keepdim)
 
 
-@define()
+@define(out="typed")
 def amax(input: Value, dim: Any = (), keepdim: bool = False) -> Value:
     return _all_extreme("amax", reduce.max_, input, dim, keepdim)
 
 
-@define()
+@define(out="typed")
 def amin(input: Value, dim: Any = (), keepdim: bool = False) -> Value:
     return _all_extreme("amin", reduce.min_, input, dim, keepdim)
 
 
-@define()
+@define(out="typed")
 def aminmax(input: Value, *, dim: Any = None, keepdim: bool = False) -> Any:
     both = [_all_extreme("aminmax", op, input, dim, keepdim) for op in (reduce.min_, reduce.max_)]
     return named("aminmax", "min max")(*both)
@@ -177,12 +177,12 @@ def _arg(name: str, op: Any, input: Value, dim: int | None, keepdim: bool) -> Va
     return finished(op(input, axis=axis), input, (axis,), keepdim)
 
 
-@define()
+@define(out="typed")
 def argmax(input: Value, dim: int | None = None, keepdim: bool = False) -> Value:
     return _arg("argmax", reduce.argmax, input, dim, keepdim)
 
 
-@define()
+@define(out="typed")
 def argmin(input: Value, dim: int | None = None, keepdim: bool = False) -> Value:
     return _arg("argmin", reduce.argmin, input, dim, keepdim)
 
@@ -225,10 +225,18 @@ def _spread(name: str, op: Any, input: Value, dim: Any, unbiased: Any, keepdim: 
         raise RuntimeError(f"{name}only supports floating point and complex dtypes" if name.endswith(" ") else
                            f"{name}: Expected a floating point or complex tensor")
     axes = reduction_axes(dim, input.ndim)
+    if input.dtype.is_complex:  # that of both parts
+        return _complex_spread(op, input, axes, keepdim, correction)
     found = op(input, axes=axes, correction=correction)
     if isinstance(found, tuple):
         return tuple([finished(v, input, axes, keepdim) for v in found])
     return finished(found, input, axes, keepdim)
+
+
+def _complex_spread(op: Any, x: Value, axes: tuple[int, ...], keepdim: bool, correction: Any) -> Any:
+    re, im = (statistics.var(part, axes=axes, correction=correction) for part in (real(x), imag(x)))
+    spread = finished(ew.sqrt(re + im) if op is statistics.std else re + im, x, axes, keepdim)
+    return (spread, finished(statistics.mean(x, axes=axes), x, axes, keepdim)) if op is statistics.var_mean else spread
 
 
 @define()
@@ -260,9 +268,26 @@ def std_mean(input: Value, dim: Any = None, unbiased: Any = None, keepdim: bool 
 
 def vector_norm(x: Value, p: float, dim: Any, keepdim: bool) -> Value:
     axes = reduction_axes(dim, x.ndim)
+    x = ew.abs_(x) if x.dtype.is_complex else x
     if not axes:
         return arith.ne(x, 0) * 1.0 if p == 0 else ew.abs_(x)
     return finished(statistics.vector_norm(x, axes=axes, p=float(p)), x, axes, keepdim)
+
+
+def no_norm(x: Value, a: int, b: int, keepdim: bool) -> Value:
+    """The norm of empty matrices."""
+    shape = [1 if i in (a, b) else n for i, n in enumerate(x.shape) if keepdim or i not in (a, b)]
+    return constant(x.builder, 0, x.dtype.to_real(), tuple(shape))
+
+
+def singular_norm(x: Value, a: int, b: int, fold: Any, keepdim: bool) -> Value:
+    """A norm that is a function of the singular values of the matrices in axes a and b."""
+    rest = tuple([i for i in range(x.ndim) if i not in (a, b)])
+    if not min(x.shape[a], x.shape[b]):
+        return no_norm(x, a, b, keepdim)
+    sizes = factor.svd(permute_to(x, (*rest, a, b)))[1]
+    y = fold(sizes, (sizes.ndim - 1,))
+    return reshape_to(y, tuple([1 if i in (a, b) else n for i, n in enumerate(x.shape)])) if keepdim else y
 
 
 @define()
@@ -271,17 +296,32 @@ def norm(input: Value, p: Any = "fro", dim: Any = None, keepdim: bool = False, d
     if x.dtype.category < dtypes.FLOAT:
         raise RuntimeError("linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
                            f"{type_name(x.dtype)}")
-    if x.dtype.is_complex:
-        x = ew.abs_(x)
     if p is None or p == "fro":
         p = 2.0
     elif p == "inf":
         p = math.inf
+    elif p == "nuc":
+        a, b = wrap_dims((-2, -1) if dim is None else dim, x.ndim)
+        return singular_norm(x, a, b, lambda s, axes: reduce.sum_(s, axes=axes), keepdim)
     elif isinstance(p, str):
         raise RuntimeError(f"only valid values are 'fro', 'nuc' and 'inf' for the order of a norm, got {p}")
     if isinstance(p, Value):
         raise TypeError("norm(): argument 'p' must be Number, not Tensor")
     return vector_norm(x, p, dim, keepdim)
+
+
+@define(inplace=True)
+def renorm(input: Value, p: float, dim: int, maxnorm: float) -> Value:
+    """The slices along `dim` whose p-norm is above `maxnorm`, scaled down to it."""
+    if input.ndim < 2:
+        raise RuntimeError(f"renorm: input needs at least 2 dimensions, got {input.ndim} dimensions")
+    if p <= 0:
+        raise RuntimeError("renorm: non-positive norm not supported")
+    if maxnorm < 0:
+        raise RuntimeError(f"renorm: expected maxnorm to be >= 0 but got {maxnorm}")
+    axis = wrap_dim(dim, input.ndim)
+    size = vector_norm(input, float(p), tuple([a for a in range(input.ndim) if a != axis]), True)
+    return input * arith.where(size > maxnorm, maxnorm / (size + 1e-7), 1.0)
 
 
 @define()
@@ -341,25 +381,6 @@ def cummin(input: Value, dim: int) -> Any:
 
 
 @define()
-def diff(input: Value, n: int = 1, dim: int = -1, prepend: Value | None = None, append: Value | None = None) -> Value:
-    from jtorch.ops.joining import joined
-    if n < 0:
-        raise RuntimeError(f"order must be non-negative but got {n}")
-    if input.ndim == 0:
-        raise RuntimeError("diff expects input to be at least one-dimensional")
-    axis = wrap_dim(dim, input.ndim)
-    from jtorch.ir.prims.movement import slice_axis
-    x = joined([v for v in (prepend, input, append) if v is not None], axis)
-    for _ in range(n):
-        size = x.shape[axis]
-        if size == 0:
-            break
-        high, low = slice_axis(x, axis, 1, size), slice_axis(x, axis, 0, size - 1)
-        x = ew.bitwise_xor(high, low) if x.dtype is dtypes.bool_ else high - low
-    return x
-
-
-@define()
 def trace(input: Value) -> Value:
     if input.ndim != 2:
         raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input.ndim}")
@@ -368,27 +389,6 @@ def trace(input: Value) -> Value:
     x = _summed_dtype(input, None)
     kept = arith.where(ew.eq(rows, columns), x, constant(x.builder, 0, x.dtype))
     return reduce.sum_(kept, axes=(0, 1))
-
-
-@define(method=False)
-def trapezoid(y: Value, x: Value | None = None, *, dx: Operand = 1, dim: int = -1) -> Value:
-    from jtorch.ir.prims.movement import slice_axis
-    axis = wrap_dim(dim, y.ndim)
-    size = y.shape[axis]
-    pairs = slice_axis(y, axis, 1, size) + slice_axis(y, axis, 0, size - 1 if size else 0)
-    width: Any = dx
-    if x is not None:
-        if x.ndim == 1 and y.ndim > 1:
-            x = reshape_to(x, tuple([x.shape[0] if a == axis else 1 for a in range(y.ndim)]))
-            at = axis
-        else:
-            at = axis - y.ndim + x.ndim
-        width = slice_axis(x, at, 1, x.shape[at]) - slice_axis(x, at, 0, x.shape[at] - 1)
-    area = arith.mul(pairs, width)
-    return arith.div(reduce.sum_(area, axes=(axis,)), 2.0)
-
-
-FUNCTIONS["trapz"] = FUNCTIONS["trapezoid"]
 
 
 def _softmax_dtype(input: Value, dtype: Any) -> Value:

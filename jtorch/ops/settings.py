@@ -4,10 +4,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import numpy as np
-
-from jtorch import dtypes
-from jtorch._tensor import Tensor, attach, from_array, legacy_constructor
+from jtorch import devices, dtypes
+from jtorch._tensor import Tensor, attach, legacy_constructor
 from jtorch.capture.record import current
 from jtorch.ops.attach import FUNCTIONS, expose
 from jtorch.ops.conversion import TYPE_NAMES
@@ -36,6 +34,15 @@ def set_default_tensor_type(t: Any) -> None:
 def synchronize() -> None:
     """Compute everything that is pending."""
     current.recorder.flush()
+
+
+def set_default_device(device: Any) -> None:
+    """Where tensors are made. Only the CPU has a place for them: raises, for another device, as making one would."""
+    devices.check(device)
+
+
+def get_default_device() -> devices.device:
+    return devices.cpu
 
 
 def set_num_threads(n: int) -> None:
@@ -72,6 +79,7 @@ def result_type(*operands: Any) -> dtypes.dtype:
     return dtypes.result_type(kinds, default)
 
 
+FUNCTIONS.update(set_default_device=set_default_device, get_default_device=get_default_device)
 FUNCTIONS.update(set_default_dtype=set_default_dtype, get_default_dtype=get_default_dtype, result_type=result_type,
                  set_default_tensor_type=set_default_tensor_type, synchronize=synchronize, can_cast=can_cast,
                  set_num_threads=set_num_threads, get_num_threads=get_num_threads, promote_types=promote_types,
@@ -135,11 +143,4 @@ FUNCTIONS.update(use_deterministic_algorithms=deterministic, are_deterministic_a
                  get_float32_matmul_precision=get_float32_matmul_precision)
 
 
-@expose("from_dlpack", method=False)
-def from_dlpack(ext_tensor: Any) -> Tensor:
-    return from_array(np.from_dlpack(ext_tensor).copy())
-
-
 attach(layout=property(lambda self: dtypes.LAYOUTS[0]))
-attach(__dlpack__=lambda self, **kwargs: self.numpy().__dlpack__(**kwargs))
-attach(__dlpack_device__=lambda self: (1, 0))

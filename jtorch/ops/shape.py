@@ -377,6 +377,8 @@ def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
         raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
     d = wrap_dim(dim, input.ndim)
     n = input.shape[d]
+    if isinstance(start, Tensor) and (start.ndim or start.dtype.category != dtypes.INT):
+        raise RuntimeError("start must be an 0-dim integral Tensor.")
     start = int(start)
     if length < 0:
         raise RuntimeError("narrow(): length must be non-negative.")
@@ -584,6 +586,13 @@ def whole(x: Tensor) -> Tensor:
                         or (operation is create.variable and owner._view is None)]) or None
     base._value, base._version, base._epoch, base._requires_grad, base._grad = None, -1, None, False, None  # type: ignore
     return base
+
+
+@expose("dim_order", function=False)
+def dim_order(self: Tensor) -> tuple[int, ...]:
+    """The dimensions from the one with the largest stride to the one with the smallest."""
+    strides = self.stride()
+    return tuple(sorted(range(self.ndim), key=lambda d: (-strides[d], d)))
 
 
 @expose("unfold", function=False)

@@ -1,6 +1,7 @@
 """Order: sort, topk, median, unique, counting."""
 from __future__ import annotations
 
+import builtins
 import math
 from typing import Any
 
@@ -25,12 +26,12 @@ def _sorted(v: Value, axis: int, descending: bool) -> tuple[Value, Value]:
     return library.sort(v, axis=axis, descending=descending, stable=True)
 
 
-@define()
+@define(out="typed")
 def sort(input: Value, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
     return named("sort", "values indices")(*_sorted(input, wrap_dim(dim, input.ndim), descending))
 
 
-@define()
+@define(out="typed")
 def argsort(input: Value, dim: int = -1, descending: bool = False, stable: bool = False) -> Value:
     return _sorted(input, wrap_dim(dim, input.ndim), descending)[1]
 
@@ -40,7 +41,7 @@ def msort(input: Value) -> Value:
     return _sorted(input, 0, False)[0]
 
 
-@define()
+@define(out="typed")
 def topk(input: Value, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
     axis = wrap_dim(dim, input.ndim)
     n = input.shape[axis] if input.ndim else 1
@@ -52,7 +53,7 @@ def topk(input: Value, k: int, dim: int = -1, largest: bool = True, sorted: bool
     return named("topk", "values indices")(values, places)
 
 
-@define()
+@define(out="typed apart")
 def kthvalue(input: Value, k: int, dim: int = -1, keepdim: bool = False) -> Any:
     axis = wrap_dim(dim, input.ndim)
     n = input.shape[axis] if input.ndim else 1
@@ -108,12 +109,12 @@ def _median_along(v: Value, axis: int, keepdim: bool, ignore: bool) -> tuple[Val
     return values, places
 
 
-@define()
+@define(out="typed apart")
 def median(input: Value, dim: int | None = None, keepdim: bool = False) -> Any:
     return _median("median", input, dim, keepdim, False)
 
 
-@define()
+@define(out="typed apart")
 def nanmedian(input: Value, dim: int | None = None, keepdim: bool = False) -> Any:
     return _median("nanmedian", input, dim, keepdim, True)
 
@@ -284,6 +285,23 @@ def histogram(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | N
     counts, places = np.histogram(array.reshape(-1), edges, range, density, w)
     return named("histogram", "hist bin_edges")(from_array(counts.astype(array.dtype)),
                                                 from_array(places.astype(array.dtype)))
+
+
+@expose("histogramdd", method=False)
+def histogramdd(input: Tensor, bins: Any, range: Any = None, weight: Tensor | None = None,
+                density: bool = False) -> Any:
+    """Counts of the rows of [..., D] in a grid of D axes; `bins` are counts of bins or their edges."""
+    if input.ndim < 2:
+        raise RuntimeError("torch.histogramdd(): input tensor should have at least 2 dimensions, but got "
+                           f"{input.ndim}")
+    array = input.detach()._array()
+    rows = array.reshape(-1, array.shape[-1])
+    edges = [b._array() if isinstance(b, Tensor) else b for b in bins] if isinstance(bins, (tuple, list)) else bins
+    limits = None if range is None else [(range[2 * i], range[2 * i + 1]) for i in builtins.range(len(range) // 2)]
+    w = None if weight is None else weight._array().reshape(-1)
+    counts, places = np.histogramdd(rows, edges, limits, density, w)
+    return named("histogramdd", "hist bin_edges")(from_array(counts.astype(array.dtype)),
+                                                  tuple([from_array(p.astype(array.dtype)) for p in places]))
 
 
 @define(method=False)

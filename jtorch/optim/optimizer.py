@@ -64,6 +64,11 @@ def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
                         f"{step} must return None or a tuple of (new_args, new_kwargs), but got {changed}."
                     )
                 (_, *args), kwargs = changed
+        tracing = current.recorder.tracing
+        if tracing is not None:
+            facts = self.static_facts()
+            tracing.assume(lambda: self.static_facts() == facts, f"hyperparameters of {type(self).__name__} changed "
+                           "in a way that changes what a step does")
         result = step(self, *args, **kwargs)
         for hook in (*self._optimizer_step_post_hooks.values(), *_post_hooks.values()):
             hook(self, (self, *args), kwargs)
@@ -135,6 +140,12 @@ class Optimizer:
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters from their gradients. A `closure` computes the loss (and the gradients) first."""
         raise NotImplementedError
+
+    def static_facts(self) -> list[Any]:
+        """What a recorded step takes for granted, comparable by `==`: here all of the hyperparameters, because a step
+        written in Python uses them as plain numbers. Tensors are read when the program runs; which ones, counts."""
+        return [[(k, id(v) if isinstance(v, Tensor) else len(v) if k == "params" else v) for k, v in g.items()]
+                for g in self.param_groups]
 
     def run_closure(self, closure: Callable[[], Any] | None) -> Any:
         if closure is None:

@@ -6,7 +6,7 @@ written to a temporary file and renamed, so that readers see all of it or nothin
 logged. The cache is kept under a size by removing what was used longest ago.
 
     JTORCH_CACHE_DIR    where; default $XDG_CACHE_HOME/jtorch or ~/.cache/jtorch; empty: no disk cache
-    JTORCH_CACHE_SIZE   bytes, or with a suffix K, M or G; default 512M
+    JTORCH_CACHE_SIZE   bytes, or with a suffix K, M or G; default: what `jtorch cache --limit` has set, or 512M
 """
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from pathlib import Path
 
 MAGIC = b"jtorch1\n"
 CHECKSUM_BYTES = 32
+LIMIT_FILE = "limit"  # in the cache's directory: the size that the user wants for it
+DEFAULT_LIMIT = 512 << 20
 TOUCH_AFTER_S = 3600  # an entry's time of use is refreshed at most this often
 STALE_TEMPORARY_S = 3600
 log = logging.getLogger("jtorch.cache")
@@ -35,7 +37,7 @@ class Cache:
     b'bytes'
     """
 
-    def __init__(self, directory: Path | None, limit: int = 512 << 20):
+    def __init__(self, directory: Path | None, limit: int = DEFAULT_LIMIT):
         self.directory, self.limit = directory, limit
         self.unwritable = directory is None
         self._unswept = limit  # bytes written since the last look at the total; the first write looks
@@ -100,17 +102,11 @@ class Cache:
 
     def sweep(self) -> None:
         """Remove the entries used longest ago until nine tenths of the limit remain, and abandoned temporaries."""
-        entries, now = [], time.time()
-        for path in self.directory.glob("??/*"):
-            try:
-                status = path.stat()
-            except OSError:
-                continue  # another process removed it
-            if path.name.startswith("tmp"):
-                if now - status.st_mtime > STALE_TEMPORARY_S:
-                    self._remove(path)
-            else:
-                entries.append((status.st_mtime, status.st_size, path))
+        entries, temporaries = self._files()
+        now = time.time()
+        for used, _, path in temporaries:
+            if now - used > STALE_TEMPORARY_S:
+                self._remove(path)
         total = sum(size for _, size, _ in entries)
         if total <= self.limit:
             return
@@ -119,6 +115,40 @@ class Cache:
             total -= size
             if total <= self.limit * 9 // 10:
                 break
+
+    def usage(self) -> tuple[int, int]:
+        """The number of entries and their bytes."""
+        entries, _ = self._files()
+        return len(entries), sum(size for _, size, _ in entries)
+
+    def clear(self) -> tuple[int, int]:
+        """Remove all entries; how many, and their bytes. Processes that use them go on: they make them anew."""
+        entries, temporaries = self._files()
+        for _, _, path in entries + temporaries:
+            self._remove(path)
+        return len(entries), sum(size for _, size, _ in entries)
+
+    def bound(self, limit: int) -> None:
+        """Keep the cache under `limit` bytes from now on, in later processes too. Raises OSError if it cannot."""
+        if self.directory is None:
+            raise OSError("there is no disk cache")
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.directory / LIMIT_FILE).write_text(f"{limit}\n")
+        self.limit = limit
+        self.sweep()
+
+    def _files(self) -> tuple[list[tuple[float, int, Path]], list[tuple[float, int, Path]]]:
+        """(time of use, size, path) of the entries, and of the files that are still being written."""
+        entries: list[tuple[float, int, Path]] = []
+        temporaries: list[tuple[float, int, Path]] = []
+        for path in self.directory.glob("??/*") if self.directory is not None else ():
+            try:
+                status = path.stat()
+            except OSError:
+                continue  # another process removed it
+            kind = temporaries if path.name.startswith("tmp") else entries
+            kind.append((status.st_mtime, status.st_size, path))
+        return entries, temporaries
 
     def _remove(self, path: Path) -> None:
         try:
@@ -132,7 +162,8 @@ class Cache:
             log.warning(message)
 
 
-def _bytes(text: str) -> int:
+def bytes_of(text: str) -> int:
+    """'300', '64K', '512M' or '1.5G' as a number of bytes. Raises ValueError."""
     units = {"K": 10, "M": 20, "G": 30}
     text = text.strip().upper()
     if text[-1:] in units:
@@ -150,10 +181,21 @@ def _default_directory() -> Path | None:
         return None
 
 
+def _default_limit(directory: Path | None) -> int:
+    named = os.environ.get("JTORCH_CACHE_SIZE")
+    if named:
+        return bytes_of(named)
+    try:
+        return bytes_of((directory / LIMIT_FILE).read_text()) if directory is not None else DEFAULT_LIMIT
+    except (OSError, ValueError):
+        return DEFAULT_LIMIT
+
+
 @lru_cache
 def default() -> Cache:
     """The process's cache, as the environment describes it."""
-    return Cache(_default_directory(), _bytes(os.environ.get("JTORCH_CACHE_SIZE") or "512M"))
+    directory = _default_directory()
+    return Cache(directory, _default_limit(directory))
 
 
 def get_blob(key: str) -> bytes | None:

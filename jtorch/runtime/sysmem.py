@@ -61,8 +61,14 @@ def map_pages(nbytes):
     return start
 
 
+def map_shared(descriptor, nbytes):
+    """Address of the first `nbytes` bytes of a file, shared with all who map it; 0 if that cannot be."""
+    raw = LIBC.mmap(None, nbytes, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, descriptor, 0)
+    return 0 if raw == FAILED else raw
+
+
 def unmap_pages(address, nbytes):
-    """Give back what `map_pages` gave."""
+    """Give back what `map_pages` or `map_shared` gave."""
     LIBC.munmap(address, nbytes)
 
 

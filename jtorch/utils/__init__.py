@@ -1,4 +1,4 @@
-"""Tools around training: `utils.data`."""
-from jtorch.utils import data
+"""Tools around training: `utils.data`; around memory: `utils.dlpack`."""
+from jtorch.utils import data, dlpack
 
-__all__ = ["data"]
+__all__ = ["data", "dlpack"]

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from jtorch.ir.arith import maximum, minimum, where
+from jtorch.ir.arith import eq, maximum, minimum, where
 from jtorch.ir.composites.activations import logsigmoid
 from jtorch.ir.composites.define import REQUIRED, composite, mean_over, reduce_as, sum_over
 from jtorch.ir.composites.pointwise import xlogy
@@ -147,7 +147,9 @@ gaussian_nll_loss = loss("gaussian_nll_loss", _gaussian_nll, attrs={"full": Fals
 
 hinge_embedding_loss = loss(
     "hinge_embedding_loss",
-    lambda x, t, margin: where(t > 0, x, maximum(margin - x, 0.0)), attrs={"margin": 1.0}, domain="sign pair")
+    lambda x, t, margin: where(eq(t, -1), 0.0, x) + where(eq(t, 1), 0.0, maximum(margin - x, 0.0)),
+    attrs={"margin": 1.0}, domain="sign pair")
+"""PyTorch's formula: a target that is neither 1 nor -1 gets both terms."""
 margin_ranking_loss = loss(
     "margin_ranking_loss", lambda x, other, t, margin: maximum(-t * (x - other) + margin, 0.0), attrs={"margin": 0.0},
     domain="sign triple")

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jtorch import dtypes
-from jtorch.ir.arith import where
+from jtorch.ir.arith import ne, where
 from jtorch.ir.composites.define import composite
 from jtorch.ir.graph import Builder, Type, Value
 from jtorch.ir.primitive import Op
 from jtorch.ir.prims.create import detach, is_scalar
 from jtorch.ir.prims.elementwise import abs_, cast_to, maximum, minimum, sign, sqrt, zeros_like
 from jtorch.ir.prims.movement import expand_to
+from jtorch.ir.prims.reduce import any_, keep_axes
 
 Body = Callable[..., tuple[Value, ...]]
 
@@ -114,6 +115,22 @@ def adam_step(inputs: Iterator[Value], n: int, amsgrad: bool, decay: bool, decou
     size = lr / (1 - beta1 ** t)
     p = p - times(m, size) / plus(root, eps)
     return (p, m, v, *largest, step)
+
+
+@step_op("sparse_adam_step", lambda **_: 4, {"maximize": False})
+def sparse_adam_step(inputs: Iterator[Value], n: int, maximize: bool) -> tuple[Value, ...]:
+    """p, exp_avg, exp_avg_sq, step, g, lr, beta1, beta2, eps: adam_step for the rows whose gradient is not all 0."""
+    p, m, v, step = take(inputs, n)
+    g, lr, beta1, beta2, eps = take(inputs, 5)
+    step, t = counted(step)
+    g = gradient(p, g, None, maximize)
+    present, inner = ne(g, 0), tuple(range(1, g.ndim))
+    if inner:
+        present = keep_axes(any_(present, axes=inner), g, inner)
+    m = where(present, blend(m, g, 1 - beta1), m)
+    v = where(present, v + times(g * g - v, 1 - beta2), v)
+    size = lr * sqrt(1 - beta2 ** t) / (1 - beta1 ** t)
+    return where(present, p - times(m / plus(sqrt(v), eps), size), p), m, v, step
 
 
 @step_op("adadelta_step", lambda **_: 4, {"decay": False, "maximize": False})

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from jtorch.ir.graph import Value
 from jtorch.ir.passes.decompose import expand_body
+from jtorch.ir.prims.complex import conjugated
 from jtorch.ir.prims.create import constant, full
 from jtorch.ir.prims.elementwise import cast_to
 from jtorch.ir.prims.movement import concatenate, pad, sum_to
@@ -19,12 +20,14 @@ Hook = Callable[[Value], Value]
 
 def gradients(outputs: Sequence[Value], cotangents: Sequence[Value], wrt: Sequence[Value] = (),
               hooks: Mapping[Value, Hook] | None = None, visited: list[Value] | None = None,
-              stop_at_wrt: bool = False) -> dict[Value, Value]:
+              stop_at_wrt: bool = False,
+              steps: list[tuple[Value, Sequence[Value | None]]] | None = None) -> dict[Value, Value]:
     """Cotangents of everything that `outputs` depend on through values that require grad.
 
     Returns a dictionary that holds the cotangent of each reached variable and of each value in `wrt`; a value that is
     missing from it has a zero gradient. `hooks[v]` may replace the complete cotangent of `v`. The nodes whose rules ran
-    are appended to `visited`. With `stop_at_wrt` the walk does not go past the values in `wrt`.
+    are appended to `visited`, and together with what the rules gave to `steps`. With `stop_at_wrt` the walk does not go
+    past the values in `wrt`.
 
     Reverse id order is a reverse topological order, so a heap of ids visits each node once, after all its users.
     """
@@ -63,7 +66,10 @@ def gradients(outputs: Sequence[Value], cotangents: Sequence[Value], wrt: Sequen
             continue
         if visited is not None:
             visited.append(node)
-        for v, g in zip(node.inputs, input_cotangents(node, grads)):
+        found = input_cotangents(node, grads)
+        if steps is not None:
+            steps.append((node, found))
+        for v, g in zip(node.inputs, found):
             if g is not None and v.requires_grad:
                 reach(v, g)
         for v in node.siblings:
@@ -142,7 +148,13 @@ def input_cotangents(node: Value, grads: Mapping[Value, Value]) -> Sequence[Valu
         pairs = [(r, grads[v]) for r, v in zip(results, node.siblings) if v in grads]
         inner = gradients([r for r, _ in pairs], [g for _, g in pairs], node.inputs, stop_at_wrt=True)
         return [inner.pop(v, None) for v in node.inputs]  # an input given twice gets its total once
+    cotangents = [grads.get(v) for v in node.siblings]
+    conjugate = not op.wirtinger and any(v.dtype.is_complex for v in (*node.inputs, *node.siblings))
+    if conjugate:
+        cotangents = [None if g is None else conjugated(g) for g in cotangents]
     if len(node.siblings) == 1:
-        return op.vjp(grads[node], node, *node.inputs, **node.kwargs)
-    return op.vjp(tuple([grads.get(v) for v in node.siblings]), node.siblings, *node.inputs, **node.kwargs)
+        found = op.vjp(cotangents[0], node, *node.inputs, **node.kwargs)
+    else:
+        found = op.vjp(tuple(cotangents), node.siblings, *node.inputs, **node.kwargs)
+    return [None if g is None else conjugated(g) for g in found] if conjugate else found
 

@@ -121,7 +121,7 @@ def _cond_vjp(g: Any, y: Any, pred: Value, *operands: Value, then_branch: Graph,
 
 
 cond = Op("cond", "control", _cond_infer, _cond_numpy, _cond_vjp, attr_names=("then_branch", "else_branch"),
-          domain="region")
+          wirtinger=True, domain="region")
 """Only the branch that is taken is run."""
 
 
@@ -185,7 +185,7 @@ def _while_vjp(g: Any, y: Any, *carry: Value, condition: Graph, body: Graph) -> 
 
 
 while_loop = Op("while_loop", "control", _while_infer, _while_numpy, _while_vjp, attr_names=("condition", "body"),
-                domain="region")
+                wirtinger=True, domain="region")
 
 
 # --- scan ------------------------------------------------------------------------------------------------------------
@@ -313,6 +313,6 @@ def _scan_vjp(g: Any, y: Any, *operands: Value, body: Graph, n_carry: int, lengt
 
 scan = Op("scan", "control", _scan_infer, _scan_numpy, _scan_vjp,
           attr_names=("body", "n_carry", "length", "n_consts", "reverse"),
-          attr_defaults={"n_consts": 0, "reverse": False}, domain="region")
+          attr_defaults={"n_consts": 0, "reverse": False}, wirtinger=True, domain="region")
 """Operands: `n_consts` constants, `n_carry` carried values, and stacked rows. Results: the carry, and the stacked rows
 of the body's other outputs. With `reverse` the last row comes first (rows stay in their places)."""

@@ -22,6 +22,10 @@ def is_scalar(x: Value) -> bool:
     return x.op.kind == "leaf" and x.attrs[0] < 0
 
 
+placeholder = Op("placeholder", "leaf", lambda number, type: type, no_grad="stands for an example that is not there",
+                 attr_names=("number", "type"))
+"""One example, inside of a function that is mapped over many. No program ever computes it."""
+
 variable = Op("variable", "marker", lambda t, number: t, lambda a, number: a, no_grad="where differentiation ends",
               attr_names=("number",))
 """Identity; the derivative is taken with respect to this value. `number` tells variables apart."""

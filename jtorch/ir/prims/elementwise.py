@@ -41,12 +41,28 @@ def infer_bool(name: str) -> Callable[..., Type]:
     return lambda *types, **attrs: Type(dtypes.bool_, same(*types).shape)
 
 
+REAL_ONLY = frozenset("""floor ceil trunc round relu erf erfc atan2 maximum minimum fmod remainder floor_divide
+    lgamma digamma erfinv trunc_divide copysign nextafter lt le gt ge""".split())
+"""Operations that complex numbers do not have, most of them for want of an order."""
+
+
+def _infer_real(name: str, infer: Callable[..., Type]) -> Callable[..., Type]:
+    def checked(*types: Type, **attrs: Any) -> Type:
+        if types[0].dtype.is_complex:
+            short = "Complex" + ("Float" if types[0].dtype is dtypes.complex64 else "Double")
+            raise NotImplementedError(f'"{name}_cpu" not implemented for \'{short}\'')
+        return infer(*types, **attrs)
+    return checked
+
+
 def elementwise(name: str, expr: Any, numpy: Callable, vjp: Callable | None = None, *, to_bool: bool = False,
                 no_grad: str | None = None, domain: str = REAL, cost: int = 1, commutative: bool = False,
-                **more: Any) -> Op:
+                infer: Callable[..., Type] | None = None, **more: Any) -> Op:
     if vjp is None and no_grad is None:
         no_grad = "the result is boolean" if to_bool else "piecewise constant"
-    infer = infer_bool(name) if to_bool else infer_same(name)
+    infer = infer or (infer_bool(name) if to_bool else infer_same(name))
+    if name in REAL_ONLY:
+        infer = _infer_real(name, infer)
     return Op(name, "elementwise", infer, numpy, vjp, no_grad, expr=expr, domain=domain, cost=cost,
               commutative=commutative, batch=batch_elementwise, **more)
 
@@ -65,10 +81,34 @@ def expand(v: Value, shape: tuple[int, ...]) -> Value:
 # --- one operand -----------------------------------------------------------------------------------------------------
 
 neg = elementwise("neg", "-a", np.negative, lambda g, y, x: (-g,))
-abs_ = elementwise("abs", "abs_(a)", np.abs, lambda g, y, x: (g * sign(x),))
-sign = elementwise("sign", "sign(a)", np.sign, lambda g, y, x: (zeros_like(g),))
+
+
+def _abs_jvp(t: tuple, y: Value, x: Value) -> Value:
+    """For complex x, the part of the tangent along x: Re(t / sign(x))."""
+    if not x.dtype.is_complex:
+        return t[0] * sign(x)
+    hole = is_zero(y)
+    along = cast_to(t[0] / where(hole, ones_like(x), sign(x)), y.dtype)
+    return where(hole, zeros_like(y), along)
+
+
+def _sign_vjp(g: Value, y: Value, x: Value) -> tuple:
+    """Of a complex number x / |x|: what of g turns it, over the length of x."""
+    if not x.dtype.is_complex:
+        return (zeros_like(g),)
+    hole = is_zero(x)
+    unit, length = where(hole, ones_like(x), y), cast_to(where(hole, ones_like(x), cast_to(abs_(x), x.dtype)), x.dtype)
+    along = cast_to(cast_to(g / unit, x.dtype.to_real()), x.dtype)
+    return (where(hole, zeros_like(x), (g - along * unit) / length),)
+
+
+abs_ = elementwise("abs", "abs_(a)", np.abs, lambda g, y, x: (g * sign(x),), jvp=_abs_jvp, wirtinger=True,
+                   infer=lambda t: Type(t.dtype.to_real(), t.shape))
+sign = elementwise("sign", "sign(a)", np.sign, _sign_vjp, wirtinger=True)
+"""x / |x| for complex numbers."""
 exp = elementwise("exp", "exp(a)", np.exp, lambda g, y, x: (g * y,), domain=FLOAT, cost=10)
-exp2 = elementwise("exp2", "exp2(a)", np.exp2, lambda g, y, x: (g * y * math.log(2),), domain=FLOAT, cost=10)
+exp2 = elementwise("exp2", "exp2(a)", lambda a: np.exp(a * math.log(2)) if a.dtype.kind == "c" else np.exp2(a),
+                   lambda g, y, x: (g * y * math.log(2),), domain=FLOAT, cost=10)
 expm1 = elementwise("expm1", "expm1(a)", np.expm1, lambda g, y, x: (g * (y + 1),), domain=FLOAT, cost=12)
 log = elementwise("log", "log(a)", np.log, lambda g, y, x: (g / x,), domain=POSITIVE, cost=12)
 log2 = elementwise("log2", "log2(a)", np.log2, lambda g, y, x: (g / (x * math.log(2)),), domain=POSITIVE, cost=12)
@@ -89,11 +129,14 @@ sinh = elementwise("sinh", "sinh(a)", np.sinh, lambda g, y, x: (g * cosh(x),), d
 cosh = elementwise("cosh", "cosh(a)", np.cosh, lambda g, y, x: (g * sinh(x),), domain=FLOAT, cost=20)
 tanh = elementwise("tanh", "tanh(a)", np.tanh, lambda g, y, x: (g * (1 - y * y),), domain=FLOAT, cost=14)
 asinh = elementwise("asinh", "asinh(a)", np.arcsinh, lambda g, y, x: (g * rsqrt(x * x + 1),), domain=FLOAT, cost=30)
-acosh = elementwise("acosh", "acosh(a)", np.arccosh, lambda g, y, x: (g * rsqrt(x * x - 1),), domain=ABOVE_ONE, cost=30)
+acosh = elementwise("acosh", "acosh(a)", np.arccosh, lambda g, y, x: (g * (rsqrt(x - 1) * rsqrt(x + 1)),),
+                    domain=ABOVE_ONE, cost=30)
 atanh = elementwise("atanh", "atanh(a)", np.arctanh, lambda g, y, x: (g / (1 - x * x),), domain=UNIT, cost=30)
 
 
 def _sigmoid(a: np.ndarray) -> np.ndarray:
+    if a.dtype.kind == "c":
+        return 1 / (1 + np.exp(-a))
     e = np.exp(-np.abs(a))
     return np.where(a >= 0, 1 / (1 + e), e / (1 + e)).astype(a.dtype)
 
@@ -135,7 +178,8 @@ bitwise_not = elementwise("bitwise_not", lambda ins, out, attrs: "a == False" if
 
 def _cast_numpy(a: np.ndarray, dtype: dtype) -> np.ndarray:
     with np.errstate(all="ignore"):
-        return a.astype(dtype.numpy)
+        return (a.real if a.dtype.kind == "c" and not dtype.is_complex and dtype is not dtypes.bool_ else a).astype(
+            dtype.numpy)
 
 
 def _cast_vjp(g: Value, y: Value, x: Value, dtype: dtype) -> tuple:
@@ -171,7 +215,7 @@ def _pow_numpy(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _pow_vjp(g: Value, y: Value, a: Value, b: Value) -> tuple:
     zero = zeros_like(a)
     at_zero_exponent = where(is_zero(b), zero, b * pow_(a, b - 1))
-    log_a = where(is_zero(a) & (b >= 0), zero, log(a))
+    log_a = where(is_zero(a) & (cast_to(b, b.dtype.to_real()) >= 0), zero, log(a))
     return g * at_zero_exponent, g * (y * log_a)
 
 
@@ -230,6 +274,8 @@ gt = elementwise("gt", "a > b", np.greater, to_bool=True)
 ge = elementwise("ge", "a >= b", np.greater_equal, to_bool=True)
 copysign = elementwise("copysign", "copysign(a, b)", np.copysign,
                        lambda g, y, a, b: (g * where(is_zero(a), zeros_like(a), sign(a) * sign(y)), None), domain=FLOAT)
+nextafter = elementwise("nextafter", "nextafter(a, b)", np.nextafter, no_grad="not a smooth function",
+                        domain=FLOAT)
 
 
 # --- three operands --------------------------------------------------------------------------------------------------

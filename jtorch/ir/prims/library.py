@@ -1,6 +1,7 @@
 """Operations that are algorithms rather than loops over elements: sorting and running reductions."""
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from jtorch import dtypes
 from jtorch.ir.graph import Builder, Type, Value
 from jtorch.ir.primitive import Op
-from jtorch.ir.prims.elementwise import cast_to, eq, exp, is_zero, log, ones_like, where, zeros_like
+from jtorch.ir.prims.elementwise import batch_elementwise, cast_to, eq, exp, is_zero, log, ones_like, where, zeros_like
 from jtorch.ir.prims.indexing import gather, scatter
 from jtorch.ir.prims.movement import flip
 
@@ -139,3 +140,33 @@ def _logcumsumexp_numpy(x: np.ndarray, axis: int) -> np.ndarray:
 logcumsumexp = Op("logcumsumexp", "scan", _same_infer, _logcumsumexp_numpy, _logcumsumexp_vjp,
                   jvp=lambda t, y, x, axis: exp(-y) * cumsum(exp(x) * t[0], axis=axis),
                   attr_names=("axis",), batch=_axis_batch, domain="axis float")
+
+
+# --- the parts of numbers --------------------------------------------------------------------------------------------
+
+def _of_integers(name: str, function: np.ufunc) -> Op:
+    def infer(a: Type, b: Type) -> Type:
+        if a != b or a.dtype.category != dtypes.INT:
+            raise AssertionError(f"{name}: {a}, {b}")
+        return a
+    return Op(name, "library", infer, function, no_grad="integers", batch=batch_elementwise, domain="integer pair")
+
+
+gcd = _of_integers("gcd", np.gcd)
+lcm = _of_integers("lcm", np.lcm)
+
+
+def _frexp_numpy(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    mantissa, exponent = np.frexp(x)
+    return mantissa.astype(x.dtype), exponent.astype(np.int32)
+
+
+def _frexp_slope(g: Value, y: tuple) -> Value:
+    """g / 2**exponent"""
+    return g * exp(cast_to(-y[1], g.dtype) * math.log(2))
+
+
+frexp = Op("frexp", "library", lambda x: (x, Type(dtypes.int32, x.shape)), _frexp_numpy,
+           lambda g, y, x: (_frexp_slope(g[0], y),), jvp=lambda t, y, x: (_frexp_slope(t[0], y), None),
+           batch=batch_elementwise, domain="float")
+"""(mantissa, exponent): x = mantissa * 2**exponent with 0.5 <= |mantissa| < 1, or both 0."""

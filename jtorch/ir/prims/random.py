@@ -2,10 +2,13 @@
 `jtorch/ir/mt19937.py`; what is made of the draws is arithmetic, in `jtorch/ir/composites/random.py`."""
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from jtorch import dtypes
 from jtorch.ir import mt19937 as engine
+from jtorch.ir import random_samplers as samplers
 from jtorch.ir import random_streams as streams
 from jtorch.ir.graph import Type
 from jtorch.ir.primitive import Op
@@ -72,3 +75,28 @@ shuffle = Op("shuffle", "random", _shuffle_infer,
              lambda offsets, length: streams.randperm_from_offsets(offsets, length, np.dtype(np.int64)),
              no_grad=RANDOM, attr_names=("length",), domain="offsets")
 """Fisher-Yates: 0 .. length - 1, place i swapped with place i + offsets[i], one after another."""
+
+
+# --- rejection: how many draws a number takes is known when it is accepted -----------------------------------------------
+
+def _sampler_infer(state: Type, *parameters: Type) -> tuple[Type, Type]:
+    _check_state(state)
+    first = parameters[0]
+    if not first.dtype.is_floating_point or any(p != first for p in parameters):
+        raise AssertionError(f"a sampler's parameters: {parameters}")
+    return Type(dtypes.float64, first.shape), STATE
+
+
+def _sampler(name: str, sample: Any) -> Op:
+    def meaning(state: np.ndarray, *parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values, after = sample(state, *[np.ascontiguousarray(p).reshape(-1) for p in parameters])
+        return values.reshape(parameters[0].shape), after
+    return Op(name, "random", _sampler_infer, meaning, no_grad=RANDOM, domain="sampler")
+
+
+gamma_draws = _sampler("gamma_draws", samplers.standard_gamma)
+"""(float64 gamma numbers of the given shapes, new state)."""
+poisson_draws = _sampler("poisson_draws", samplers.poisson)
+"""(float64 counts for the given rates, new state)."""
+binomial_draws = _sampler("binomial_draws", samplers.binomial)
+"""(float64 successes in so many trials of the given probabilities, new state)."""

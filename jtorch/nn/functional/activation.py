@@ -10,12 +10,11 @@ import jtorch
 from jtorch._tensor import Tensor
 from jtorch.capture.dispatch import operator
 from jtorch.ir.composites import activations
-from jtorch.ir.composites import softmax as softmaxes
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import elementwise as ew
 from jtorch.nn.functional.arguments import axis_of
-from jtorch.ops.attach import in_place
-from jtorch.views import type_name
+from jtorch.ops import pointwise, reduction
+from jtorch.ops.attach import FUNCTIONS, in_place, with_out
 
 __all__ = ["celu", "celu_", "elu", "elu_", "gelu", "glu", "gumbel_softmax", "hardshrink", "hardsigmoid", "hardswish",
            "hardtanh", "hardtanh_", "leaky_relu", "leaky_relu_", "log_softmax", "logsigmoid", "mish", "prelu", "relu",
@@ -54,11 +53,12 @@ hardsigmoid, _ = _with_inplace(_unary("hardsigmoid", activations.hardsigmoid), "
 hardswish, _ = _with_inplace(_unary("hardswish", activations.hardswish), "hardswish")
 sigmoid = _unary("sigmoid", ew.sigmoid)
 tanh = _unary("tanh", ew.tanh)
-logsigmoid = _unary("logsigmoid", activations.logsigmoid)
+logsigmoid = with_out(_unary("logsigmoid", activations.logsigmoid))
 tanhshrink = _unary("tanhshrink", activations.tanhshrink)
 softsign = _unary("softsign", activations.softsign)
 
 
+@with_out
 @operator
 def gelu(input: Value, approximate: str = "none") -> Value:
     if approximate not in ("none", "tanh"):
@@ -100,11 +100,13 @@ hardtanh, hardtanh_ = _with_inplace(_hardtanh, "hardtanh")
 threshold, threshold_ = _with_inplace(_threshold, "threshold")
 
 
+@with_out
 @operator
 def softplus(input: Value, beta: float = 1.0, threshold: float = 20.0) -> Value:
     return activations.softplus(input, beta=float(beta), threshold=float(threshold))
 
 
+@with_out
 @operator
 def softshrink(input: Value, lambd: float = 0.5) -> Value:
     if lambd < 0:
@@ -112,14 +114,7 @@ def softshrink(input: Value, lambd: float = 0.5) -> Value:
     return activations.softshrink(input, bound=float(lambd))
 
 
-@operator
-def hardshrink(input: Value, lambd: float = 0.5) -> Value:
-    return activations.hardshrink(input, bound=float(lambd))
-
-
-@operator
-def prelu(input: Value, weight: Value) -> Value:
-    return activations.prelu(input, weight)
+hardshrink, prelu = FUNCTIONS["hardshrink"], pointwise.prelu
 
 
 @operator
@@ -138,43 +133,26 @@ def rrelu(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, trainin
     return input.copy_(y) if inplace else y
 
 
-def _check_floating(name: str, x: Value) -> Value:
-    if not (x.dtype.is_floating_point or x.dtype.is_complex):
-        raise RuntimeError(f'"{name}" not implemented for \'{type_name(x.dtype)}\'')
-    return x
-
-
 def _softmax_dim(name: str, ndim: int, stacklevel: int = 3) -> int:
     warnings.warn(f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an "
                   "argument.", stacklevel=stacklevel)
     return 0 if ndim in (0, 1, 3) else 1
 
 
-@operator
-def _softmax(input: Value, dim: int, dtype: Any = None) -> Value:
-    x = input if dtype is None else ew.cast_to(input, dtype)
-    return softmaxes.softmax(_check_floating("softmax_lastdim_kernel_impl", x), axis=axis_of(dim, x.ndim))
-
-
-@operator
-def _log_softmax(input: Value, dim: int, dtype: Any = None) -> Value:
-    x = input if dtype is None else ew.cast_to(input, dtype)
-    return softmaxes.log_softmax(_check_floating("log_softmax_lastdim_kernel_impl", x), axis=axis_of(dim, x.ndim))
-
-
 def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
     """exp(x) / sum(exp(x)) along `dim`."""
-    return _softmax(input, _softmax_dim("softmax", input.ndim, _stacklevel) if dim is None else dim, dtype)
+    return reduction.softmax(input, _softmax_dim("softmax", input.ndim, _stacklevel) if dim is None else dim, dtype)
 
 
 def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
     """log(softmax(x)) along `dim`."""
-    return _log_softmax(input, _softmax_dim("log_softmax", input.ndim, _stacklevel) if dim is None else dim, dtype)
+    dim = _softmax_dim("log_softmax", input.ndim, _stacklevel) if dim is None else dim
+    return reduction.log_softmax(input, dim, dtype)
 
 
 def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
     """softmax(-x) along `dim`."""
-    return _softmax(-input, _softmax_dim("softmin", input.ndim, _stacklevel) if dim is None else dim, dtype)
+    return reduction.softmax(-input, _softmax_dim("softmin", input.ndim, _stacklevel) if dim is None else dim, dtype)
 
 
 def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Tensor:

@@ -7,10 +7,12 @@ from jtorch.ir import arith
 from jtorch.ir.composites import attention
 from jtorch.ir.graph import Value
 from jtorch.ir.prims.reduce import sum_
+from jtorch.ops.attach import with_out
 
 __all__ = ["bilinear", "linear"]
 
 
+@with_out
 @operator
 def linear(input: Value, weight: Value, bias: Value | None = None) -> Value:
     if weight.ndim == 1:

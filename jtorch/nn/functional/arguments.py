@@ -6,6 +6,7 @@ from typing import Any
 
 from jtorch.ir.graph import Value
 from jtorch.ir.prims.create import constant
+from jtorch.ir.prims.movement import reshape_to
 
 
 def tuple_of(x: Any, n: int) -> tuple[int, ...]:
@@ -13,6 +14,11 @@ def tuple_of(x: Any, n: int) -> tuple[int, ...]:
     if isinstance(x, (tuple, list)):
         return tuple(int(i) for i in x) * (n if len(x) == 1 else 1)
     return (int(x),) * n
+
+
+def vector_of(x: Value) -> Value:
+    """A 0-d operand as a vector of one element: what runs along an axis has none to run along there."""
+    return x if x.ndim else reshape_to(x, (1,))
 
 
 def axis_of(dim: int, ndim: int) -> int:

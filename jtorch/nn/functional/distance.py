@@ -1,21 +1,25 @@
 """Distances between vectors."""
 from __future__ import annotations
 
-from jtorch._tensor import Tensor
+import numpy as np
+
+import jtorch
+from jtorch._tensor import Tensor, from_array
 from jtorch.capture.dispatch import operator
 from jtorch.ir import arith
 from jtorch.ir.composites import losses
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import movement
-from jtorch.nn.functional.arguments import axis_of
+from jtorch.nn.functional.arguments import axis_of, vector_of
 
-__all__ = ["cosine_similarity", "pairwise_distance"]
+__all__ = ["cosine_similarity", "pairwise_distance", "pdist"]
 
 
 @operator
 def cosine_similarity(x1: Value, x2: Value, dim: int = 1, eps: float = 1e-8) -> Value:
     a, b = arith.promote(x1, x2)
-    return losses.cosine_similarity(a, b, axis=axis_of(dim, a.ndim), eps=float(eps))
+    y = losses.cosine_similarity(vector_of(a), vector_of(b), axis=axis_of(dim, a.ndim), eps=float(eps))
+    return y if a.ndim else movement.reshape_to(y, ())
 
 
 @operator
@@ -28,3 +32,15 @@ def _pairwise_distance(x1: Value, x2: Value, p: float, eps: float, keepdim: bool
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
     """The p-norm of the rows' difference."""
     return _pairwise_distance(x1, x2, p, eps, keepdim)
+
+
+def pdist(input: Tensor, p: float = 2.0) -> Tensor:
+    """The p-norm distances between every two rows of [N, M], in the order (0, 1), (0, 2), ..., (N - 2, N - 1)."""
+    if input.ndim != 2:
+        raise RuntimeError(f"pdist only supports 2D tensors, got: {input.ndim}D")
+    if not input.dtype.is_floating_point:
+        raise RuntimeError("pdist only supports floating-point dtypes")
+    if p < 0:
+        raise RuntimeError("pdist only supports non-negative p values")
+    first, second = (from_array(i) for i in np.triu_indices(input.shape[0], 1))
+    return jtorch.norm(input[first] - input[second], p, 1)

@@ -1,24 +1,36 @@
 """Rows of a table by number, and numbers as rows."""
 from __future__ import annotations
 
+import math
+
 import jtorch
 from jtorch import dtypes
 from jtorch._tensor import Tensor
 from jtorch.capture.dispatch import operator
+from jtorch.capture.record import current
 from jtorch.ir import arith
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims import movement
-from jtorch.ir.prims.create import detach
-from jtorch.ir.prims.indexing import take
+from jtorch.ir.prims.create import constant, detach
+from jtorch.ir.prims.indexing import put_add, scatter, take
 
-__all__ = ["embedding", "one_hot"]
+__all__ = ["embedding", "embedding_bag", "one_hot"]
 
 
 @operator
-def _embedding(input: Value, weight: Value, padding_idx: int | None) -> Value:
+def _embedding(input: Value, weight: Value, padding_idx: int | None, by_frequency: bool) -> Value:
+    if weight.ndim != 2:
+        raise RuntimeError(f"'weight' must be 2-D, but has shape {list(weight.shape)}")
     index = ew.cast_to(input, dtypes.int64)
     rows = take(weight, index, axis=0)
+    if by_frequency:  # the value is that of `rows`, the gradient is divided by how often the row is asked for
+        flat = movement.reshape_to(index, (index.type.numel,))
+        ones = constant(rows.builder, 1, rows.dtype, flat.shape)
+        counts = put_add(constant(rows.builder, 0, rows.dtype, weight.shape[:1]), flat, ones, axis=0)
+        count = take(counts, index, axis=0)
+        held = detach(rows)
+        rows = held + (rows - held) / ew.expand(movement.reshape_to(count, (*index.shape, 1)), rows.shape)
     if padding_idx is None:
         return rows
     is_padding = movement.reshape_to(arith.eq(index, padding_idx), (*index.shape, 1))
@@ -40,7 +52,7 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, max
         padding_idx %= n
     if max_norm is not None:
         _renorm_rows(weight, input, max_norm, norm_type)
-    return _embedding(input, weight, padding_idx)
+    return _embedding(input, weight, padding_idx, bool(scale_grad_by_freq))
 
 
 def _renorm_rows(weight: Tensor, input: Tensor, max_norm: float, norm_type: float) -> None:
@@ -49,6 +61,101 @@ def _renorm_rows(weight: Tensor, input: Tensor, max_norm: float, norm_type: floa
         rows = weight[index]
         norm = rows.norm(norm_type, dim=-1, keepdim=True)
         weight[index] = jtorch.where(norm > max_norm, rows * (max_norm / (norm + 1e-7)), rows)
+
+
+@operator
+def _bags(rows: Value, weights: Value | None, kept: Value | None, bag: Value, bags: int, mode: str) -> Value:
+    """Rows [n, D] reduced over those with the same number in `bag` [n]; where `kept` is given, others do not count."""
+    n, width = rows.shape
+    wide = ew.expand(movement.reshape_to(bag, (n, 1)), rows.shape)
+    if mode == "max":
+        bottom = constant(rows.builder, -math.inf, rows.dtype, (bags, width))
+        values = rows if kept is None else arith.where(movement.reshape_to(kept, (n, 1)), rows, -math.inf)
+        y = scatter(bottom, wide, values, axis=0, mode="amax")
+        return arith.where(arith.eq(y, -math.inf), 0.0, y)
+    share = None if weights is None else ew.cast_to(weights, rows.dtype)
+    if kept is not None:
+        counted = ew.cast_to(kept, rows.dtype)
+        share = counted if share is None else share * counted
+    if share is not None:
+        rows = rows * ew.expand(movement.reshape_to(share, (n, 1)), rows.shape)
+    y = put_add(constant(rows.builder, 0, rows.dtype, (bags, width)), bag, rows, axis=0)
+    if mode == "sum":
+        return y
+    ones = constant(rows.builder, 1, rows.dtype, (n,)) if kept is None else ew.cast_to(kept, rows.dtype)
+    size = put_add(constant(rows.builder, 0, rows.dtype, (bags,)), bag, ones, axis=0)
+    return y / ew.expand(movement.reshape_to(arith.maximum(size, 1.0), (bags, 1)), y.shape)
+
+
+def _check_bag_arguments(input: Tensor, weight: Tensor, offsets: Tensor | None, mode: str,
+                         per_sample_weights: Tensor | None) -> None:
+    if mode not in ("sum", "mean", "max"):
+        raise ValueError("mode has to be one of sum, mean or max")
+    for name, t in (("indices", input), ("offsets", offsets)):
+        if t is not None and t.dtype not in (dtypes.int64, dtypes.int32):
+            raise RuntimeError(f"expected {name} to have one of the following scalar types: Long, Int; but got "
+                               f"{t.dtype}")
+    if offsets is not None and offsets.dtype is not input.dtype:
+        raise RuntimeError("expected input and offsets to have the same scalar type, but got "
+                           f"{input.dtype} and {offsets.dtype}")
+    if weight.ndim != 2:
+        raise RuntimeError(f"weight has to be a 2D Tensor, but got Tensor of dimension {weight.ndim}")
+    if per_sample_weights is not None:
+        if mode != "sum":
+            raise NotImplementedError("embedding_bag: per_sample_weights was not None. per_sample_weights is only "
+                                      f"supported for mode='sum' (got mode='{mode}'). Please open a feature request on "
+                                      "GitHub.")
+        if per_sample_weights.shape != input.shape:
+            raise ValueError(f"embedding_bag: If per_sample_weights ({list(per_sample_weights.shape)}) is not None, it "
+                             f"must have the same shape as the input ({list(input.shape)})")
+        if per_sample_weights.dtype is not weight.dtype:
+            raise RuntimeError(f"expected weight and per_sample_weights to have the same dtype, but got {weight.dtype} "
+                               f"and {per_sample_weights.dtype}")
+
+
+def _bag_numbers(input: Tensor, offsets: Tensor | None, include_last_offset: bool) -> tuple[Tensor, int]:
+    """(the number of the bag of each index, the number of bags)"""
+    if input.ndim == 2:
+        if offsets is not None:
+            raise ValueError("if input is 2D, then offsets has to be None, as input is treated is a mini-batch of "
+                             f"fixed length sequences. However, found offsets of type {type(offsets)}")
+        bags = input.shape[0]
+        return jtorch.arange(bags).repeat_interleave(input.shape[1]), bags
+    if input.ndim != 1:
+        raise ValueError(f"input has to be 1D or 2D Tensor, but got Tensor of dimension {input.ndim}")
+    if offsets is None or offsets.ndim != 1:
+        raise ValueError(f"offsets has to be a 1D Tensor but got {None if offsets is None else list(offsets.shape)}")
+    starts = offsets.to(dtypes.int64)
+    if current.recorder.tracing is None and len(starts):
+        if int(starts[0]) != 0:
+            raise RuntimeError("offsets[0] has to be 0, i.e., the first sequence in the mini-batch has to start from "
+                               f"position 0. However, got {int(starts[0])}")
+        if int(starts[-1]) > input.shape[0]:
+            raise RuntimeError("offsets[-1] can not be greater than input's length, but got offsets[-1] of "
+                               f"{int(starts[-1])} and input's length of {input.shape[0]}")
+    starts = starts[:-1] if include_last_offset else starts
+    return jtorch.searchsorted(starts, jtorch.arange(input.shape[0]), right=True) - 1, starts.shape[0]
+
+
+def embedding_bag(input: Tensor, weight: Tensor, offsets: Tensor | None = None, max_norm: float | None = None,
+                  norm_type: float = 2, scale_grad_by_freq: bool = False, mode: str = "mean", sparse: bool = False,
+                  per_sample_weights: Tensor | None = None, include_last_offset: bool = False,
+                  padding_idx: int | None = None) -> Tensor:
+    """Sums, means or maxima of the rows of a table by bags of numbers: the rows of `input` [B, N], or the parts of
+    `input` [N] that begin at `offsets` [B]."""
+    _check_bag_arguments(input, weight, offsets, mode, per_sample_weights)
+    index = input.reshape(-1).to(dtypes.int64)
+    bag, bags = _bag_numbers(input, offsets, include_last_offset)
+    if max_norm is not None:
+        _renorm_rows(weight, input, max_norm, norm_type)
+    kept = None
+    if padding_idx is not None:
+        if not -weight.shape[0] <= padding_idx < weight.shape[0]:
+            raise AssertionError("padding_idx must be within the number of embeddings")
+        kept = index != padding_idx % weight.shape[0]
+    rows = _embedding(index, weight, None, bool(scale_grad_by_freq))
+    weights = None if per_sample_weights is None else per_sample_weights.reshape(-1)
+    return _bags(rows, weights, kept, bag, bags, mode)
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:

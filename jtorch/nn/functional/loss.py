@@ -10,20 +10,23 @@ from jtorch._tensor import Tensor
 from jtorch.capture.dispatch import operator
 from jtorch.capture.record import current
 from jtorch.ir import arith
-from jtorch.ir.composites import classification, losses
-from jtorch.ir.composites.define import reduce_as
+from jtorch.ir.composites import classification, ctc, losses
+from jtorch.ir.composites.define import numbers, reduce_as, sum_over
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims import movement
+from jtorch.ir.prims.create import detach
 from jtorch.nn.functional.activation import relu
 from jtorch.nn.functional.arguments import reduction_of
 from jtorch.nn.functional.distance import pairwise_distance
 from jtorch.nn.functional.embeddings import one_hot
+from jtorch.nn.functional.padding import pad
 
 __all__ = ["binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cross_entropy",
-           "gaussian_nll_loss", "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss", "margin_ranking_loss",
-           "mse_loss", "multi_margin_loss", "multilabel_soft_margin_loss", "nll_loss", "poisson_nll_loss",
-           "smooth_l1_loss", "soft_margin_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss"]
+           "ctc_loss", "gaussian_nll_loss", "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss",
+           "margin_ranking_loss", "mse_loss", "multi_margin_loss", "multilabel_margin_loss",
+           "multilabel_soft_margin_loss", "nll_loss", "poisson_nll_loss", "smooth_l1_loss", "soft_margin_loss",
+           "triplet_margin_loss", "triplet_margin_with_distance_loss"]
 
 
 def _warn_broadcast(input: Tensor, target: Tensor) -> None:
@@ -124,6 +127,68 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, s
     return _cross_entropy(
         input, target, weight, ignore_index, reduction_of(reduction, size_average, reduce), label_smoothing
     )
+
+
+@operator
+def _ctc_loss(log_probs: Value, targets: Value, input_lengths: Value, target_lengths: Value, blank: int,
+              reduction: str, zero_infinity: bool) -> Value:
+    """With PyTorch's convention for the gradient: that of probabilities which sum to 1 at each step."""
+    inside = numbers(targets.builder, targets.shape, 1) < ew.expand(
+        movement.reshape_to(target_lengths, (targets.shape[0], 1)), targets.shape)
+    each = ctc.ctc_loss(log_probs, arith.where(inside, targets, blank), input_lengths, target_lengths, blank=blank)
+    impossible = ew.isinf(each)
+    if log_probs.requires_grad:
+        sums = sum_over(ctc.counted_steps(ew.exp(log_probs), input_lengths), (0, 2))
+        each = each + (sums - detach(sums))
+    if zero_infinity:
+        each = arith.where(impossible, 0.0, each)
+    if reduction == "mean":
+        each = each / ew.cast_to(arith.maximum(target_lengths, 1), each.dtype)
+    return reduce_as(each, reduction)
+
+
+def _lengths(name: str, given: Any, n: int) -> Tensor:
+    lengths = given if isinstance(given, Tensor) else jtorch.tensor(list(given), dtype=jtorch.int64)
+    if lengths.dtype.is_floating_point:
+        raise RuntimeError(f"{name} must be integral")
+    if lengths.numel() != n:
+        raise RuntimeError(f"{name} must be of size batch_size ({n}), but has {lengths.numel()} elements")
+    return lengths.reshape(n).to(jtorch.int64)
+
+
+def ctc_loss(log_probs: Tensor, targets: Tensor, input_lengths: Any, target_lengths: Any, blank: int = 0,
+             reduction: str = "mean", zero_infinity: bool = False) -> Tensor:
+    """-log of the probability of the targets over all their alignments: log_probs [T, N, C] or [T, C], targets [N, S]
+    or one after another in one dimension."""
+    if not log_probs.dtype.is_floating_point or targets.dtype not in (jtorch.int64, jtorch.int32):
+        raise RuntimeError(f'"ctc_loss_cpu" not implemented for {log_probs.dtype} scores and {targets.dtype} targets')
+    single = log_probs.ndim == 2
+    x = log_probs.unsqueeze(1) if single else log_probs
+    if x.ndim != 3:
+        raise RuntimeError(f"ctc_loss expects log_probs of size [T, N, C] or [T, C], but got {list(log_probs.shape)}")
+    if not x.shape[0]:
+        raise RuntimeError("ctc_loss: log_probs tensor must not be empty")
+    n, classes = x.shape[1:]
+    if not 0 <= blank < classes:
+        raise RuntimeError("blank must be in label range")
+    steps = _lengths("input_lengths", [input_lengths] if isinstance(input_lengths, int) else input_lengths, n)
+    sizes = _lengths("target_lengths", [target_lengths] if isinstance(target_lengths, int) else target_lengths, n)
+    if current.recorder.knows_values:
+        if n and (int(steps.max()) > x.shape[0] or int(steps.min()) < 0):
+            raise RuntimeError(f"Expected input_lengths to have value at least 0 and at most {x.shape[0]}, but got "
+                               f"{steps.tolist()}")
+        if n and targets.ndim == 2 and not single and int(sizes.max()) > targets.shape[1]:
+            raise RuntimeError(f"Expected tensor to have size at least {int(sizes.max())} at dimension 1, but got size "
+                               f"{targets.shape[1]} for argument #2 'targets'")
+    rows = targets.to(jtorch.int64)
+    if single:
+        rows = rows.reshape(1, -1)
+    elif rows.ndim == 1:
+        parts = rows.split([int(k) for k in sizes.tolist()])
+        longest = max((len(p) for p in parts), default=0)
+        rows = jtorch.stack([pad(p, (0, longest - len(p)), value=blank) for p in parts])
+    y = _ctc_loss(x, rows, steps, sizes, blank, reduction, bool(zero_infinity))
+    return y[0] if single and reduction == "none" else y
 
 
 @operator
@@ -228,7 +293,7 @@ def gaussian_nll_loss(input: Tensor, target: Tensor, var: Any, full: bool = Fals
         if var < 0:
             raise ValueError("var has negative entry/entries")
         var = jtorch.full(tuple(input.shape), float(var), dtype=input.dtype)
-    elif current.recorder.tracing is None and bool((var < 0).any()):
+    elif current.recorder.knows_values and bool((var < 0).any()):
         raise ValueError("var has negative entry/entries")
     return _gaussian_nll_loss(input, target, var, full, eps, reduction)
 
@@ -296,8 +361,15 @@ def multi_margin_loss(input: Tensor, target: Tensor, p: int = 1, margin: float =
     reduction = reduction_of(reduction, size_average, reduce)
     if p not in (1, 2):
         raise ValueError("only p == 1 and p == 2 supported")
-    single = input.ndim == 1
-    x, y = (input.unsqueeze(0), target.reshape(1)) if single else (input, target)
+    if input.ndim > 2 or 0 in input.shape[-1:]:
+        raise RuntimeError("Expected non-empty vector or matrix with optional 0-dim batch size, but got: "
+                           f"{list(input.shape)}")
+    if target.numel() != (input.shape[0] if input.ndim == 2 else 1):
+        raise RuntimeError(f"inconsistent target size, got: {list(target.shape)}")
+    if weight is not None and weight.shape != input.shape[-1:]:
+        raise RuntimeError(f"inconsistent weight size, got: {list(weight.shape)}")
+    single = input.ndim < 2 and target.ndim == 0
+    x, y = input.reshape(-1, input.shape[-1] if input.ndim else 1), target.reshape(-1)
     gap = relu(margin - x.gather(1, y.unsqueeze(1)) + x)
     gap = gap if p == 1 else gap * gap
     if weight is not None:
@@ -306,6 +378,25 @@ def multi_margin_loss(input: Tensor, target: Tensor, p: int = 1, margin: float =
     each = (gap * keep).sum(1) / x.shape[1]
     if reduction == "none":
         return each[0] if single else each
+    return each.sum() if reduction == "sum" else each.mean()
+
+
+def multilabel_margin_loss(input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
+                           reduction: str = "mean") -> Tensor:
+    """sum max(0, 1 - x[y_j] + x[i]) / C over labels y_j (up to the first -1) and classes i that are no label."""
+    reduction = reduction_of(reduction, size_average, reduce)
+    if input.ndim > 2 or input.shape != target.shape:
+        raise RuntimeError(f"inconsistent target size: {list(target.shape)} for input of size: {list(input.shape)}")
+    x, y = (t.reshape(-1, input.shape[-1] if input.ndim else 1) for t in (input, target))
+    n, classes = x.shape
+    given = (y < 0).cumsum(1) == 0
+    labels = y.where(given, jtorch.zeros_like(y))
+    has_label = jtorch.zeros_like(y).scatter_add(1, labels, given.to(y.dtype)) > 0
+    gaps = relu(1 - x.gather(1, labels).unsqueeze(2) + x.unsqueeze(1))
+    counted = given.unsqueeze(2) & has_label.logical_not().unsqueeze(1)
+    each = jtorch.where(counted, gaps, 0.0).sum((1, 2)) / classes
+    if reduction == "none":
+        return each[0] if input.ndim < 2 else each
     return each.sum() if reduction == "sum" else each.mean()
 
 
@@ -321,6 +412,8 @@ def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, marg
                         eps: float = 1e-6, swap: bool = False, size_average: bool | None = None,
                         reduce: bool | None = None, reduction: str = "mean") -> Tensor:
     """max(0, d(anchor, positive) - d(anchor, negative) + margin)"""
+    if margin <= 0:
+        raise ValueError(f"margin must be greater than 0, got {margin}")
     return _triplet_margin_loss(anchor, positive, negative, margin, p, eps, swap,
                                 reduction_of(reduction, size_average, reduce))
 
@@ -329,6 +422,10 @@ def triplet_margin_with_distance_loss(anchor: Tensor, positive: Tensor, negative
                                       distance_function: Callable[..., Tensor] | None = None, margin: float = 1.0,
                                       swap: bool = False, reduction: str = "mean") -> Tensor:
     """The triplet loss with a distance of one's own."""
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(f"{reduction} is not a valid value for reduction")
+    if margin <= 0:
+        raise ValueError(f"margin must be greater than 0, got {margin}")
     distance = pairwise_distance if distance_function is None else distance_function
     near, far = distance(anchor, positive), distance(anchor, negative)
     if swap:

@@ -10,16 +10,26 @@ import jtorch
 from jtorch import dtypes
 from jtorch._tensor import Tensor
 from jtorch.capture.dispatch import Function, evaluate, operator, wrap_result
+from jtorch.capture.record import current
 from jtorch.ir import arith
 from jtorch.ir.arith import Operand
 from jtorch.ir.composites import normalization
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims.create import detach
-from jtorch.nn.functional.arguments import affine_operands, axis_of
+from jtorch.ir.prims.movement import reshape_to
+from jtorch.nn.functional.arguments import affine_operands, axis_of, vector_of
 from jtorch.views import assign
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm", "normalize", "rms_norm"]
+
+
+def _nothing(input: Value) -> Value:
+    """What PyTorch lets pass as an input without channels: one without elements."""
+    if input.type.numel:
+        raise RuntimeError(f"batch_norm expects at least 2 dimensions (N, C), but got input of size "
+                           f"{list(input.shape)}")
+    return input
 
 
 def _batch_norm_train(
@@ -32,6 +42,8 @@ def _batch_norm_train(
     eps: float,
 ) -> tuple[Value, ...]:
     """The output, and the running statistics moved towards the batch's."""
+    if input.ndim < 2:
+        return (_nothing(input),) if mean is None else (_nothing(input), mean, variance)  # type: ignore[return-value]
     y, m, v = normalization.batch_norm_train(input, *affine_operands(input, (input.shape[1],), weight, bias),
                                              eps=float(eps))
     if mean is None:
@@ -51,7 +63,7 @@ _batch_norm_training = Function(_batch_norm_train)
 def _batch_norm_eval(input: Value, running_mean: Value, running_var: Value, weight: Value | None, bias: Value | None,
                      eps: float) -> Value:
     if input.ndim < 2:
-        raise IndexError("Dimension out of range (expected to be in range of [-1, 0], but got 1)")
+        return _nothing(input)
     affine = affine_operands(input, (input.shape[1],), weight, bias)
     return normalization.batch_norm(input, running_mean, running_var, *affine, eps=float(eps))
 
@@ -61,11 +73,11 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     """Normalise every channel by the batch's statistics (in training) or by the running ones."""
     if not training:
         return _batch_norm_eval(input, running_mean, running_var, weight, bias, eps)
-    values = evaluate(_batch_norm_training, (input, running_mean, running_var, weight, bias, momentum, eps))
-    if running_mean is not None:
-        assign(running_mean, values[1])
-        assign(running_var, values[2])  # type: ignore[arg-type]
-    return wrap_result(values[0])
+    y, *moved = wrap_result(evaluate(_batch_norm_training, (input, running_mean, running_var, weight, bias, momentum,
+                                                            eps)))
+    for statistic, new in zip((running_mean, running_var), moved):
+        assign(statistic, current.recorder.value(new))  # type: ignore[arg-type]
+    return y
 
 
 @operator
@@ -112,6 +124,9 @@ def layer_norm(input: Tensor, normalized_shape: Sequence[int], weight: Tensor | 
 @operator
 def _rms_norm(input: Value, normalized_shape: tuple[int, ...], weight: Value | None, eps: float | None) -> Value:
     shape = tuple(normalized_shape)
+    if not shape:
+        raise RuntimeError("Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one "
+                           "element, but got normalized_shape = []")
     if input.shape[input.ndim - len(shape):] != shape:
         raise RuntimeError(f"Given normalized_shape={list(shape)}, expected input with shape "
                            f"[*, {', '.join(map(str, shape))}], but got input of size{list(input.shape)}")
@@ -146,7 +161,8 @@ def local_response_norm(input: Value, size: int, alpha: float = 1e-4, beta: floa
 
 @operator
 def _normalize(input: Value, p: float, dim: int, eps: float) -> Value:
-    return normalization.normalize(input, p=float(p), axis=axis_of(dim, input.ndim), eps=float(eps))
+    y = normalization.normalize(vector_of(input), p=float(p), axis=axis_of(dim, input.ndim), eps=float(eps))
+    return reshape_to(y, input.shape)
 
 
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Tensor | None = None) -> Tensor:

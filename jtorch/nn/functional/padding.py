@@ -59,12 +59,16 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         if (lo, hi) == (0, 0):
             continue
         place = jtorch.arange(-lo, n + hi)
+        if -lo >= n + hi:
+            raise RuntimeError(f"The input size {n}, plus negative padding {lo} and {hi} resulted in an empty or "
+                               f"negative output size, which is invalid. Check dimension {axis} of your input.")
         if mode == "replicate":
             place = place.clamp(0, n - 1)
         elif mode == "circular":
             if lo > n or hi > n:
                 raise RuntimeError("Padding value causes wrapping around more than once.")
-            place = jtorch.remainder(place, n)
+            first, last = max(-lo, 0), n - max(-hi, 0)  # what negative widths leave is what is repeated
+            place = jtorch.remainder(place - first, last - first) + first
         else:
             if lo >= n or hi >= n:
                 raise RuntimeError(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jtorch
+from jtorch import dtypes
 from jtorch._tensor import Tensor
 from jtorch.capture.dispatch import Function, evaluate, operator, wrap_result
 from jtorch.ir.composites import pooling
@@ -13,6 +14,7 @@ from jtorch.ir.graph import Value
 from jtorch.ir.prims import window
 from jtorch.nn.functional.activation import relu
 from jtorch.nn.functional.arguments import tuple_of
+from jtorch.ops.attach import with_out
 
 __all__ = ["adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
            "adaptive_max_pool1d_with_indices", "adaptive_max_pool2d", "adaptive_max_pool2d_with_indices",
@@ -36,6 +38,9 @@ def _max_pool(n: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     def body(input: Value, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Any:
         if input.ndim not in (n + 1, n + 2):
             raise RuntimeError(f"max_pool{n}d: Expected {n + 1}D or {n + 2}D input, but got {list(input.shape)}")
+        if 0 in input.shape[input.ndim - n - 1:]:
+            raise RuntimeError(f"max_pool{n}d: Expected input's non-batch dimensions to have positive length, but "
+                               f"input has a shape of {list(input.shape)}")
         kernel, steps, pads = _pool_arguments(n, kernel_size, stride, padding)
         return window.max_pool(input, kernel=kernel, stride=steps, padding=pads, dilation=tuple_of(dilation, n),
                                ceil_mode=bool(ceil_mode))
@@ -65,12 +70,14 @@ def avg_pool1d(input: Value, kernel_size: Any, stride: Any = None, padding: Any 
     return _avg_pool_of(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
 
+@with_out
 @operator
 def avg_pool2d(input: Value, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
                count_include_pad: bool = True, divisor_override: int | None = None) -> Value:
     return _avg_pool_of(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
+@with_out
 @operator
 def avg_pool3d(input: Value, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
                count_include_pad: bool = True, divisor_override: int | None = None) -> Value:
@@ -100,6 +107,11 @@ def _target_size(x: Value, n: int, output_size: Any, name: str) -> tuple[int, ..
     if x.ndim not in (n + 1, n + 2):
         raise RuntimeError(f"{name}: Expected {n + 1}D or {n + 2}D tensor, but got {list(x.shape)}")
     sizes = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size,) * n
+    sizes = sizes * n if len(sizes) == 1 else sizes
+    if len(sizes) != n:
+        raise RuntimeError(f"{name}: output_size must be {n}")
+    if any(m is not None and m < 0 for m in sizes):
+        raise RuntimeError(f"{name}: elements of output_size must be greater than or equal to 0 but received {sizes}")
     spatial = x.shape[x.ndim - n:]
     return tuple(s if m is None else m for m, s in zip(sizes, spatial))
 
@@ -150,9 +162,17 @@ def _max_unpool(n: int) -> Callable[..., Any]:
     def unpool(input: Tensor, indices: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0,
                output_size: Any = None) -> Tensor:
         kernel, steps, pads = _pool_arguments(n, kernel_size, stride, padding)
+        if indices.dtype is not dtypes.int64:
+            raise RuntimeError(f"elements in indices should be type int64 but got: {indices.dtype}")
+        if indices.shape != input.shape:
+            raise RuntimeError("Expected shape of indices to be same as that of the input tensor "
+                               f"({list(input.shape)}) but got indices tensor with shape: {list(indices.shape)}")
         spatial = tuple((input.shape[input.ndim - n + i] - 1) * steps[i] + kernel[i] - 2 * pads[i] for i in range(n))
         if output_size is not None:
-            spatial = tuple(output_size)[-n:]
+            wanted = tuple(output_size)[-n:]
+            if any(not size - step < m < size + step for m, size, step in zip(wanted, spatial, steps)):
+                raise ValueError(f'invalid output_size "{wanted}": it has to be within a stride of {spatial}')
+            spatial = wanted
         lead = tuple(input.shape[:input.ndim - n])
         flat = jtorch.zeros((*lead, math.prod(spatial)), dtype=input.dtype)
         return flat.scatter(-1, indices.reshape(*lead, -1), input.reshape(*lead, -1)).reshape(*lead, *spatial)

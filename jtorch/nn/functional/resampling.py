@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 import jtorch
 from jtorch._tensor import Tensor
 from jtorch.nn.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
@@ -91,6 +93,37 @@ def _cubic_axis(x: Tensor, axis: int, m: int, scale: float | None, align_corners
     return y
 
 
+def _triangle(x: np.ndarray) -> np.ndarray:
+    return np.maximum(1 - np.abs(x), 0)
+
+
+def _keys(x: np.ndarray, a: float = -0.5) -> np.ndarray:
+    """The cubic kernel of Keys (1981)."""
+    x = np.abs(x)
+    near, far = ((a + 2) * x - (a + 3)) * x * x + 1, (((x - 5) * x + 8) * x - 4) * a
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+
+
+_FILTERS = {"bilinear": (_triangle, 1.0), "bicubic": (_keys, 2.0)}
+
+
+def _filtered_axis(x: Tensor, axis: int, m: int, scale: float | None, align_corners: bool, mode: str) -> Tensor:
+    """A product with the matrix of weights: the kernel, as wide as the pixels that one of the output covers."""
+    n = x.shape[axis]
+    kernel, reach = _FILTERS[mode]
+    ratio = _ratio(n, m, scale, align_corners)
+    wide = max(ratio, 1.0)
+    centre = ratio * (np.arange(m) + 0.5)
+    first = np.maximum((centre - reach * wide + 0.5).astype(np.int64), 0)
+    last = np.minimum((centre + reach * wide + 0.5).astype(np.int64), n)
+    place = np.arange(n)
+    weights = kernel((place + 0.5 - centre[:, None]) / wide)
+    weights = np.where((place >= first[:, None]) & (place < last[:, None]), weights, 0.0)
+    weights /= weights.sum(1, keepdims=True)
+    matrix = jtorch.tensor(weights, dtype=x.dtype)
+    return (x.movedim(axis, -1) @ matrix.t()).movedim(-1, axis)
+
+
 def _nearest_axis(x: Tensor, axis: int, m: int, scale: float | None, exact: bool) -> Tensor:
     n = x.shape[axis]
     ratio = _ratio(n, m, scale, False)
@@ -111,8 +144,9 @@ def interpolate(input: Tensor, size: Any = None, scale_factor: Any = None, mode:
             )
     elif align_corners is None:
         align_corners = False
-    if antialias:
-        raise NotImplementedError("interpolate(antialias=True) is not implemented")
+    if antialias and not (mode in ("bilinear", "bicubic") and input.ndim == 4):
+        raise ValueError("Anti-alias option is restricted to bilinear and bicubic modes and requires a 4-D tensor as "
+                         "input")
     sizes, scales = _sizes(input, size, scale_factor, recompute_scale_factor)
     n = input.ndim - 2
     if mode == "area":
@@ -120,12 +154,36 @@ def interpolate(input: Tensor, size: Any = None, scale_factor: Any = None, mode:
     if mode in _LINEAR and _LINEAR[mode] != n or mode == "bicubic" and n != 2:
         raise NotImplementedError(f"Got {input.ndim}D input, but {mode} mode needs "
                                   f"{_LINEAR.get(mode, 2) + 2}D input")
+    if any(s <= 0 for s in (*sizes, *input.shape[2:])):
+        raise RuntimeError("Input and output sizes should be greater than 0, but got input size "
+                           f"{tuple(input.shape[2:])} and output size {tuple(sizes)}")
+    smooth = mode in _LINEAR or mode == "bicubic"
+    if smooth and not (input.is_floating_point() or input.dtype is jtorch.uint8):
+        raise NotImplementedError(f'"upsample_{mode}" not implemented for {input.dtype}')
+    if smooth and input.dtype is jtorch.uint8:  # the last axis first, rounded after each
+        y = input
+        for axis in reversed(range(2, input.ndim)):
+            one = [m if a == axis else y.shape[a] for a, m in enumerate(sizes, 2)]
+            factors = [s if a == axis else None for a, s in enumerate(scales, 2)]
+            values = _resampled(y.float(), one, factors, mode, bool(align_corners), antialias)
+            y = (values + 0.5).floor().clamp(0, 255).to(jtorch.uint8)
+        return y
+    return _resampled(input, sizes, scales, mode, bool(align_corners), antialias)
+
+
+def _resampled(input: Tensor, sizes: list[int], scales: list[float | None], mode: str, align_corners: bool,
+               antialias: bool) -> Tensor:
+    """One axis after the other."""
     y = input
     for axis, (m, scale) in enumerate(zip(sizes, scales), 2):
-        if mode in _LINEAR:
-            y = _linear_axis(y, axis, m, scale, bool(align_corners))
+        if (m == y.shape[axis] and scale is None) or not y.numel():
+            y = y if m == y.shape[axis] else y.new_zeros([m if a == axis else k for a, k in enumerate(y.shape)])
+        elif antialias:
+            y = _filtered_axis(y, axis, m, scale, align_corners, mode)
+        elif mode in _LINEAR:
+            y = _linear_axis(y, axis, m, scale, align_corners)
         elif mode == "bicubic":
-            y = _cubic_axis(y, axis, m, scale, bool(align_corners))
+            y = _cubic_axis(y, axis, m, scale, align_corners)
         elif mode in ("nearest", "nearest-exact"):
             y = _nearest_axis(y, axis, m, scale, mode == "nearest-exact")
         else:

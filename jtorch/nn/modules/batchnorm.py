@@ -220,7 +220,7 @@ class _LazyNorm(LazyModuleMixin):
     def initialize_parameters(self, input: Tensor) -> None:
         """Take the shapes from an input."""
         if self.has_uninitialized_params():
-            self.num_features = input.shape[1]
+            self.num_features = input.shape[0 if input.ndim == getattr(self, "_unbatched", None) else 1]
             state: tuple[Any, ...] = (self.weight, self.bias, self.running_mean, self.running_var)
             for t in state:
                 if t is not None:
@@ -244,3 +244,21 @@ class LazyBatchNorm3d(_LazyNorm, BatchNorm3d):  # type: ignore[misc]
     """A BatchNorm3d whose `num_features` come from its first input."""
 
     cls_to_become = BatchNorm3d
+
+
+class LazyInstanceNorm1d(_LazyNorm, InstanceNorm1d):  # type: ignore[misc]
+    """An InstanceNorm1d whose `num_features` come from its first input."""
+
+    cls_to_become = InstanceNorm1d
+
+
+class LazyInstanceNorm2d(_LazyNorm, InstanceNorm2d):  # type: ignore[misc]
+    """An InstanceNorm2d whose `num_features` come from its first input."""
+
+    cls_to_become = InstanceNorm2d
+
+
+class LazyInstanceNorm3d(_LazyNorm, InstanceNorm3d):  # type: ignore[misc]
+    """An InstanceNorm3d whose `num_features` come from its first input."""
+
+    cls_to_become = InstanceNorm3d

@@ -235,3 +235,21 @@ class LazyConv3d(_LazyConv, Conv3d):  # type: ignore[misc]
     """A Conv3d whose `in_channels` come from its first input."""
 
     cls_to_become = Conv3d
+
+
+class LazyConvTranspose1d(_LazyConv, ConvTranspose1d):  # type: ignore[misc]
+    """A ConvTranspose1d whose `in_channels` come from its first input."""
+
+    cls_to_become = ConvTranspose1d
+
+
+class LazyConvTranspose2d(_LazyConv, ConvTranspose2d):  # type: ignore[misc]
+    """A ConvTranspose2d whose `in_channels` come from its first input."""
+
+    cls_to_become = ConvTranspose2d
+
+
+class LazyConvTranspose3d(_LazyConv, ConvTranspose3d):  # type: ignore[misc]
+    """A ConvTranspose3d whose `in_channels` come from its first input."""
+
+    cls_to_become = ConvTranspose3d

@@ -22,6 +22,18 @@ def group_values(optimizer: Optimizer, key: str) -> list[Any]:
     return [g[key].clone() if isinstance(g[key], Tensor) else g[key] for g in optimizer.param_groups]
 
 
+def per_group(name: str, optimizer: Optimizer, value: Any) -> list[Any]:
+    groups = len(optimizer.param_groups)
+    if isinstance(value, (list, tuple)):
+        if len(value) != groups:
+            raise ValueError(
+                f"{name} must have the same length as optimizer.param_groups. {name} has {len(value)} values, "
+                f"param_groups has {groups}."
+            )
+        return list(value)
+    return [value] * groups
+
+
 def set_in_group(group: dict[str, Any], key: str, value: Any) -> None:
     if isinstance(group.get(key), Tensor):
         group[key].fill_(float(value))

@@ -6,7 +6,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from jtorch.optim.lr_scheduler.base import LRScheduler, group_values, set_in_group
+from jtorch.optim.lr_scheduler.base import LRScheduler, group_values, per_group, set_in_group
 from jtorch.optim.optimizer import Optimizer
 
 
@@ -106,9 +106,9 @@ class CyclicLR(LRScheduler):
             raise ValueError("mode is invalid and scale_fn is None")
         self.optimizer = optimizer
         if last_epoch == -1:
-            for lr, group in zip(_per_group("base_lr", optimizer, base_lr), optimizer.param_groups):
+            for lr, group in zip(per_group("base_lr", optimizer, base_lr), optimizer.param_groups):
                 set_in_group(group, "lr", lr)
-        self.max_lrs = _per_group("max_lr", optimizer, max_lr)
+        self.max_lrs = per_group("max_lr", optimizer, max_lr)
         down = step_size_up if step_size_down is None else step_size_down
         self.total_size = float(step_size_up + down)
         self.step_ratio = float(step_size_up) / self.total_size
@@ -120,14 +120,14 @@ class CyclicLR(LRScheduler):
             if "momentum" not in optimizer.defaults and "betas" not in optimizer.defaults:
                 raise ValueError("optimizer must support momentum or beta1 with `cycle_momentum` option enabled")
             self.use_beta1 = "betas" in optimizer.defaults
-            self.base_momentums = _per_group("base_momentum", optimizer, base_momentum)
-            self.max_momentums = _per_group("max_momentum", optimizer, max_momentum)
+            self.base_momentums = per_group("base_momentum", optimizer, base_momentum)
+            self.max_momentums = per_group("max_momentum", optimizer, max_momentum)
             if last_epoch == -1:
                 for m_max, m_base, group in zip(self.max_momentums, self.base_momentums, optimizer.param_groups):
                     _set_momentum(group, m_max, self.use_beta1)
                     group["max_momentum"], group["base_momentum"] = m_max, m_base
         super().__init__(optimizer, last_epoch)
-        self.base_lrs = _per_group("base_lr", optimizer, base_lr)
+        self.base_lrs = per_group("base_lr", optimizer, base_lr)
 
     def scale_fn(self, x: float) -> float:
         """The height of a cycle relative to the first one."""
@@ -162,18 +162,6 @@ class CyclicLR(LRScheduler):
         self.__dict__.update(state)
         if saved is not None and self._scale_fn_custom is not None:
             self._scale_fn_custom.__dict__.update(saved)
-
-
-def _per_group(name: str, optimizer: Optimizer, value: Any) -> list[Any]:
-    groups = len(optimizer.param_groups)
-    if isinstance(value, (list, tuple)):
-        if len(value) != groups:
-            raise ValueError(
-                f"{name} must have the same length as optimizer.param_groups. {name} has {len(value)} values, "
-                f"param_groups has {groups}."
-            )
-        return list(value)
-    return [value] * groups
 
 
 def _set_momentum(group: dict[str, Any], value: float, use_beta1: bool) -> None:
@@ -238,7 +226,7 @@ class OneCycleLR(LRScheduler):
                 phase(n - 1, "max_lr", "min_lr", "base_momentum", "max_momentum"),
             ]
         self._anneal_func_type = anneal_strategy
-        tops = _per_group("max_lr", optimizer, max_lr)
+        tops = per_group("max_lr", optimizer, max_lr)
         if last_epoch == -1:
             for top, group in zip(tops, optimizer.param_groups):
                 group["initial_lr"] = top / div_factor
@@ -250,8 +238,8 @@ class OneCycleLR(LRScheduler):
                 raise ValueError("optimizer must support momentum or beta1 with `cycle_momentum` option enabled")
             self.use_beta1 = "betas" in optimizer.defaults
             if last_epoch == -1:
-                for m_max, m_base, group in zip(_per_group("max_momentum", optimizer, max_momentum),
-                                                _per_group("base_momentum", optimizer, base_momentum),
+                for m_max, m_base, group in zip(per_group("max_momentum", optimizer, max_momentum),
+                                                per_group("base_momentum", optimizer, base_momentum),
                                                 optimizer.param_groups):
                     _set_momentum(group, m_max, self.use_beta1)
                     group["max_momentum"], group["base_momentum"] = m_max, m_base

@@ -1,0 +1,4 @@
+"""Intel's Math Kernel Library."""
+from jtorch.backends.absent import is_available
+
+__all__ = ["is_available"]

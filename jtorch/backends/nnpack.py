@@ -1,0 +1,4 @@
+"""NNPACK."""
+from jtorch.backends.absent import is_available
+
+__all__ = ["is_available"]

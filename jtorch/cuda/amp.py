@@ -1,0 +1,29 @@
+"""The older names of `torch.amp`, for 'cuda'."""
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from jtorch import amp, dtypes
+from jtorch.dtypes import dtype
+
+
+class autocast(amp.autocast):
+    """`torch.amp.autocast("cuda", ...)`."""
+
+    def __init__(self, enabled: bool = True, dtype: dtype = dtypes.float16, cache_enabled: bool = True) -> None:
+        super().__init__("cuda", dtype=dtype, enabled=enabled, cache_enabled=cache_enabled)
+
+
+class GradScaler(amp.GradScaler):
+    """`torch.amp.GradScaler("cuda", ...)`."""
+
+    def __init__(self, init_scale: float = 2.0**16, growth_factor: float = 2.0, backoff_factor: float = 0.5,
+                 growth_interval: int = 2000, enabled: bool = True) -> None:
+        super().__init__("cuda", init_scale, growth_factor, backoff_factor, growth_interval, enabled)
+
+
+custom_fwd: Any = functools.partial(amp.custom_fwd, device_type="cuda")
+custom_bwd: Any = functools.partial(amp.custom_bwd, device_type="cuda")
+
+__all__ = ["GradScaler", "autocast", "custom_bwd", "custom_fwd"]
