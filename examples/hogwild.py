@@ -2,8 +2,8 @@
 
     python -m jtorch examples/hogwild.py [--processes 2] [--epochs 3]
 
-The parameters lie in memory that all processes have. Each one reads them, computes a gradient on batches of its own, and
-writes its update in place; now and then one overwrites a little of another's work, which does no harm.
+The parameters lie in memory that all processes have. Each one reads them, computes a gradient on batches of its own,
+and writes its update in place; now and then one overwrites a little of another's work, which does no harm.
 """
 import argparse
 

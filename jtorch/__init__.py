@@ -39,9 +39,10 @@ strided, contiguous_format, preserve_format, channels_last, channels_last_3d = d
 
 if TYPE_CHECKING:
     from jtorch._functions import *  # noqa: F403  a stub: tools/stubs.py lists there what follows
-    from jtorch.autograd.vmap import vmap
-    from jtorch.compiler import compile
-    from jtorch.serialization import load, save
+    from jtorch.autograd.vmap import vmap as vmap
+    from jtorch.compiler import compile as compile
+    from jtorch.serialization import load as load
+    from jtorch.serialization import save as save
 globals().update(_FUNCTIONS)
 globals().update(_CONSTRUCTORS)
 globals().update(_AUTOCAST_STATE)

@@ -81,9 +81,9 @@ def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None 
     """`jit.trace` for any function or module: a call that cannot be traced as a whole runs eagerly.
 
     There are no graph breaks: a call is one program or none. `fullgraph` makes the reason (a Python branch on a
-    tensor's value, say) a TraceError instead, raised where a program would otherwise have been made. A module comes back
-    as one that shares its parameters under the same names. `dynamic`, `mode` and `options` are accepted: sizes compile
-    nothing anyway. `backend` is one of `list_backends()`, or 'eager' for none.
+    tensor's value, say) a TraceError instead, raised where a program would otherwise have been made. A module comes
+    back as one that shares its parameters under the same names. `dynamic`, `mode` and `options` are accepted: sizes
+    compile nothing anyway. `backend` is one of `list_backends()`, or 'eager' for none.
     """
     if model is None:
         return lambda m: compile(m, fullgraph=fullgraph, dynamic=dynamic, backend=backend, mode=mode, options=options,

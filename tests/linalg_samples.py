@@ -192,5 +192,7 @@ LINALG: dict[str, Callable[[], Iterator[Sample]]] = {
     "lu_factor": lu_factor, "lu_order": lu_order, "solve": solve, "solve_triangular": solve_triangular,
     "determinant": determinant, "cofactors": cofactors, "cholesky": cholesky, "qr": qr, "eigh": eigh, "eig": eig,
     "svd": svd, "least_squares": least_squares, "ldl_factor": ldl_factor, "ldl_solve": ldl_solve,
-    "fft": fft, "rfft": rfft, "irfft": irfft, "pinv": pinv, "lstsq": lstsq, "slogdet": slogdet, "reflectors": reflectors, "succeeded": succeeded, "matrix_exp": unary(lambda T, a: T.linalg.matrix_exp(a)),
+    "fft": fft, "rfft": rfft, "irfft": irfft, "pinv": pinv, "lstsq": lstsq, "slogdet": slogdet,
+    "reflectors": reflectors, "succeeded": succeeded,
+    "matrix_exp": unary(lambda T, a: T.linalg.matrix_exp(a)),
 }

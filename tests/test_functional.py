@@ -1,4 +1,4 @@
-"""Functions and forms of calls that the samples of operations and of PyTorch's database do not reach, against PyTorch."""
+"""Functions and forms of calls that no sample of operations or of PyTorch's database reaches, against PyTorch."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -106,7 +106,8 @@ def test_ctc_loss(reduction: str, apart: bool) -> None:
 
 
 @with_torch
-@pytest.mark.parametrize("attrs", [{}, {"edge_order": 2}, {"spacing": 0.5}, {"dim": 1}, {"spacing": [0.5, 2.0]}], ids=str)
+@pytest.mark.parametrize("attrs", [{}, {"edge_order": 2}, {"spacing": 0.5}, {"dim": 1}, {"spacing": [0.5, 2.0]}],
+                         ids=str)
 def test_gradient(attrs: dict[str, Any]) -> None:
     agree(lambda T: T.stack(list(T.gradient(T.tensor(X[0, 0]), **attrs))))
 

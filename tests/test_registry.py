@@ -9,7 +9,8 @@ from op_samples import NO_SAMPLES, samples
 from jtorch.ir.primitive import KINDS, REGISTRY, Op
 
 NO_BATCH = {
-    "leaf": "mapping replaces parameters", "placeholder": "mapping replaces it", "variable": "ends what is differentiated, not what is mapped",
+    "leaf": "mapping replaces parameters", "placeholder": "mapping replaces it",
+    "variable": "ends what is differentiated, not what is mapped",
     "detach": "a marker: mapping passes it on", "graft": "likewise",
     "full": "has no operands", "iota": "has no operands",
     "custom_function": "its mapping belongs to the user",

@@ -78,7 +78,8 @@ def checks_gradients(recorder: Recorder) -> bool:
 
 def check(recorder: Recorder, steps: Sequence[tuple[Value, Sequence[Value | None]]]) -> None:
     """RuntimeError for the first of the derivatives (node, cotangents of its operands) that holds a NaN."""
-    values = [g for _, found in steps for g in found if g is not None and (g.dtype.is_floating_point or g.dtype.is_complex)]
+    values = [g for _, found in steps for g in found
+              if g is not None and (g.dtype.is_floating_point or g.dtype.is_complex)]
     buffers = dict(zip(values, Execution(recorder.epoch, None).run(values, [None] * len(values))))
     for node, found in steps:
         for i, g in enumerate(found):
@@ -94,4 +95,5 @@ def _report(recorder: Recorder, node: Value, place: int) -> None:
         where = f"{file}:{line}"
         warnings.warn(f"Error detected in {name}. The forward call that caused the error:\n  File \"{file}\", line "
                       f"{line}", stacklevel=2)
-    raise RuntimeError(f"Function '{name}' returned nan values in its {place}th output. The forward call was at {where}.")
+    raise RuntimeError(f"Function '{name}' returned nan values in its {place}th output. "
+                       f"The forward call was at {where}.")

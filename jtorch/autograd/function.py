@@ -145,8 +145,8 @@ class Function:
             with no_grad():
                 if recorder.levels and cls.vmap is not Function.vmap and _is_mapped(recorder.levels[-1], given):
                     if not separate:
-                        raise RuntimeError("In order to use an autograd.Function with functorch transforms (vmap, grad, "
-                                           "jvp, jacrev, ...), it must override the setup_context staticmethod.")
+                        raise RuntimeError("In order to use an autograd.Function with functorch transforms (vmap, "
+                                           "grad, jvp, jacrev, ...), it must override the setup_context staticmethod.")
                     result = _map_by_rule(recorder.levels[-1], cls, args)
                 else:
                     result = cls.forward(*args) if separate else cls.forward(ctx, *args)

@@ -26,7 +26,8 @@ def _as_tuple(x: Any, what: str, where: str) -> tuple[bool, tuple[Tensor, ...]]:
     for i, t in enumerate(items):
         if not isinstance(t, Tensor):
             place = f"value at index {i} has type {type(t)}" if several else f"given {what} has type {type(t)}"
-            raise TypeError(f"The {what} given to {where} must be either a Tensor or a tuple of Tensors but the {place}.")
+            raise TypeError(f"The {what} given to {where} must be either a Tensor or a tuple of Tensors but the "
+                            f"{place}.")
     return several, items
 
 
@@ -43,8 +44,8 @@ class _Call:
             for i, o in enumerate(self.outputs):
                 if not o.requires_grad:
                     raise RuntimeError(f"Output {i} of the user-provided function does not require gradients. The "
-                                       "outputs must be computed in a differentiable manner from the input when running "
-                                       "in strict mode.")
+                                       "outputs must be computed in a differentiable manner from the input when "
+                                       "running in strict mode.")
 
     def shown(self) -> Any:
         """The outputs for the user."""
@@ -112,9 +113,9 @@ def _double(c: _Call, outputs: Sequence[Tensor], v: Sequence[Value]) -> list[Val
         live = [(wrap(recorder, g), d) for g, d in zip(found, v) if g is not None and g.requires_grad]
         results = differentiate(recorder, [g for g, _ in live], [d for _, d in live], probes, True, True)
         if c.strict and any(r is None for r in results):
-            raise RuntimeError("The gradient with respect to the input is independent of an entry in the grad_outputs when "
-                               "using the double backward trick to compute forward mode gradients. This is not allowed "
-                               "in strict mode.")
+            raise RuntimeError("The gradient with respect to the input is independent of an entry in the grad_outputs "
+                               "when using the double backward trick to compute forward mode gradients. This is not "
+                               "allowed in strict mode.")
         return [conformed(r, recorder.value(o)) for r, o in zip(results, outputs)]
 
 
@@ -226,8 +227,8 @@ def _value_and_gradient(func: Callable[..., Any], inputs: Any, create_graph: boo
     one = constant(recorder.builder, 1, c.outputs[0].dtype)
     found = c.pull.found(c.outputs, [one])
     if strict and any(g is None for g in found):
-        raise RuntimeError("The output of the user-provided function is independent of an input. This is not allowed in "
-                           "strict mode.")
+        raise RuntimeError("The output of the user-provided function is independent of an input. This is not allowed "
+                           "in strict mode.")
     with enable_grad():
         gradient = [wrap(recorder, conformed(g, recorder.value(t))) for g, t in zip(found, c.pull.leaves)]
     return c, gradient

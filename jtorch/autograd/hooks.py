@@ -9,7 +9,6 @@ from jtorch.autograd.backward import backward
 from jtorch.autograd.node import ValueHook, grad_fn
 from jtorch.capture.cell import Epoch
 from jtorch.capture.record import SPENT, current
-from jtorch.ir.graph import Value
 from jtorch.ir.prims.create import variable
 
 

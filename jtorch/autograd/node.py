@@ -64,8 +64,8 @@ class Node:
         return ValueHook(self._epoch.hooks.setdefault(self._value, []), hook)
 
     def register_hook(self, fn: Callable[..., Any]) -> Any:
-        raise NotImplementedError("hooks on the gradients of an operation's inputs are not implemented; register_hook of "
-                                  "the tensors themselves is")
+        raise NotImplementedError("hooks on the gradients of an operation's inputs are not implemented; register_hook "
+                                  "of the tensors themselves is")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Node) and other._value is self._value and other._epoch is self._epoch

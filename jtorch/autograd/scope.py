@@ -73,7 +73,8 @@ class Scope:
         recorder = self.recorder
         epoch = recorder.epoch
         values = self.present(values)
-        key = ("leave", tuple(values), tuple([(recorder.value(t), recorder.value(o)) for t, o in self.originals.items()]))
+        pairs = [(recorder.value(t), recorder.value(o)) for t, o in self.originals.items()]
+        key = ("leave", tuple(values), tuple(pairs))
         found = recorder.calls.get(key)
         if found is None:
             def original(v: Value) -> Value | None:

@@ -279,11 +279,11 @@ def check_tensors(flat: Sequence[Any], where: str, what: str) -> None:
 def check_tangents(primals: Sequence[Tensor], tangents: Sequence[Tensor]) -> None:
     for i, (x, t) in enumerate(zip(primals, tangents)):
         if x.shape != t.shape:
-            raise RuntimeError(f"tangent:{i} with shape {t.shape} in flattened pytree doesn't match the shape {x.shape} "
-                               "of the corresponding primal.")
+            raise RuntimeError(f"tangent:{i} with shape {t.shape} in flattened pytree doesn't match the shape "
+                               f"{x.shape} of the corresponding primal.")
         if x.dtype is not t.dtype:
-            raise RuntimeError(f"tangent:{i} with dtype {t.dtype} in flattened pytree doesn't match the dtype {x.dtype} "
-                               "of the corresponding primal.")
+            raise RuntimeError(f"tangent:{i} with dtype {t.dtype} in flattened pytree doesn't match the dtype "
+                               f"{x.dtype} of the corresponding primal.")
 
 
 def jvp(func: Callable[..., Any], primals: Any, tangents: Any, *, strict: bool = False, has_aux: bool = False) -> Any:
@@ -317,8 +317,8 @@ def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..
     seeds = [make_leaf(recorder.builder, _SEED + i, x._type) for i, x in enumerate(p.primals)]
     outputs = [recorder.value(x) for x in p.flat]
     with enable_grad():
-        found = p.scope.tangents(outputs, dict(zip(p.leaves, seeds)))
-        found = p.scope.leave([conformed(t, v) for t, v in zip(found, outputs)])
+        tangents = p.scope.tangents(outputs, dict(zip(p.leaves, seeds)))
+        found = p.scope.leave([conformed(t, v) for t, v in zip(tangents, outputs)])
     linear, kept = linear_part(recorder, found, seeds)
     output = p.leave(p.output)
 
@@ -381,7 +381,8 @@ def basis(b: Builder, shape: tuple[int, ...], d: dtype) -> Value:
 def refuse_complex(where: str, flat: Sequence[Any], what: str) -> None:
     for x in flat:
         if isinstance(x, Tensor) and x.dtype.is_complex:
-            raise RuntimeError(f"{where}: Expected all {what}s to be real but received complex tensor at flattened {what}")
+            raise RuntimeError(f"{where}: Expected all {what}s to be real but received complex tensor at flattened "
+                               f"{what}")
 
 
 def jacrev(func: Callable[..., Any], argnums: Argnums = 0, *, has_aux: bool = False, chunk_size: int | None = None,
@@ -444,7 +445,8 @@ def jacfwd(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False
                 units = wrap(p.recorder, basis(p.recorder.builder, x._type.shape, x.dtype))
                 parts = vmap(column, out_dims=-1, randomness=randomness)(units)
             else:
-                parts = [wrap(p.recorder, constant(p.recorder.builder, 0, o.dtype, (*o._type.shape, 0))) for o in p.flat]
+                parts = [wrap(p.recorder, constant(p.recorder.builder, 0, o.dtype, (*o._type.shape, 0)))
+                         for o in p.flat]
             columns.append([reshaped(part, (*o._type.shape, *x._type.shape)) for part, o in zip(parts, p.flat)])
         rows = [unflatten(p.structure, list(row)) for row in zip(*columns)]
         result = unflatten(p.output_structure, rows)

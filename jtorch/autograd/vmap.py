@@ -19,9 +19,10 @@ def vmap(func: Callable[..., Any], in_dims: Any = 0, out_dims: Any = 0, randomne
          chunk_size: int | None = None) -> Callable[..., Any]:
     """`func`, written for one example, mapped over a dimension of its tensor arguments.
 
-    The function runs once; what it recorded is then rewritten for all examples (`ir.passes.batch`), so a mapped function
-    costs what the batched one would. `in_dims` names the dimension of each argument (an int, None for an argument that
-    is the same for all, or a nest of tuples that matches the arguments), `out_dims` where it goes in the results.
+    The function runs once; what it recorded is then rewritten for all examples (`ir.passes.batch`), so a mapped
+    function costs what the batched one would. `in_dims` names the dimension of each argument (an int, None for an
+    argument that is the same for all, or a nest of tuples that matches the arguments), `out_dims` where it goes in the
+    results.
     Keyword arguments are the same for all examples. `randomness`: 'error', 'same' numbers for all examples, or
     'different' ones, those that one call for the whole batch would draw. `chunk_size` bounds how many examples are
     computed together.

@@ -9,8 +9,8 @@ from jtorch._tensor import Tensor
 from jtorch.ops import FUNCTIONS
 
 
-def functional_call(module: Any, parameter_and_buffer_dicts: Any, args: Any = None, kwargs: dict[str, Any] | None = None,
-                    *, tie_weights: bool = True, strict: bool = False) -> Any:
+def functional_call(module: Any, parameter_and_buffer_dicts: Any, args: Any = None,
+                    kwargs: dict[str, Any] | None = None, *, tie_weights: bool = True, strict: bool = False) -> Any:
     """`module(*args, **kwargs)` with tensors of a dictionary (or of several with different keys) in the place of the
     parameters and buffers of these names.
 
@@ -37,7 +37,8 @@ def functional_call(module: Any, parameter_and_buffer_dicts: Any, args: Any = No
 
 
 def _all_tensors(module: Any) -> dict[str, Tensor]:
-    return {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers(remove_duplicate=False))}
+    return {**dict(module.named_parameters(remove_duplicate=False)),
+            **dict(module.named_buffers(remove_duplicate=False))}
 
 
 @contextmanager
@@ -58,8 +59,8 @@ def replaced_tensors(module: Any, tensors: dict[str, Tensor], tie_weights: bool,
         for names in ties.values():
             given = [n for n in names if n in wanted]
             if len({id(wanted[n]) for n in given}) > 1:
-                raise ValueError(f"functional_call got multiple values for keys {sorted(given)}, which are tied. Consider "
-                                 "using tie_weights=False")
+                raise ValueError(f"functional_call got multiple values for keys {sorted(given)}, which are tied. "
+                                 "Consider using tie_weights=False")
             wanted.update((n, wanted[given[0]]) for n in names if given)
     homes = []  # (table, name in it, what was there, name from the root)
     for path, t in wanted.items():
@@ -115,6 +116,6 @@ def replace_all_batch_norm_modules_(root: Any) -> Any:
 def functionalize(func: Any, *, remove: str = "mutations") -> Any:
     """`func` as it is: what is recorded of it holds no mutation and no view that aliases."""
     if remove not in ("mutations", "mutations_and_views"):
-        raise RuntimeError(f"functionalize(f, remove='mutations'): received invalid argument for remove={remove}. Valid "
-                           "options are 'mutations' and 'mutations_and_views'")
+        raise RuntimeError(f"functionalize(f, remove='mutations'): received invalid argument for remove={remove}. "
+                           "Valid options are 'mutations' and 'mutations_and_views'")
     return func

@@ -18,6 +18,7 @@ from jtorch.ops import (  # noqa: F401  importing attaches them
     rearranging,
     reduction,
     sampling,
+    scatter,
     settings,
     shape,
     solvers,

@@ -412,11 +412,12 @@ def pca_lowrank(A: Tensor, q: int | None = None, center: bool = True, niter: int
 
 def attach_torch_names() -> None:
     """The same functions under the names of the `torch` namespace and of tensors."""
-    for name, function in {
+    functions: dict[str, Callable[..., Any]] = {
             "cholesky": at_once(_torch_cholesky), "qr": with_out(_torch_qr), "svd": at_once(_torch_svd),
             "lu": _torch_lu, "lu_unpack": with_out(_lu_unpack), "geqrf": with_out(_geqrf),
             "orgqr": householder_product, "ormqr": ormqr,
-            "pinverse": lambda input, rcond=1e-15: pinv(input, rcond)}.items():
+            "pinverse": lambda input, rcond=1e-15: pinv(input, rcond)}
+    for name, function in functions.items():
         FUNCTIONS[name] = function
         if name != "lu_unpack":
             setattr(Tensor, name, function)

@@ -1,6 +1,7 @@
 """Memory shared with other array libraries: DLPack (https://dmlc.github.io/dlpack) and NumPy's array interface.
 
-NumPy carries both ways: it knows how capsules are made, read and freed. So bfloat16, which NumPy has not, does not travel.
+NumPy carries both ways: it knows how capsules are made, read and freed. So bfloat16, which NumPy has not, does not
+travel.
 """
 from __future__ import annotations
 

@@ -1,10 +1,13 @@
 """Several tensors as one: `cat`, `stack` and their relatives, grids and blocks."""
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from jtorch._tensor import Tensor
+import numpy as np
+
+from jtorch._tensor import Tensor, from_array
 from jtorch.ir import arith
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import create, movement
@@ -158,11 +161,6 @@ def cartesian_prod(*tensors: Tensor) -> Tensor:
 
 @expose("combinations")
 def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
-    import itertools
-
-    import numpy as np
-
-    from jtorch._tensor import from_array
     if input.ndim != 1:
         raise RuntimeError(f"Expect a 1D vector, but got shape {list(input.shape)}")
     pick = itertools.combinations_with_replacement if with_replacement else itertools.combinations

@@ -49,7 +49,7 @@ def draw_in_map(level: Map, draw: Draw, formula: Function, args: tuple[Any, ...]
             continue
         whole.append(a)
     with level.outside():
-        rows_of = whole[0].shape[:-1] if names[0] == "weights" else ()
+        rows_of: tuple[int, ...] = whole[0].shape[:-1] if names[0] == "weights" else ()
         if len(rows_of) == 2:  # multinomial takes two axes
             whole[0] = reshape_to(whole[0], (rows_of[0] * rows_of[1], whole[0].shape[-1]))
         v = draw(*[wrap(recorder, a) if isinstance(a, Value) else a for a in whole])

@@ -16,6 +16,7 @@ from jtorch.ir.prims.create import constant
 from jtorch.ir.prims.movement import permute_to, reshape_to
 from jtorch.ops.arguments import named, reduction_axes, wrap_dim, wrap_dims
 from jtorch.ops.attach import define
+from jtorch.ops.creation import band
 from jtorch.views import type_name
 
 
@@ -384,7 +385,6 @@ def cummin(input: Value, dim: int) -> Any:
 def trace(input: Value) -> Value:
     if input.ndim != 2:
         raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input.ndim}")
-    from jtorch.ops.creation import band
     rows, columns = band(input.builder, input.shape[0], input.shape[1], 0)
     x = _summed_dtype(input, None)
     kept = arith.where(ew.eq(rows, columns), x, constant(x.builder, 0, x.dtype))

@@ -7,6 +7,7 @@ from typing import Any
 from jtorch import devices, dtypes
 from jtorch._tensor import Tensor, attach, legacy_constructor
 from jtorch.capture.record import current
+from jtorch.config import config
 from jtorch.ops.attach import FUNCTIONS, expose
 from jtorch.ops.conversion import TYPE_NAMES
 
@@ -115,12 +116,10 @@ CONSTRUCTORS: dict[str, Any] = {
 
 def deterministic(mode: bool, *, warn_only: bool = False) -> None:
     """Results do not depend on thread counts in any case; this pins the tier as well."""
-    from jtorch.config import config
     config.deterministic = bool(mode)
 
 
 def is_deterministic() -> bool:
-    from jtorch.config import config
     return config.deterministic
 
 

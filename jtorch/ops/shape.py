@@ -7,8 +7,10 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from jtorch import dtypes
-from jtorch._tensor import Tensor, attach, contiguous_strides
+from jtorch._tensor import Size, Tensor, attach, contiguous_strides, from_array
 from jtorch.ir import arith
 from jtorch.ir.prims import create, movement
 from jtorch.ops.arguments import shape_of, wrap_dim, wrap_dims
@@ -93,9 +95,6 @@ def _view_dtype(t: Tensor, d: dtypes.dtype) -> Tensor:
         if new > old and (t.shape[-1] * old) % new:
             raise RuntimeError(f"self.size(-1) must be divisible by {new // old} to view {t.dtype} as {d} (different "
                                f"element sizes), but got {t.shape[-1]}")
-    import numpy as np
-
-    from jtorch._tensor import from_array
     return from_array(np.ascontiguousarray(array).view(d.numpy).reshape(
         t.shape if new == old else (*t.shape[:-1], t.shape[-1] * old // new)).copy())
 
@@ -353,7 +352,6 @@ def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
 
 @expose("broadcast_shapes", method=False)
 def broadcast_shapes(*shapes: Any) -> Any:
-    from jtorch._tensor import Size
     full = [(s,) if isinstance(s, int) else tuple(s) for s in shapes]
     try:
         return Size(arith.broadcast_shapes(*full) if full else ())

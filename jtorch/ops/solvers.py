@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jtorch import dtypes
@@ -402,10 +402,11 @@ def vander(x: Tensor, *, N: int | None = None) -> Tensor:
 
 def attach_torch_names() -> None:
     """The same functions under the names of the `torch` namespace and of tensors."""
-    for name, function in {
+    functions: dict[str, Callable[..., Any]] = {
             "inverse": inv, "det": det, "logdet": with_out(_logdet), "slogdet": with_out(_torch_slogdet),
             "matrix_exp": matrix_exp, "cholesky_solve": with_out(_cholesky_solve), "lu_solve": _torch_lu_solve,
-            "cholesky_inverse": with_out(_cholesky_inverse), "triangular_solve": with_out(_triangular_solve)}.items():
+            "cholesky_inverse": with_out(_cholesky_inverse), "triangular_solve": with_out(_triangular_solve)}
+    for name, function in functions.items():
         FUNCTIONS[name] = function
         attach(**{name: function})
 

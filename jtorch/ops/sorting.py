@@ -14,7 +14,8 @@ from jtorch.ir.graph import Value
 from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims import indexing, library
 from jtorch.ir.prims.create import constant
-from jtorch.ir.prims.movement import reshape_to, slice_axis
+from jtorch.ir.prims.movement import expand_to, permute_to, reshape_to, slice_axis
+from jtorch.ir.prims.reduce import any_, sum_
 from jtorch.ops.arguments import named, wrap_dim
 from jtorch.ops.attach import FUNCTIONS, define, expose
 from jtorch.views import type_name
@@ -95,7 +96,6 @@ def _median_along(v: Value, axis: int, keepdim: bool, ignore: bool) -> tuple[Val
                                                                     m in enumerate(v.shape)]))
     if v.dtype.is_floating_point:
         missing = ew.cast_to(ew.isnan(v), dtypes.int64)
-        from jtorch.ir.prims.reduce import sum_
         count = reshape_to(sum_(missing, axes=(axis,)), middle.shape)
         if ignore:
             left = n - count - 1
@@ -137,8 +137,6 @@ def _quantile(name: str, input: Value, q: Any, dim: int | None, keepdim: bool, i
     n = x.shape[axis]
     if n == 0:
         raise RuntimeError(f"{name}() input tensor must be non-empty")
-    from jtorch.ir.prims.movement import expand_to, permute_to
-    from jtorch.ir.prims.reduce import sum_
     order = (*[a for a in range(x.ndim) if a != axis], axis)
     rows, _ = _sorted(permute_to(x, order), x.ndim - 1, False)
     lead = rows.shape[:-1]
@@ -336,8 +334,6 @@ def bucketize(input: Any, boundaries: Value, *, out_int32: bool = False, right: 
 
 @define(method=False)
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Value:
-    from jtorch.ir.prims.movement import expand_to
-    from jtorch.ir.prims.reduce import any_
     b = arith.builder_of((elements, test_elements))
     d = arith.result_dtype(b, (elements, test_elements))
     x, tests = arith.as_value(b, elements, d), arith.as_value(b, test_elements, d)

@@ -55,6 +55,8 @@ def make_tensor(*shape: Any, dtype: Any, device: Any = "cpu", low: float | None 
 
 
 def _bounds(dtype: Any, low: float | None, high: float | None) -> tuple[float, float]:
+    lowest: float
+    highest: float
     if dtype is torch.bool:
         lowest, highest, default = 0, 2, (0, 2)
     elif dtype in INTEGERS:

@@ -84,7 +84,7 @@ def pointwise_tangent(node: Value, given: Sequence[Tangent]) -> Tangent:
 
 
 def transposed(results: tuple[Value, ...], given: Sequence[Tangent]) -> list[Tangent]:
-    """The VJP of the operation, which is linear in its cotangents, transposed: u -> <vjp(u), t> has the gradient J t."""
+    """The operation's VJP, which is linear in its cotangents u, transposed: <vjp(u), t> has the gradient J t in u."""
     node = results[0]
     seeds = {r: variable(zeros_like(r), number=-1 - i) for i, r in enumerate(results) if r.requires_grad}
     pulled = input_cotangents(node, seeds)

@@ -77,7 +77,7 @@ shuffle = Op("shuffle", "random", _shuffle_infer,
 """Fisher-Yates: 0 .. length - 1, place i swapped with place i + offsets[i], one after another."""
 
 
-# --- rejection: how many draws a number takes is known when it is accepted -----------------------------------------------
+# --- rejection: how many draws a number takes is known when it is accepted --------------------------------------------
 
 def _sampler_infer(state: Type, *parameters: Type) -> tuple[Type, Type]:
     _check_state(state)

@@ -12,7 +12,7 @@ from jtorch.nn import functional as F
 from jtorch.nn import init
 from jtorch.nn.modules.module import Module
 from jtorch.nn.parameter import Parameter
-from jtorch.nn.utils.rnn import PackedSequence
+from jtorch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
 
@@ -201,7 +201,6 @@ class RNNBase(Module):
 
     def _forward_packed(self, packed: PackedSequence, hx: Any) -> tuple[PackedSequence, Any]:
         """Runs over the padded batch; a sequence that has ended keeps its state."""
-        from jtorch.nn.utils.rnn import pad_packed_sequence
         self.check_input(packed.data, packed.batch_sizes)
         order = packed.sorted_indices
         sizes = [int(b) for b in packed.batch_sizes]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jtorch._tensor import Tensor
+from jtorch.autograd import Function
 
 _numbers = itertools.count()
 
@@ -118,8 +119,6 @@ class BackwardHook:
 
 def _identity(tensors: tuple[Tensor, ...], on_gradients: Callable[[tuple], tuple]) -> tuple[Tensor, ...]:
     """The tensors unchanged, as results of one function whose backward passes their gradients through a callback."""
-    from jtorch.autograd import Function
-
     class Identity(Function):
         @staticmethod
         def forward(ctx: Any, *inputs: Any) -> Any:
