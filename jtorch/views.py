@@ -205,7 +205,7 @@ def assign(t: Tensor, v: Value) -> Tensor:
         values = base_value(recorder, t)
         for (operation, attrs), parent in zip(reversed(t._view), reversed(values[:-1])):
             new = _WRITE[operation](parent, attrs, new)
-    noted = not t._requires_grad
+    noted, epoch = not t._requires_grad, recorder.epoch
     if not recorder.grad_enabled:
         before = storage.cell.value
         if before is not None and before.requires_grad:
@@ -215,7 +215,7 @@ def assign(t: Tensor, v: Value) -> Tensor:
             new = recorder.detached(new)
     store(recorder, storage, new)
     if noted:
-        t._value, t._version, t._epoch = v, storage.version, recorder.epoch
+        t._value, t._version, t._epoch = v, storage.version, epoch  # storing may have begun another epoch
     return t
 
 

@@ -235,3 +235,18 @@ def test_empty_and_zero_sizes():
             lambda x: x.repeat(2, *x.shape),
         ):
             same(f(a), f(b), shape)
+
+
+def test_writes_that_begin_a_new_epoch() -> None:
+    """A write may flush (many wait, or NumPy sees the memory): the tensor's note of its value is of the old epoch."""
+    x, reference = jtorch.ones(3), np.ones(3, np.float32)
+    for i in range(5000):
+        scale = np.float32(1 + (i % 7) * 1e-3 - 3e-3)
+        x.mul_(float(scale))
+        reference *= scale
+    np.testing.assert_allclose(x.numpy(), reference, rtol=1e-4)
+    a = np.arange(12.0)
+    shared = jtorch.from_numpy(a)[1::2]
+    for scale in (3.0, 5.0):
+        shared.mul_(scale)
+        np.testing.assert_array_equal((shared + scale).numpy(), a[1::2] + scale)

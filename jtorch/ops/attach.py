@@ -80,10 +80,7 @@ def with_out(public: Callable[..., Any], *demands: str) -> Callable[..., Any]:
         packed = _signature(public)(*args, **kwargs)
         if apart:
             check_apart(packed, out)
-        result = evaluate(function, packed)
-        if typed:
-            check_same_dtypes(result, out)
-        return write_out(result, out)
+        return write_out(evaluate(function, packed), out, typed)
     return call
 
 
@@ -99,22 +96,22 @@ def check_apart(operands: Any, out: Any) -> None:
                                "operation.")
 
 
-def check_same_dtypes(result: Any, out: Any) -> None:
-    pairs = [(result, out)] if isinstance(result, Value) else zip(result, out)
-    for v, o in pairs:
-        if v.dtype is not o.dtype:
-            raise RuntimeError(f"Expected out tensor to have dtype {v.dtype}, but got {o.dtype} instead")
+def check_out(v: Value, out: Any, typed: bool) -> None:
+    """Raise unless the tensor `out` can take the value; `typed`: only if the dtypes are equal."""
+    if not isinstance(out, Tensor):
+        raise TypeError(f"argument 'out' must be Tensor, not {type(out).__name__}")
+    if typed and v.dtype is not out.dtype:
+        raise RuntimeError(f"Expected out tensor to have dtype {v.dtype}, but got {out.dtype} instead")
+    check_result_dtype(v.dtype, out.dtype)
+    if out.requires_grad and current.recorder.grad_enabled:
+        raise RuntimeError("functions with out=... arguments don't support automatic differentiation, but one of the "
+                           "arguments requires grad.")
 
 
-def write_out(result: Any, out: Any) -> Any:
+def write_out(result: Any, out: Any, typed: bool = False) -> Any:
     """Write values into the tensors given as `out=`, resized where their shape differs. Returns `out`."""
     if isinstance(result, Value):
-        if not isinstance(out, Tensor):
-            raise TypeError(f"argument 'out' must be Tensor, not {type(out).__name__}")
-        check_result_dtype(result.dtype, out.dtype)
-        if out.requires_grad and current.recorder.grad_enabled:
-            raise RuntimeError("functions with out=... arguments don't support automatic differentiation, but one of "
-                               "the arguments requires grad.")
+        check_out(result, out, typed)
         if out.shape != result.shape:
             recorder = current.recorder
             recorder.holding += 1
@@ -125,6 +122,8 @@ def write_out(result: Any, out: Any) -> Any:
         return assign(out, result)
     if not isinstance(out, (tuple, list)) or len(out) != len(result):
         raise TypeError(f"argument 'out' must be tuple of {len(result)} Tensors, not {type(out).__name__}")
+    for v, o in zip(result, out):
+        check_out(v, o, typed)
     tensors = wrap_result(tuple(result))  # a write may flush, and values do not outlive their epoch
     for t, o in zip(tensors, out):
         write_out(evaluate(_IDENTITY, (t,)), o)

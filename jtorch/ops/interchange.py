@@ -58,6 +58,14 @@ class Capsule:
         return CPU
 
 
+class Writable:
+    """An array's memory for writing: the older protocol does not tell, and NumPy then forbids it."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        address, _ = array.__array_interface__["data"]
+        self.array, self.__array_interface__ = array, {**array.__array_interface__, "data": (address, False)}
+
+
 @expose("from_dlpack", method=False)
 def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None) -> Tensor:
     """A tensor over the memory of an object with `__dlpack__`, or of a capsule; its own memory with `copy=True`.
@@ -66,7 +74,8 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
     """
     devices.check(device)
     if type(ext_tensor).__name__ == "PyCapsule":
-        ext_tensor = Capsule(ext_tensor)
+        t = from_numpy(np.asarray(Writable(np.from_dlpack(Capsule(ext_tensor)))))
+        return t.clone() if copy else t
     if not hasattr(ext_tensor, "__dlpack__"):
         raise AttributeError(f"'{type(ext_tensor).__name__}' object has no attribute '__dlpack__'")
     t = from_numpy(np.from_dlpack(ext_tensor))
