@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from kernel_calls import call, elementwise, run
+from kernel_calls import call, elementwise, kinds, run
 
 from jtorch.errors import CompileError
 from jtorch.runtime import compile, compile_pool, kernels
@@ -72,6 +72,25 @@ def kernel(x, y, n, begin, end, worker):
 """
     assert re.search(r"(vaddps|vfmadd\w+|vmaxps).*[yz]mm", kernels.asm(
         kernels.load(source, ("p:float32", "p:float32", "i"))))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_prefetches_leave_loops_vectorised(dtype):
+    source = """\
+def kernel(x, y, n, begin, end, worker):
+    for r in range(begin, end):
+        for i in range(n):
+            v = load_ahead(x[r * n + i], x, r * n + n, i)
+            y[r * n + i] = exp(store_ahead(v, y, r * n, i))
+"""
+    x = np.linspace(-5, 5, 7 * 83, dtype=dtype)
+    y = np.zeros_like(x)
+    text = kernels.asm(kernels.load(source, kinds((x, y, 83))))
+    vectorised = [block for block in re.split(r"\.LBB\S+:", text) if re.search(r"vmovup[sd].*[yz]mm", block)]
+    assert any(len(re.findall(r"\tprefetch", block)) >= 2 for block in vectorised)
+    assert "jt.ahead" not in text
+    run(source, x, y, 83, end=7)
+    np.testing.assert_allclose(y, np.exp(x), rtol=1e-6)
 
 
 def test_all_kinds_of_parameters():

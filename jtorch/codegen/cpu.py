@@ -22,6 +22,7 @@ POINTERS = {"float16": "p:uint16", "bfloat16": "p:uint16"}
 LOADS = {"float16": "f16_to_f32({})", "bfloat16": "bf16_to_f32({})"}
 STORES = {"float16": "f32_to_f16({})", "bfloat16": "f32_to_bf16({})"}
 SUM_BLOCK = 8192  # elements of a row that are summed before the next level of the sum
+READ_AHEAD = 1 << 14  # elements of a row up to which the next row is asked for: more would push out the row itself
 KEEP_COST = 8  # a value of this cost that a later phase needs again is kept, not recomputed
 
 
@@ -63,6 +64,7 @@ class Writer:
         self.scratch: list[str] = []
         self.codes: dict[int, str] = {}
         self.kept: dict[int, str] = {}  # value -> its scratch
+        self.reads_ahead = False  # loads ask for the next row as well
         for i, v in enumerate(nest.values):
             if isinstance(v, Load | Iota):
                 self._name_strides(("v", i), v.access)
@@ -136,6 +138,8 @@ class Writer:
         v = self.nest.values[i]
         if isinstance(v, Load):
             element = f"p{v.buffer}[{self.index(('v', i), v.access, chain)}]"
+            if self.reads_ahead and self.can_prefetch(v.dtype, v.access):
+                element = f"load_ahead({element}, p{v.buffer}, d + ahead, i)"
             return LOADS[v.dtype].format(element) if v.dtype in LOADS else element
         if isinstance(v, Constant):
             return f"{scalar.CONVERSIONS[v.dtype]}({self.constants[i]})"
@@ -191,6 +195,17 @@ class Writer:
         dtype = self.nest.buffers[s.buffer]
         value = STORES[dtype].format(f"v{s.value}") if dtype in STORES else f"v{s.value}"
         chain[-1].lines.append(f"p{s.buffer}[{self.index(('w', j), s.access, chain)}] = {value}")
+
+    def can_prefetch(self, dtype: str, access: Access) -> bool:
+        return access == DENSE and dtype in ("float32", "float64")
+
+    def store_ahead(self, j: int, value: int, chain: list[Level]) -> None:
+        """Have the loop that computes `value` ask for the place of a store that the next phase makes."""
+        s = self.nest.stores[j]
+        dtype = self.nest.buffers[s.buffer]
+        if self.can_prefetch(dtype, s.access) and self.nest.values[value].dtype == dtype:
+            self.dense_index(chain)
+            chain[-1].lines.append(f"v{value} = store_ahead(v{value}, p{s.buffer}, d, i)")
 
     # --- folds -------------------------------------------------------------------------------------------------------
 
@@ -349,6 +364,9 @@ def emit_row(w: Writer) -> Kernel:
             for i in range(n): a = a + ...       # phase 0
             ...
             for i in range(n): ...               # phase 1
+
+    A row is often a page or less, and the processor's own prefetchers stop at its end. So the loop before the last
+    asks for the memory that the last one writes, and (unless it is the first, which needs it) for the next row.
     """
     nest = w.nest
     outer = frozenset(range(nest.parallel))
@@ -373,6 +391,9 @@ def emit_row(w: Writer) -> Kernel:
         keep_at.setdefault(phase, []).append(i)
         w.kept[i] = w.new_scratch(_scratch_type(nest.values[i].dtype))
     counted = bool(kept) and len(reduce) > 1
+    prefetches = last > 0 and len(reduce) == 1 and nest.parallel > 0 and not nest.chunked
+    if prefetches:
+        top.lines.append(f"ahead = select(n{w.vector} <= {READ_AHEAD}, n{w.vector}, 0)")
     for phase in range(last + 1):
         if not folds[phase] and not point_stores[phase]:
             continue
@@ -390,7 +411,11 @@ def emit_row(w: Writer) -> Kernel:
         inner.lines = [t for t in inner.lines if not t.startswith("v") or int(t[1:t.index(" ")]) in used]
         for f in folds[phase]:
             item.lines.append(w.start(f))
+        w.reads_ahead = prefetches and phase == max(last - 1, 1)
         w.place(targets, chain)
+        if prefetches and phase == last - 1 and folds[phase]:
+            for j in point_stores[last]:
+                w.store_ahead(j, nest.values[folds[phase][0]].arg, chain)
         for f in folds[phase]:
             w.fold(f, chain)
         for j in point_stores[phase]:

@@ -133,7 +133,8 @@ LOG_R_SHORT = (0.1681681885821395, 0.1812392832221651, 0.22223361421849838, 0.28
 
 def clamp(x, low, high):
     """x within low..high; a NaN stays."""
-    return select(x < low, low, select(x > high, high, x))
+    x = select(x < low, low, x)  # each is one instruction: the second operand of maxps or minps is the one that stays
+    return select(x > high, high, x)
 
 
 def round_to_integer(x, fmt):

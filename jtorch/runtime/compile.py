@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from jtorch.errors import CompileError
-from jtorch.runtime import toolchain
+from jtorch.runtime import prefetch, toolchain
 
 
 @lru_cache
@@ -38,8 +38,8 @@ def fingerprint() -> str:
     """Names everything but a kernel's text that its object code depends on: compiler versions, our code, the CPU."""
     runtime = Path(__file__).parent
     codegen = runtime.parent / "codegen"
-    return toolchain.fingerprint(*(runtime / f"{name}.py" for name in ("compile", "frontend", "intrinsics")),
-                                 *(codegen / f"{name}.py" for name in ("irmath", "vecmath")))
+    ours = [runtime / f"{name}.py" for name in ("compile", "frontend", "intrinsics", "prefetch")]
+    return toolchain.fingerprint(*ours, *(codegen / f"{name}.py" for name in ("irmath", "vecmath")))
 
 
 def compile_kernel(source: str, params: tuple[str, ...], *, cpu: str | None = None,
@@ -79,7 +79,8 @@ def optimise(source, params, cpu, features):
         cpu, features = host()
     text = llvm_text(source, params, features)
     machine = target_machine(cpu, features or "")
-    module = llvm.parse_assembly(text)
+    vectors = prefetch.declare(text)
+    module = llvm.parse_assembly(vectors)
     module.triple = machine.triple
     module.data_layout = str(machine.target_data)
     options = llvm.create_pipeline_tuning_options(speed_level=3)
@@ -87,6 +88,11 @@ def optimise(source, params, cpu, features):
     options.slp_vectorization = False
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
+    if vectors is not text:
+        module.link_in(llvm.parse_assembly(prefetch.definitions()))
+        inliner = llvm.create_new_module_pass_manager()
+        inliner.add_always_inliner_pass()
+        inliner.run(module, builder)
     return module, machine
 
 

@@ -21,6 +21,7 @@ from numba.core.typing import signature
 
 from jtorch.codegen import vecmath
 from jtorch.codegen.irmath import F32, F64, I1, I32, I64, call_llvm
+from jtorch.runtime import prefetch
 
 I8, I16 = ir.IntType(8), ir.IntType(16)
 HALF = ir.HalfType()
@@ -257,6 +258,25 @@ def _address_rule(pointer, index):
 def addr_of(builder, sig, pointer, index):
     """The address of pointer[index], an int64."""
     return builder.ptrtoint(builder.gep(pointer, [index]), I64)
+
+
+def _ahead_rule(value, pointer, start, index):
+    if value != pointer.dtype:
+        raise TypeError
+    return value, (value, pointer, types.int64, types.int64)
+
+
+def _ahead(kind):
+    def emitter(builder, sig, value, pointer, start, index):
+        name = prefetch.symbol(kind, str(value.type))
+        function = builder.module.globals.get(name) or ir.Function(
+            builder.module, ir.FunctionType(value.type, [value.type, pointer.type, I64]), name)
+        return builder.call(function, [value, builder.gep(pointer, [start]), index])
+    intrinsic(_ahead_rule, f"{kind}_ahead")(emitter)
+
+
+_ahead("load")
+_ahead("store")
 
 
 def _store_error_rule(pointer, code):
