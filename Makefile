@@ -8,7 +8,7 @@ BENCH_ARGS ?=
 N ?= 2000
 START ?= 0
 
-.PHONY: test conformance demo bench fuzz lint types stubs clean
+.PHONY: test conformance demo bench bench-ops fuzz lint types stubs clean
 
 test: $(VENV)/.dev $(VENV)/.demo
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -22,6 +22,10 @@ demo: $(VENV)/.demo
 
 bench: $(VENV)/.peers
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+# Every operator by itself against PyTorch's eager one, on about a million elements.
+bench-ops: $(VENV)/.peers
+	$(BIN)/python -m benchmarks.ops $(BENCH_ARGS)
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python -m tests.fuzz.run --programs $(N) --start $(START)

@@ -14,14 +14,16 @@ SECONDS = 1.5
 SAMPLES = 5
 
 
-def seconds_per_call(step: Callable[[], Any]) -> float:
+def seconds_per_call(
+    step: Callable[[], Any], seconds: float = SECONDS, warm_up_seconds: float = WARM_UP_SECONDS
+) -> float:
     """Median time of a call over many short samples, without garbage collection in between.
 
     A sample is a loop just long enough for the clock, so that a stall spoils one sample and not the median. The
     warm-up is long enough for compilers that wait for a repetition before they start.
     """
     start, calls = time.perf_counter(), 0
-    while calls < WARM_UP_CALLS or time.perf_counter() - start < WARM_UP_SECONDS:
+    while calls < WARM_UP_CALLS or time.perf_counter() - start < warm_up_seconds:
         step()
         calls += 1
     gc.collect()
@@ -31,7 +33,7 @@ def seconds_per_call(step: Callable[[], Any]) -> float:
         while min(_loop(step, count) for _ in range(3)) < SAMPLE_SECONDS:
             count *= 2
         samples: list[float] = []
-        deadline = time.perf_counter() + SECONDS
+        deadline = time.perf_counter() + seconds
         while len(samples) < SAMPLES or time.perf_counter() < deadline:
             samples.append(_loop(step, count) / count)
     finally:

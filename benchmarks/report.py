@@ -66,7 +66,7 @@ def markdown(
     parts = [
         f"{machine['processor']}, {machine['threads']} threads. Python {machine['python']}, {versions}.",
         "## Time of a call, µs",
-        _table(
+        table(
             ["case", *implementations, "best peer / jtorch", "of copy bandwidth"],
             [
                 [
@@ -87,14 +87,14 @@ def markdown(
     if other:
         parts.append("## Imports and whole first calls, s: empty disk caches / warm ones")
         rows = [[name, *(_cold_warm(row.get(i, {}), "") for i in implementations)] for name, row in other]
-        parts.append(_table(["case", *implementations], rows))
+        parts.append(table(["case", *implementations], rows))
     calls = [(name, row) for name, row in results.items() if cases[name].measure == "call"]
     parts.append("## First call, s: empty disk caches / warm ones")
     rows = [[name, *(_cold_warm(row.get(i, {}), "first_call_") for i in implementations)] for name, row in calls]
-    parts.append(_table(["case", *implementations], rows))
+    parts.append(table(["case", *implementations], rows))
     parts.append("## Peak memory, MiB: above the imported library / in total")
     rows = [[name, *(_memory(row.get(i, {})) for i in implementations)] for name, row in calls]
-    parts.append(_table(["case", *implementations], rows))
+    parts.append(table(["case", *implementations], rows))
     reasons = sorted(
         {
             (f"{i}: {row[i]['unavailable']}", name)
@@ -112,7 +112,7 @@ def markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
+def table(header: list[str], rows: list[list[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

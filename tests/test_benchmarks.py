@@ -1,13 +1,23 @@
 """The benchmark harness: its arithmetic, and that the cases run."""
 
 import importlib.util
+import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+import jtorch
 from benchmarks.case import Case
 from benchmarks.cases import CASES
 from benchmarks.machine import copy_seconds, describe
 from benchmarks.measure import MemoryMark, seconds_per_call
+from benchmarks.ops import neural, numeric, pointwise, rearranging, reducing
+from benchmarks.ops.__main__ import markdown as operator_table
+from benchmarks.ops.__main__ import read
+from benchmarks.ops.cases import OPERATORS
+from benchmarks.ops.inputs import INPUTS, tensors
+from benchmarks.ops.operator import resolve
 from benchmarks.report import geometric_mean, markdown, ratio, summarise
 
 
@@ -56,3 +66,37 @@ def test_cases_run_on_pytorch(name):
 
     program = CASES[name].build(torch)
     program.fn(*program.inputs)
+
+
+# --- operators one by one ---------------------------------------------------------------------------------------------
+
+def test_operators_are_named_once_and_their_inputs_exist() -> None:
+    modules = (neural, numeric, pointwise, rearranging, reducing)
+    assert len(OPERATORS) == sum(len(module.CASES) for module in modules)
+    for operator in OPERATORS.values():
+        assert set(operator.inputs) <= set(INPUTS), operator.name
+        resolve(jtorch, operator.covers)
+
+
+@pytest.mark.parametrize("name", ["add", "softmax dim 1 backward", "sort vector int64", "linalg.det 64 of 32 backward"])
+def test_an_operator_gives_pytorchs_results(name: str) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: nothing to compare with")
+    operator = OPERATORS[name]
+    ours, theirs = (operator.prepare(module, tensors(module, operator.inputs))() for module in (jtorch, torch))
+    for got, want in zip(*(found if isinstance(found, tuple) else (found,) for found in (ours, theirs)), strict=True):
+        np.testing.assert_allclose(got.detach().numpy(), want.detach().numpy(), rtol=1e-3, atol=1e-5)
+
+
+def test_operator_table_is_sorted_by_ratio(tmp_path: Path) -> None:
+    lines = [{"operator": "a", "failed": {}, "torch": 1e-3, "jtorch": 1e-3},
+             {"operator": "b", "failed": {}, "torch": 1e-3, "jtorch": 2e-3},
+             {"operator": "c", "failed": {"jtorch": "TypeError"}, "torch": 1e-3},
+             {"operator": "a", "failed": {}, "jtorch": 5e-4}]
+    path = tmp_path / "ops.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    rows = read(path)
+    assert rows["a"]["torch"] == 1e-3 and rows["a"]["jtorch"] == 5e-4  # the latest of either side
+    machine = {"processor": "P", "threads": 2, "python": "3", "versions": {}}
+    text = operator_table(list(rows.values()), machine)
+    assert text.index("| b | 1,000 | 2,000 | 2.00 |") < text.index("| a | 1,000 | 500 | 0.50 |")
+    assert "2 operators: median of jtorch / PyTorch 1.25, 1 beyond 1.3" in text and "- c: jtorch: TypeError" in text
