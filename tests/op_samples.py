@@ -302,6 +302,8 @@ def library(name: str) -> Iterator[Sample]:
         for descending in (False, True):
             yield Sample((distinct(3, 4),), {"axis": 1, "descending": descending, "stable": True},
                          lambda T, x, d=descending: tuple(T.sort(x, dim=1, descending=d, stable=True)))
+        yield Sample((distinct(3, 4),), {"axis": 1, "descending": True, "stable": True, "part": (1, 3)},
+                     lambda T, x: tuple(r[:, 1:3] for r in T.sort(x, dim=1, descending=True, stable=True)))
         ties = integers(0, 3, 3, 9).astype(np.float64)
         yield Sample((ties,), {"axis": 1, "descending": True, "stable": True},
                      lambda T, x: tuple(T.sort(x, dim=1, descending=True, stable=True)), False)

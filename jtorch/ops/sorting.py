@@ -13,18 +13,22 @@ from jtorch.ir import arith
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims import indexing, library
-from jtorch.ir.prims.create import constant
-from jtorch.ir.prims.movement import expand_to, permute_to, reshape_to, slice_axis
-from jtorch.ir.prims.reduce import any_, sum_
+from jtorch.ir.prims.create import constant, iota
+from jtorch.ir.prims.movement import concatenate, expand_to, permute_to, reshape_to, slice_axis
+from jtorch.ir.prims.reduce import any_, argmax, sum_
 from jtorch.ops.arguments import named, wrap_dim
-from jtorch.ops.attach import FUNCTIONS, define, expose
+from jtorch.ops.attach import define, expose
 from jtorch.views import type_name
 
+FEW_TESTS = 16
+"""So many elements are compared one by one in `isin`."""
 
-def _sorted(v: Value, axis: int, descending: bool) -> tuple[Value, Value]:
+
+def _sorted(v: Value, axis: int, descending: bool, part: tuple[int, int] | None = None) -> tuple[Value, Value]:
     if v.ndim == 0:
         return v, constant(v.builder, 0, dtypes.int64)
-    return library.sort(v, axis=axis, descending=descending, stable=True)
+    part = None if part == (0, v.shape[axis]) else part
+    return library.sort(v, axis=axis, descending=descending, stable=True, part=part)
 
 
 @define(out="typed")
@@ -48,10 +52,7 @@ def topk(input: Value, k: int, dim: int = -1, largest: bool = True, sorted: bool
     n = input.shape[axis] if input.ndim else 1
     if not 0 <= k <= n:
         raise RuntimeError("selected index k out of range")
-    values, places = _sorted(input, axis, largest)
-    if input.ndim:
-        values, places = slice_axis(values, axis, 0, k), slice_axis(places, axis, 0, k)
-    return named("topk", "values indices")(values, places)
+    return named("topk", "values indices")(*_sorted(input, axis, largest, (0, k)))
 
 
 @define(out="typed apart")
@@ -64,11 +65,8 @@ def kthvalue(input: Value, k: int, dim: int = -1, keepdim: bool = False) -> Any:
 
 
 def _nth(v: Value, axis: int, k: int, keepdim: bool) -> tuple[Value, Value]:
-    values, places = _sorted(v, axis, False)
-    if not v.ndim:
-        return values, places
-    values, places = slice_axis(values, axis, k, k + 1), slice_axis(places, axis, k, k + 1)
-    if not keepdim:
+    values, places = _sorted(v, axis, False, (k, k + 1))
+    if v.ndim and not keepdim:
         shape = v.shape[:axis] + v.shape[axis + 1:]
         values, places = reshape_to(values, shape), reshape_to(places, shape)
     return values, places
@@ -86,23 +84,28 @@ def _median(name: str, input: Value, dim: int | None, keepdim: bool, ignore: boo
     return named(name, "values indices")(*_median_along(input, axis, keepdim, ignore))
 
 
+def _with_axis(v: Value, like: Value, axis: int) -> Value:
+    """A value that was reduced over `axis`, with that axis as one of size 1."""
+    return reshape_to(v, (*like.shape[:axis], 1, *like.shape[axis + 1:]))
+
+
 def _median_along(v: Value, axis: int, keepdim: bool, ignore: bool) -> tuple[Value, Value]:
     """The lower of the two middle elements. NaN sorts last: it is the median if there is one (unless ignored)."""
     if not v.ndim:
         return v, constant(v.builder, 0, dtypes.int64)
     n = v.shape[axis]
-    values, places = _sorted(v, axis, False)
-    middle = constant(v.builder, (n - 1) // 2, dtypes.int64, tuple([1 if a == axis else m for a,
-                                                                    m in enumerate(v.shape)]))
-    if v.dtype.is_floating_point:
-        missing = ew.cast_to(ew.isnan(v), dtypes.int64)
-        count = reshape_to(sum_(missing, axes=(axis,)), middle.shape)
-        if ignore:
-            left = n - count - 1
-            middle = arith.where(left < 0, 0, arith.floor_divide(left, 2))
-        else:
-            middle = arith.where(count > 0, n - count, middle)
-    values, places = (indexing.gather(x, middle, axis=axis) for x in (values, places))
+    if not v.dtype.is_floating_point:
+        return _nth(v, axis, (n - 1) // 2, keepdim)
+    missing = ew.isnan(v)
+    if ignore:
+        left = n - 1 - sum_(ew.cast_to(missing, dtypes.int64), axes=(axis,))
+        middle = arith.where(left < 0, 0, arith.floor_divide(left, 2))
+        places = indexing.gather(_sorted(v, axis, False)[1], _with_axis(middle, v, axis), axis=axis)
+    else:
+        first = argmax(ew.cast_to(missing, dtypes.uint8), axis=axis)
+        middle = _nth(v, axis, (n - 1) // 2, False)[1]
+        places = _with_axis(arith.where(any_(missing, axes=(axis,)), first, middle), v, axis)
+    values = indexing.gather(v, places, axis=axis)
     if not keepdim:
         shape = v.shape[:axis] + v.shape[axis + 1:]
         values, places = reshape_to(values, shape), reshape_to(places, shape)
@@ -179,23 +182,29 @@ def nanquantile(input: Value, q: Any, dim: int | None = None, keepdim: bool = Fa
     return _quantile("nanquantile", input, q, dim, keepdim, interpolation)
 
 
-@expose("mode")
-def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
-    """The most frequent value (the smallest of equals) and the last place of it."""
-    axis = wrap_dim(dim, input.ndim)
+@define(out="typed apart")
+def mode(input: Value, dim: int = -1, keepdim: bool = False) -> Any:
+    """The most frequent value (the smallest of equals) and the last place of it: where in the sorted elements the
+    longest run of equals ends."""
+    axis, b = wrap_dim(dim, input.ndim), input.builder
     if not input.ndim:
-        return named("mode", "values indices")(input.clone(), from_array(np.zeros((), np.int64)))
-    if input.shape[axis] == 0:
+        return named("mode", "values indices")(input, constant(b, 0, dtypes.int64))
+    n = input.shape[axis]
+    if n == 0:
         raise IndexError(f"mode(): Expected reduction dim {axis} to have non-zero size.")
-    rows = np.moveaxis(input.detach()._array(), axis, -1)
-    places = np.empty(rows.shape[:-1], np.int64)
-    for at in np.ndindex(*places.shape):
-        values, counts = np.unique(rows[at], return_counts=True)
-        places[at] = np.flatnonzero(rows[at] == values[counts.argmax()])[-1]
-    index = from_array(np.expand_dims(places, axis).copy())
-    picked = FUNCTIONS["gather"](input, axis, index)
-    return named("mode", "values indices")(*((picked, index) if keepdim else (picked.squeeze(axis),
-                                                                              index.squeeze(axis))))
+    values, places = _sorted(input, axis, False)
+    at = reshape_to(b.apply(iota, length=n, dtype=dtypes.int64), (n,) + (1,) * (input.ndim - 1 - axis))
+    at = expand_to(at, input.shape)
+    begins = ew.ne(slice_axis(values, axis, 1, n), slice_axis(values, axis, 0, n - 1))
+    starts = concatenate(slice_axis(at, axis, 0, 1), arith.where(begins, slice_axis(at, axis, 1, n), 0), axis=axis)
+    start, _ = library.cummax(starts, axis=axis)
+    end = _with_axis(argmax(at - start, axis=axis), input, axis)
+    index = indexing.gather(places, end, axis=axis)
+    value = indexing.gather(input, index, axis=axis)
+    if not keepdim:
+        shape = input.shape[:axis] + input.shape[axis + 1:]
+        value, index = reshape_to(value, shape), reshape_to(index, shape)
+    return named("mode", "values indices")(value, index)
 
 
 # --- what depends on the data: computed at once ----------------------------------------------------------------------
@@ -334,11 +343,18 @@ def bucketize(input: Any, boundaries: Value, *, out_int32: bool = False, right: 
 
 @define(method=False)
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Value:
+    """Each element is looked up in the sorted `test_elements`, or compared with each where they are few."""
     b = arith.builder_of((elements, test_elements))
     d = arith.result_dtype(b, (elements, test_elements))
     x, tests = arith.as_value(b, elements, d), arith.as_value(b, test_elements, d)
     n = tests.type.numel
-    wide = (*x.shape, n)
-    found = any_(ew.eq(expand_to(reshape_to(x, (*x.shape, 1)), wide), expand_to(reshape_to(tests, (n,)), wide)),
-                 axes=(x.ndim,))
+    tests = reshape_to(tests, (n,))
+    if n > FEW_TESTS and d is not dtypes.bool_ and not d.is_complex:
+        ordered, _ = _sorted(tests, 0, False)
+        place = indexing.searchsorted(ordered, x, right=False)
+        nearest = indexing.take(ordered, arith.minimum(place, n - 1), axis=0)
+        found = ew.eq(nearest, x)
+    else:
+        wide = (*x.shape, n)
+        found = any_(ew.eq(expand_to(reshape_to(x, (*x.shape, 1)), wide), expand_to(tests, wide)), axes=(x.ndim,))
     return ew.logical_not(found) if invert else found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from jtorch.codegen.library import conv, gemm, indexing, pool, random, scan
+from jtorch.codegen.library import conv, gemm, indexing, pool, random, scan, sorting
 from jtorch.codegen.library.call import Epilogue, KernelCall, Lowering, Operand, whole
 from jtorch.ir.graph import Value
 
@@ -20,6 +20,7 @@ LOWERINGS: dict[str, Callable[[Lowering], None]] = {
     "avg_pool_grad": pool.avg_pool_grad,
     "mt19937": random.mt19937, "shuffle": random.shuffle,
     "cumsum": scan.running, "cumprod": scan.running, "cummax": scan.extrema, "cummin": scan.extrema,
+    "sort": sorting.sort,
     "take": indexing.take, "put": indexing.put, "put_add": indexing.put, "gather": indexing.gather,
     "scatter": indexing.scatter, "searchsorted": indexing.searchsorted,
     "slice_update": indexing.slice_update, "as_strided_scatter": indexing.as_strided_scatter,

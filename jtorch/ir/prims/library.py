@@ -20,27 +20,36 @@ def _axis_batch(self: Op, b: Builder, n: int, m: tuple, x: Value, axis: int, **a
 
 # --- sorting ---------------------------------------------------------------------------------------------------------
 
-def _sort_infer(x: Type, axis: int, descending: bool, stable: bool) -> tuple[Type, Type]:
-    if not 0 <= axis < x.ndim:
-        raise AssertionError(f"sort: {x}, axis {axis}")
-    return x, Type(dtypes.int64, x.shape)
+Part = tuple[int, int] | None
 
 
-def _sort_numpy(x: np.ndarray, axis: int, descending: bool, stable: bool) -> tuple[np.ndarray, np.ndarray]:
+def _sort_infer(x: Type, axis: int, descending: bool, stable: bool, part: Part) -> tuple[Type, Type]:
+    if not 0 <= axis < x.ndim or (part and not 0 <= part[0] <= part[1] <= x.shape[axis]):
+        raise AssertionError(f"sort: {x}, axis {axis}, part {part}")
+    n = part[1] - part[0] if part else x.shape[axis]
+    shape = (*x.shape[:axis], n, *x.shape[axis + 1:])
+    return Type(x.dtype, shape), Type(dtypes.int64, shape)
+
+
+def _sort_numpy(x: np.ndarray, axis: int, descending: bool, stable: bool, part: Part) -> tuple[np.ndarray, np.ndarray]:
     """NaN counts as the largest. Descending is ascending seen backwards, so that equal elements keep their order."""
     seen = np.flip(x, axis) if descending else x
     order = np.argsort(seen, axis=axis, kind="stable")
     if descending:
         order = x.shape[axis] - 1 - np.flip(order, axis)
+    if part:
+        order = np.moveaxis(np.moveaxis(order, axis, 0)[part[0]:part[1]], 0, axis)
     return np.take_along_axis(x, order, axis), order
 
 
 sort = Op("sort", "library", _sort_infer, _sort_numpy,
-          lambda g, y, x, axis, descending, stable: (scatter(zeros_like(x), y[1], g[0], axis=axis, mode="set"),),
-          jvp=lambda t, y, x, axis, descending, stable: (gather(t[0], y[1], axis=axis), None),
-          attr_names=("axis", "descending", "stable"), attr_defaults={"descending": False, "stable": True},
+          lambda g, y, x, axis, descending, stable, part: (scatter(zeros_like(x), y[1], g[0], axis=axis, mode="set"),),
+          jvp=lambda t, y, x, axis, descending, stable, part: (gather(t[0], y[1], axis=axis), None),
+          attr_names=("axis", "descending", "stable", "part"),
+          attr_defaults={"descending": False, "stable": True, "part": None},
           batch=_axis_batch, domain="distinct")
-"""(values, indices) along `axis`. Always stable here; `stable` says whether a kernel has to be."""
+"""(values, indices) along `axis`. Always stable here; `stable` says whether a kernel has to be. `part` = (first, last):
+only the elements first .. last - 1 of the order."""
 
 
 # --- running reductions ----------------------------------------------------------------------------------------------
