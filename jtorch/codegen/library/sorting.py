@@ -1,3 +1,4 @@
+# ruff: noqa: B007, F841  the kernels have holes, and what is filled in uses the names
 
 """Sorting rows, or finding a part of their order: stable radix sorts of keys whose unsigned order is that of elements.
 
