@@ -1,5 +1,4 @@
-# ruff: noqa: B007, F841  the kernels have holes, and what is filled in uses the names
-
+# ruff: noqa: B007  the kernels have holes, and what is filled in uses the names
 """Sorting rows, or finding a part of their order: stable radix sorts of keys whose unsigned order is that of elements.
 
 Method: least-significant-digit radix sort (Knuth, The Art of Computer Programming 3, 5.2.5). Where a part of the order
