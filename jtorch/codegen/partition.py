@@ -10,10 +10,12 @@ A group's axes are outer (parallel) and, once a reduction joined, inner (reduced
 all axes) or at *row* level (the outer ones). After a reduction, values of both levels can go on in the same group.
 
 A cheap value of an earlier group is not loaded but computed again from what that group loaded (`Group.recompute`).
+Scalars that depend on scalar parameters alone (an optimizer's step counter and what follows from it) are computed
+again wherever they are read, so they hold no group back (`free_scalars`).
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from jtorch.codegen.axes import ZERO, Axes, Form
 from jtorch.codegen.place import Placed
@@ -29,6 +31,8 @@ RECOMPUTE_NODES = 24
 SPLIT_ELEMENTS = 1 << 15  # below this, one thread reduces it all
 MIN_ITEMS = 8  # with fewer parallel items, a large reduction is split into chunks
 LONGEST_COLUMN = 4096  # a column's sum is taken in order: longer ones are split, to keep rounding errors small
+SIBLING_NODES = 12  # how far to look for what a node that only reads parameters will meet
+FREE_NODES = 40  # of one free scalar, which every work item computes
 COLUMNS = 128  # about what one item of a reduction over rows takes, see schedule.COLUMN_BLOCK
 
 Forms = tuple[Form, ...]
@@ -53,10 +57,10 @@ class Group:
     """Nodes that become one loop nest (or two: see `split`), or one library call (`library` is its node)."""
 
     __slots__ = ("number", "placed", "axes", "forms", "nodes", "phase", "point", "shape", "reduced", "row_shape", "row",
-                 "loads", "library", "split", "reason", "home", "sources")
+                 "loads", "library", "split", "reason", "home", "sources", "free")
 
-    def __init__(self, number: int, placed: Placed, library: Value | None = None) -> None:
-        self.number, self.placed, self.library = number, placed, library
+    def __init__(self, number: int, placed: Placed, free: dict[Value, frozenset[Value]], library: Value | None = None) -> None:
+        self.number, self.placed, self.free, self.library = number, placed, free, library
         self.axes = Axes()
         self.forms: dict[Value, Forms] = {}  # of every value computed here
         self.nodes: list[Value] = []  # in order of computation, recomputed ones included
@@ -281,7 +285,7 @@ class Group:
             root = self.placed.root(v)
             if root in self.forms or is_constant(root):
                 continue
-            if root in materialised or root.op.kind == "leaf" or root in self.loads:
+            if root not in self.free and (root in materialised or root.op.kind == "leaf" or root in self.loads):
                 loads.append(root)
                 continue
             tree = self._recompute(v, forms, materialised, loads, again)
@@ -289,7 +293,10 @@ class Group:
                 materialised.add(root)
                 loads.append(root)
         new = [r for r in dict.fromkeys(loads) if r not in self.loads]
-        if len(self.loads) + len(new) > MAX_BUFFERS and again:  # too many arrays to compute from: load the results
+        crowded = len(self.loads) + len(new) > MAX_BUFFERS
+        if crowded and self.nodes and any(r in self.free for r in again):
+            return f"a kernel reads at most {MAX_BUFFERS} arrays"
+        if crowded and again:  # too many arrays to compute from: load the results
             again, new = {}, [r for r in dict.fromkeys(map(self.placed.root, node.inputs))
                               if not is_constant(r) and r not in self.forms and r not in self.loads]
             materialised.update([r for r in new if r.op.kind != "leaf"])
@@ -310,7 +317,7 @@ class Group:
             return None
         found: dict[Value, Forms] = {}
         roots: list[Value] = []
-        cost = 0
+        cost = nodes = 0
         stack = [start]
         while stack:
             r, seen = stack.pop()
@@ -321,7 +328,7 @@ class Group:
                 continue
             if is_constant(r):
                 continue
-            if r in materialised or r.op.kind == "leaf":
+            if r.op.kind == "leaf" or (r in materialised and r not in self.free):
                 if r not in self.loads and r not in roots and r.type.numel > 1:
                     roots.append(r)
                 elif r not in roots:
@@ -331,8 +338,9 @@ class Group:
                 return None
             if r.type.numel > 1:
                 cost += r.op.cost
+            nodes += r not in self.free
             found[r] = seen
-            if cost > RECOMPUTE_COST or len(roots) > RECOMPUTE_ROOTS or len(found) > RECOMPUTE_NODES:
+            if cost > RECOMPUTE_COST or len(roots) > RECOMPUTE_ROOTS or nodes > RECOMPUTE_NODES:
                 return None
             for i in r.inputs:
                 if is_constant(self.placed.root(i)):
@@ -368,6 +376,50 @@ def _numel(shape: Shape) -> int:
     return n
 
 
+def free_scalars(placed: Placed) -> dict[Value, frozenset[Value]]:
+    """Single elements that are computed from single parameters by at most `FREE_NODES` operations; with these."""
+    free: dict[Value, frozenset[Value]] = {}
+    for node in placed.graph.nodes:
+        if node.type.numel != 1 or is_move(node) or not is_fusible(node) or node.op.kind != "elementwise" \
+                or node.op.fails is not None:
+            continue
+        roots = [scalar_root(placed, v) for v in node.inputs]
+        if all(r is not None and (r in free or r.op.kind == "leaf" or is_constant(r)) for r in roots):
+            below = frozenset([node]).union(*[free.get(r, ()) for r in roots])  # type: ignore[arg-type]
+            if len(below) <= FREE_NODES:
+                free[node] = below
+    return free
+
+
+def scalar_root(placed: Placed, v: Value) -> Value | None:
+    """The root of `v` if that is a single element which `v` repeats or reshapes."""
+    while is_move(v):
+        if v.op.name not in ("permute", "expand", "reshape"):
+            return None
+        v = v.inputs[0]
+    return v if v.type.numel == 1 and placed.root(v) is v else None
+
+
+def siblings(placed: Placed, node: Value, users: dict[Value, list[Value]], home: dict[Value, Group],
+             readers: dict[Value, Group]) -> Iterator[Group]:
+    """Groups that compute, or read, what the first users of `node` will be computed from besides."""
+    seen, queue = {node}, list(users.get(node, ())[:2])
+    for _ in range(SIBLING_NODES):
+        if not queue:
+            return
+        u = queue.pop(0)
+        for r in map(placed.root, u.inputs):
+            if r in seen or r.type.numel == 1:
+                continue
+            seen.add(r)
+            group = home.get(r) or readers.get(r)
+            if group is not None and group.library is None:
+                yield group
+            elif group is None:
+                queue.append(r)
+        queue += users.get(u, ())[:1]
+
+
 def partition(placed: Placed) -> list[Group]:
     """Groups in order of execution, without those whose values nobody needs."""
     graph, root = placed.graph, placed.root
@@ -376,6 +428,11 @@ def partition(placed: Placed) -> list[Group]:
         if not is_move(node) and not is_fusible(node):
             materialised.update([root(v) for v in node.inputs])
     groups: list[Group] = []
+    free = free_scalars(placed)
+    users: dict[Value, list[Value]] = {}
+    for node in graph.nodes:
+        for v in node.inputs:
+            users.setdefault(root(v), []).append(node)
     home: dict[Value, Group] = {}
     readers: dict[Value, Group] = {}  # the last group that loads a value
 
@@ -383,7 +440,7 @@ def partition(placed: Placed) -> list[Group]:
         if is_move(node) or (is_constant(node) and node not in materialised):
             continue
         if not is_fusible(node):
-            group = Group(len(groups), placed, node)
+            group = Group(len(groups), placed, free, node)
             groups.append(group)
             for v in node.siblings:
                 home[v] = group
@@ -392,7 +449,8 @@ def partition(placed: Placed) -> list[Group]:
                 group.loads[root(v)] = None
             continue
         roots = [root(v) for v in node.inputs]
-        producers = [home[r] for r in roots if r in home]
+        producers = [home[r] for r, v in zip(roots, node.inputs) if r in home and not (
+            r in free and node not in free and scalar_root(placed, v) is r)]
         latest = max(producers, key=lambda g: g.number, default=None)
         lowest = latest.number if latest is not None else 0
         candidates = [latest] if latest is not None and latest.library is None else []
@@ -400,6 +458,9 @@ def partition(placed: Placed) -> list[Group]:
             reader = readers.get(r)
             if reader is not None and r.type.numel > 1 and reader.number >= lowest and reader not in candidates:
                 candidates.append(reader)
+        if not candidates and latest is None and node.type.numel > 1:  # what it will be taken together with
+            beside = next(siblings(placed, node, users, home, readers), None)
+            candidates = [] if beside is None else [beside]
         for group in candidates:
             refusal = group.join(node, materialised)
             if refusal is None:
@@ -409,7 +470,7 @@ def partition(placed: Placed) -> list[Group]:
         else:
             if latest is not None and latest.library is not None:
                 latest.reason = f"{latest.library.op.name} is a library kernel"
-            group = Group(len(groups), placed)
+            group = Group(len(groups), placed, free)
             groups.append(group)
             group.open(node, materialised)
         group.home[node] = None

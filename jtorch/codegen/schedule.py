@@ -232,7 +232,8 @@ def size_up(nest: Nest, binding: Binding, body: Body, parallel: list[int], reduc
                     n *= sizes[x]
             source = a.source if isinstance(a, Read) else a.target
             moved += n * source.dtype.itemsize
-    work = sum(s.cost for s in body.statements if isinstance(s, Compute)) + \
+    # scalars are computed once in a call of the kernel
+    work = sum(s.cost for s, over in zip(body.statements, body.axes_of()) if isinstance(s, Compute) and over) + \
         sum(2 for s in body.statements if isinstance(s, Reduce))
     nanoseconds = moved / 20 + elements * work * 0.03 + rows * 2
     step = Step(nest, binding, 0, 1, elements=elements, bytes=moved, flops=elements * work)
