@@ -71,7 +71,8 @@ def orthogonalized(g: Value, eps: Value, coefficients: tuple[float, float, float
     x = transpose_last(x) if tall else x
     wide = cast_to(x, dtypes.float32)
     norm = cast_to(sqrt(sum_(wide * wide, axes=(0, 1))), dtypes.bfloat16)
-    x = x / maximum(norm, cast_to(eps, dtypes.bfloat16))
+    # in float32 and rounded once: a compiled chain of bfloat16 operations would not round between them
+    x = cast_to(wide / cast_to(maximum(norm, cast_to(eps, dtypes.bfloat16)), dtypes.float32), dtypes.bfloat16)
     for _ in range(steps):
         wide = cast_to(x, dtypes.float32)
         gram = cast_to(matmul(wide, transpose_last(wide)), dtypes.bfloat16)
