@@ -59,7 +59,8 @@ class Group:
     __slots__ = ("number", "placed", "axes", "forms", "nodes", "phase", "point", "shape", "reduced", "row_shape", "row",
                  "loads", "library", "split", "reason", "home", "sources", "free")
 
-    def __init__(self, number: int, placed: Placed, free: dict[Value, frozenset[Value]], library: Value | None = None) -> None:
+    def __init__(self, number: int, placed: Placed, free: dict[Value, frozenset[Value]],
+                 library: Value | None = None) -> None:
         self.number, self.placed, self.free, self.library = number, placed, free, library
         self.axes = Axes()
         self.forms: dict[Value, Forms] = {}  # of every value computed here
