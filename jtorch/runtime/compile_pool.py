@@ -106,4 +106,18 @@ class CompilePool:
 pool = lru_cache(CompilePool)
 """The process's compile processes."""
 
-os.register_at_fork(after_in_child=pool.cache_clear)  # the parent's threads and pipes are not the child's
+
+def _leave_to_parent() -> None:
+    """In a forked child: the threads do not exist, and its copies of the pipes lead nowhere from now on, so that what a
+    file object still holds does not get between the parent's requests."""
+    if pool.cache_info().currsize:
+        nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for worker in pool().workers:
+            if worker.process is not None:
+                for pipe in (worker.process.stdin, worker.process.stdout):
+                    os.dup2(nowhere, pipe.fileno(), inheritable=False)
+        os.close(nowhere)
+        pool.cache_clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)

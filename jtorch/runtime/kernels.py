@@ -39,10 +39,13 @@ class Handle:
 
     def ready(self) -> bool:
         """Whether `result` returns (or raises) at once."""
+        if not self._future.done() and _pending.get(self._key) is not self._future:  # asked for before a fork
+            self._future = request(*self._key)._future
         return self._future.done()
 
     def result(self) -> Kernel:
         """The kernel; waits for it. Raises CompileError."""
+        self.ready()
         return _finish(self._key, self._future)
 
 

@@ -1,7 +1,6 @@
 """Datasets, samplers and loaders."""
-from jtorch.utils.data import collate, dataloader, dataset, sampler
-from jtorch.utils.data.collate import default_collate, default_convert
-from jtorch.utils.data.dataloader import DataLoader, get_worker_info
+from jtorch.utils.data import _utils, dataloader, dataset, distributed, sampler
+from jtorch.utils.data.dataloader import DataLoader, default_collate, default_convert, get_worker_info
 from jtorch.utils.data.dataset import (
     ChainDataset,
     ConcatDataset,
@@ -12,9 +11,9 @@ from jtorch.utils.data.dataset import (
     TensorDataset,
     random_split,
 )
+from jtorch.utils.data.distributed import DistributedSampler
 from jtorch.utils.data.sampler import (
     BatchSampler,
-    DistributedSampler,
     RandomSampler,
     Sampler,
     SequentialSampler,
@@ -24,5 +23,5 @@ from jtorch.utils.data.sampler import (
 
 __all__ = ["BatchSampler", "ChainDataset", "ConcatDataset", "DataLoader", "Dataset", "DistributedSampler",
            "IterableDataset", "RandomSampler", "Sampler", "SequentialSampler", "StackDataset", "Subset",
-           "SubsetRandomSampler", "TensorDataset", "WeightedRandomSampler", "collate", "dataloader", "dataset",
-           "default_collate", "default_convert", "get_worker_info", "random_split", "sampler"]
+           "SubsetRandomSampler", "TensorDataset", "WeightedRandomSampler", "_utils", "dataloader", "dataset",
+           "default_collate", "default_convert", "distributed", "get_worker_info", "random_split", "sampler"]

@@ -1,16 +1,28 @@
-"""DataLoader: batches of a dataset. Batches are made in the calling process."""
+"""DataLoader: batches of a dataset, made in the calling process or by worker processes."""
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jtorch._tensor import from_array
-from jtorch.utils.data.collate import default_collate, default_convert
-from jtorch.utils.data.dataset import IterableDataset, Subset, TensorDataset
-from jtorch.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler, draw_seed
+from jtorch.lazy import lazy_module
+from jtorch.utils.data._utils.collate import default_collate, default_convert
+from jtorch.utils.data._utils.iterator import BaseIterator, SingleProcessIterator
+from jtorch.utils.data._utils.worker import get_worker_info
+from jtorch.utils.data.dataset import IterableDataset
+from jtorch.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler
 
-_warned = False
+if TYPE_CHECKING:
+    import multiprocessing
+
+    from jtorch.utils.data._utils import parallel
+else:
+    multiprocessing = lazy_module("multiprocessing")
+    parallel = lazy_module("jtorch.utils.data._utils.parallel")
+
+_FIXED = frozenset(["batch_size", "batch_sampler", "sampler", "drop_last", "dataset", "persistent_workers"])
+"""Attributes that a loader keeps."""
 
 
 class _InfiniteConstantSampler:
@@ -22,7 +34,27 @@ class _InfiniteConstantSampler:
 
 
 class DataLoader:
-    """Iterates over a dataset in batches."""
+    """Iterates over a dataset in batches.
+
+    With the same seed (of the default generator, or of `generator`) the order of the samples and the random numbers
+    that workers draw are PyTorch's.
+
+    dataset: by index (`__getitem__`, or for a whole batch `__getitems__`) or an `IterableDataset`.
+    batch_size: None: samples come one by one, as the dataset gives them.
+    sampler, batch_sampler: give indices, lists of indices; without them all samples come, in random order if `shuffle`.
+    num_workers: processes that make the batches, 0: the calling one does. An `IterableDataset` is read by each of them
+        from its start; see `get_worker_info`.
+    collate_fn: makes a batch of a list of samples; `default_collate`.
+    timeout: seconds that a worker may need for a batch, 0: any time.
+    worker_init_fn: called in each worker with its number, after seeding.
+    multiprocessing_context: how workers are started: "fork", "spawn", "forkserver", or a context.
+    prefetch_factor: batches that are made ahead per worker; 2.
+    persistent_workers: keep the workers from epoch to epoch.
+    in_order: False: batches come as they are made.
+
+    Raises, while iterating: what a worker raised, with its traceback; RuntimeError if a worker has ended or a timeout
+    has passed.
+    """
 
     def __init__(self, dataset: Any, batch_size: int | None = 1, shuffle: bool | None = None, sampler: Any = None,
                  batch_sampler: Any = None, num_workers: int = 0, collate_fn: Callable[[list], Any] | None = None,
@@ -39,6 +71,10 @@ class DataLoader:
                 "prefetch_factor option could only be specified in multiprocessing.let num_workers > 0 to enable "
                 "multiprocessing, otherwise set prefetch_factor to None."
             )
+        if num_workers > 0 and prefetch_factor is None:
+            prefetch_factor = 2
+        if prefetch_factor is not None and prefetch_factor < 0:
+            raise ValueError("prefetch_factor option should be non-negative")
         if persistent_workers and num_workers == 0:
             raise ValueError("persistent_workers option needs num_workers > 0")
         self.dataset, self.num_workers, self.prefetch_factor = dataset, num_workers, prefetch_factor
@@ -46,6 +82,8 @@ class DataLoader:
         self.worker_init_fn, self.multiprocessing_context = worker_init_fn, multiprocessing_context
         self.persistent_workers, self.in_order, self.generator = persistent_workers, in_order, generator
         self._iterable = isinstance(dataset, IterableDataset)
+        self._IterableDataset_len_called: int | None = None
+        self._iterator: Any = None
         if self._iterable:
             if shuffle:
                 raise ValueError("DataLoader with IterableDataset: expected unspecified shuffle option, but got "
@@ -82,84 +120,80 @@ class DataLoader:
         if collate_fn is None:
             collate_fn = default_convert if batch_sampler is None else default_collate
         self.collate_fn = collate_fn
-        if num_workers:
-            _warn_workers()
+        self._initialized = True
+        self.check_worker_number_rationality()
+
+    def __setattr__(self, name: str, x: Any) -> None:
+        if name in _FIXED and "_initialized" in self.__dict__:
+            raise ValueError(f"{name} attribute should not be set after {type(self).__name__} is initialized")
+        super().__setattr__(name, x)
+
+    @property
+    def multiprocessing_context(self) -> Any:
+        """How workers are started: a context of `multiprocessing`, None for the default one. May be set to its name."""
+        return self._context
+
+    @multiprocessing_context.setter
+    def multiprocessing_context(self, context: Any) -> None:
+        if context is not None:
+            if self.num_workers == 0:
+                raise ValueError("multiprocessing_context can only be used with multi-process loading "
+                                 f"(num_workers > 0), but got num_workers={self.num_workers}")
+            if isinstance(context, str):
+                methods = multiprocessing.get_all_start_methods()
+                if context not in methods:
+                    raise ValueError("multiprocessing_context option should specify a valid start method in "
+                                     f"{methods!r}, but got multiprocessing_context={context!r}")
+                context = multiprocessing.get_context(context)
+            if not isinstance(context, multiprocessing.context.BaseContext):
+                raise TypeError("multiprocessing_context option should be a valid context object or a string "
+                                f"specifying the start method, but got multiprocessing_context={context}")
+        self._context = context
+
+    def check_worker_number_rationality(self) -> None:
+        """Warn of more workers than this process may use CPUs."""
+        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if self.num_workers > cpus:
+            warnings.warn(
+                f"This DataLoader will create {self.num_workers} worker processes in total. Our suggested max number "
+                f"of worker in current system is {cpus}, which is smaller than what this DataLoader is going to "
+                "create. Please be aware that excessive worker creation might get DataLoader running slow or even "
+                "freeze, lower the worker number to avoid potential slowness/freeze if necessary.", stacklevel=3)
+
+    @property
+    def _auto_collation(self) -> bool:
+        return self.batch_sampler is not None
+
+    @property
+    def _fetch_options(self) -> tuple:
+        return self._auto_collation, self.collate_fn, self.drop_last
+
+    @property
+    def _index_sampler(self) -> Any:
+        return self.sampler if self.batch_sampler is None else self.batch_sampler
 
     def __len__(self) -> int:
-        if self._iterable:
-            n = len(self.dataset)
-            if self.batch_size is None:
-                return n
-            return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
-        return len(self.sampler if self.batch_sampler is None else self.batch_sampler)
+        if not self._iterable:
+            return len(self._index_sampler)
+        n = self._IterableDataset_len_called = len(self.dataset)
+        if self.batch_size is None:
+            return n
+        return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
 
-    def __iter__(self) -> Iterator[Any]:
-        # PyTorch draws a base seed for workers when an iterator is made, also without any; its sampler draws after that
-        draw_seed(self.generator)
-        if self._iterable:
-            return self._iterate_stream()
-        return self._iterate()
+    def __iter__(self) -> BaseIterator:
+        if not self.persistent_workers:
+            return self._get_iterator()
+        if self._iterator is None or self._iterator._closed:
+            self._iterator = self._get_iterator()
+        else:
+            self._iterator._begin()
+        return self._iterator
 
-    def _iterate(self) -> Iterator[Any]:
-        dataset, collate = self.dataset, self.collate_fn
-        if self.batch_sampler is None:
-            for index in self.sampler:
-                yield collate(dataset[index])
-            return
-        rows = _rows_of(dataset) if collate is default_collate else None
-        many = getattr(dataset, "__getitems__", None)
-        for indices in self.batch_sampler:
-            if rows is not None:
-                yield rows(indices)
-            else:
-                yield collate(many(indices) if many else [dataset[i] for i in indices])
-
-    def _iterate_stream(self) -> Iterator[Any]:
-        samples = iter(self.dataset)
-        if self.batch_sampler is None:
-            for sample in samples:
-                yield self.collate_fn(sample)
-            return
-        for places in self.batch_sampler:
-            batch = []
-            for _ in places:
-                try:
-                    batch.append(next(samples))
-                except StopIteration:
-                    break
-            if not batch or (self.drop_last and len(batch) < len(places)):
-                return
-            yield self.collate_fn(batch)
-            if len(batch) < len(places):
-                return
+    def _get_iterator(self) -> BaseIterator:
+        if self.num_workers == 0:
+            return SingleProcessIterator(self)
+        self.check_worker_number_rationality()
+        return parallel.MultiProcessingIterator(self)
 
 
-def _rows_of(dataset: Any) -> Callable[[list[int]], list[Any]] | None:
-    """For a TensorDataset, or a subset of one: the batch at a list of indices, taken from each tensor at once."""
-    subsets: list[Any] = []
-    while type(dataset) is Subset:
-        subsets.append(dataset.indices)
-        dataset = dataset.dataset
-    if type(dataset) is not TensorDataset or any(t.requires_grad for t in dataset.tensors):
-        return None
-    tensors = dataset.tensors
-
-    def batch(indices: list[int]) -> list[Any]:
-        for chosen in subsets:
-            indices = [chosen[i] for i in indices]
-        return [from_array(t._array()[indices]) for t in tensors]
-    return batch
-
-
-def _warn_workers() -> None:
-    global _warned
-    if not _warned:
-        _warned = True
-        warnings.warn(
-            "DataLoader: worker processes are not available; batches are made in the calling process", stacklevel=3
-        )
-
-
-def get_worker_info() -> None:
-    """None: the calling process is no worker."""
-    return None
+__all__ = ["DataLoader", "default_collate", "default_convert", "get_worker_info"]
