@@ -10,7 +10,8 @@ from jtorch.capture.cell import Cell, Epoch
 from jtorch.capture.execute import array_of, buffer_of
 from jtorch.capture.record import Recorder, current
 from jtorch.dtypes import dtype
-from jtorch.ir.graph import Type, Value
+from jtorch.ir.graph import Type, Value, contiguous_strides
+from jtorch.ir.prims.create import variable
 from jtorch.storage import Storage
 
 if TYPE_CHECKING:
@@ -37,14 +38,6 @@ class Size(tuple):
 
     def __add__(self, other: Any) -> Size:
         return Size(tuple(self) + tuple(other))
-
-
-def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    strides, step = [], 1
-    for n in reversed(shape):
-        strides.append(step)
-        step *= max(n, 1)
-    return tuple(reversed(strides))
 
 
 class Tensor(TensorMethods):
@@ -114,6 +107,8 @@ class Tensor(TensorMethods):
             return True
         if self._version == self._storage.version:
             return self._value is not None and self._value.requires_grad
+        if self._storage.cell.value is None and all([op is not variable for op, _ in self._view or ()]):
+            return False  # data without a history
         return current.recorder.value(self).requires_grad
 
     @requires_grad.setter
@@ -138,16 +133,17 @@ class Tensor(TensorMethods):
             recorder.tracing.refuse_value()
         if cell.buffer is None:
             recorder.materialise(cell)
-        base = array_of(cell.buffer, cell.type)
         if self._view is None:
-            return base
+            return array_of(cell.buffer, cell.type)
         if self._view_reinterprets():
+            base = array_of(cell.buffer, cell.type)
             for op, attrs in self._view:
                 base = op.numpy(base, **dict(zip(op.attr_names, attrs)))
             return base
-        strides = self.stride()
-        flat = base.reshape(-1)[self.storage_offset():]
-        return np.lib.stride_tricks.as_strided(flat, self._type.shape, [s * base.itemsize for s in strides])
+        size = self._type.dtype.itemsize
+        strides, offset = self._geometry if self._geometry is not None and self._type.numel else (None, 0)
+        return cell.buffer.numpy(self._type.dtype.numpy, self._type.shape, offset * size,
+                                 strides and [s * size for s in strides])
 
     def _view_reinterprets(self) -> bool:
         return self._storage.cell.type.dtype is not self._type.dtype

@@ -19,9 +19,9 @@ class SharedBuffer(Buffer):
     __slots__ = ()
 
     @classmethod
-    def over(cls, buffer: Buffer) -> SharedBuffer:
-        """The memory of `buffer`, which is kept alive."""
-        shared = cls(buffer.ptr, buffer.nbytes, None)
+    def over(cls, buffer: Buffer, offset: int = 0, nbytes: int | None = None) -> SharedBuffer:
+        """The memory of `buffer` (`nbytes` of it, from byte `offset` on), which is kept alive."""
+        shared = cls(buffer.ptr + offset, buffer.nbytes if nbytes is None else nbytes, None)
         shared._owner = buffer
         return shared
 

@@ -148,14 +148,21 @@ def make_view(t: Tensor, operation: Op, attrs: tuple) -> Tensor:
     recorder = current.recorder
     if found[1] is _COPY:
         return wrap(recorder, recorder.builder.intern(operation, (recorder.value(t),), attrs))
+    v = view_of(t, found[0], ((operation, attrs),))
+    v._geometry = found[1]
+    return v
+
+
+def view_of(t: Tensor, kind: Type, operations: tuple[tuple[Op, tuple], ...]) -> Tensor:
+    """The view of type `kind` that operations lead to. Its geometry is the caller's to set."""
     v: Tensor = object.__new__(Tensor)
-    v._storage, v._type, v._geometry = t._storage, found[0], found[1]
+    v._storage, v._type, v._geometry = t._storage, kind, None
     chain: tuple[tuple[Any, Any], ...] = t._view or ()
     if t._requires_grad:
         chain = (*chain, (variable, t))
-    if not recorder.grad_enabled and t.requires_grad:
+    if not current.recorder.grad_enabled and t.requires_grad:
         chain = (*chain, (detach, ()))
-    v._view = (*chain, (operation, attrs))
+    v._view = (*chain, *operations)
     v._value, v._version, v._epoch, v._requires_grad, v._grad = None, -1, None, False, None  # type: ignore[assignment]
     return v
 

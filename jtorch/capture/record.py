@@ -10,9 +10,10 @@ from jtorch import dtypes
 from jtorch.capture.cell import Cell, Epoch
 from jtorch.capture.execute import Execution, ProgramTable
 from jtorch.config import config
-from jtorch.ir.graph import Builder, Type, Value, user_location
+from jtorch.ir.graph import Builder, Type, Value, contiguous_strides, user_location
 from jtorch.ir.passes.batch import dependents
 from jtorch.ir.prims.create import detach, make_leaf, variable
+from jtorch.storage import SharedBuffer
 
 if TYPE_CHECKING:
     from jtorch._tensor import Tensor
@@ -65,9 +66,12 @@ class Recorder:
             epoch.flush_now = True
         if self.tracing is not None:
             self.tracing.entering = t
-        v = self.cell_value(storage.cell)
-        if t._view is not None:
-            for op, attrs in t._view:
+        part = None if t._view is None else self.part(t)
+        if part is not None:
+            v = self.leaf(part)
+        else:
+            v = self.cell_value(storage.cell)
+            for op, attrs in t._view or ():
                 v = self.variable(attrs, v) if op is variable else self.builder.intern(op, (v,), attrs)
         if t._requires_grad and not v.requires_grad:
             v = self.variable(t, v)
@@ -78,6 +82,20 @@ class Recorder:
         if t._epoch is self.epoch and t._version == t._storage.version:
             return t._value
         return self.enter(t)
+
+    def part(self, t: Tensor) -> Cell | None:
+        """The elements of a view as data of their own, where they lie together in data that nobody has written to: the
+        same work on another part (a sample, a slice of a dataset) is then the same program."""
+        storage, kind = t._storage, t._type
+        cell = storage.cell
+        if (cell.buffer is None or cell.value is not None or storage.version or kind.nbytes >= cell.type.nbytes
+                or kind.dtype is not cell.type.dtype or self.tracing is not None or self.levels
+                or any([op is variable for op, _ in t._view])):  # type: ignore[union-attr]
+            return None
+        strides, offset = t._geometry or (None, 0)
+        if strides is not None and strides != contiguous_strides(kind.shape):
+            return None
+        return Cell(kind, None, None, SharedBuffer.over(cell.buffer, offset * kind.dtype.itemsize, kind.nbytes))
 
     def cell_value(self, cell: Cell) -> Value:
         epoch = self.epoch

@@ -70,6 +70,15 @@ class Type:
         return f"{self.dtype.name}[{','.join(map(str, self.shape))}]"
 
 
+def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Elements from one index to the next along each axis, where the last one varies fastest."""
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= max(n, 1)
+    return tuple(reversed(strides))
+
+
 class Value:
     """One result of one operation.
 

@@ -38,7 +38,7 @@ def item(self: Tensor) -> Any:
 
 
 def python_number(a: np.ndarray) -> Any:
-    return float(a) if a.dtype.kind == "V" or a.dtype.name == "bfloat16" else a.item()
+    return float(a) if a.dtype.kind == "V" else a.item()  # bfloat16 is a kind of its own
 
 
 @expose("tolist", function=False)

@@ -12,7 +12,7 @@ from jtorch.capture.dispatch import NUMBERS, evaluate
 from jtorch.capture.record import current
 from jtorch.ir import arith
 from jtorch.ir.arith import Operand
-from jtorch.ir.graph import Value
+from jtorch.ir.graph import Type, Value, contiguous_strides
 from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims import indexing, movement
 from jtorch.ir.prims.library import cumsum
@@ -20,7 +20,7 @@ from jtorch.ops.attach import FUNCTIONS, check_apart, define, expose
 from jtorch.ops.conversion import copy_, fill_
 from jtorch.ops.creation import array_from
 from jtorch.ops.shape import _placed, _reshape, alias
-from jtorch.views import assign, make_view, type_name
+from jtorch.views import assign, make_view, type_name, view_of
 
 # --- what stands in the brackets -------------------------------------------------------------------------------------
 
@@ -158,6 +158,29 @@ def _viewed(t: Tensor, starts: list[int], stops: list[int], steps: list[int], ke
     return _placed(result, placed, part.storage_offset())
 
 
+_row_memo: dict[tuple, tuple] = {}
+
+
+def _row(t: Tensor, i: int) -> Tensor:
+    """`t[i]`, the commonest index, without the general case's detours."""
+    i = _check_int(i, 0, t._type.shape)
+    key = t._type, t._geometry
+    found = _row_memo.get(key)
+    if found is None:
+        shape, strides, offset = t._type.shape, t.stride(), t.storage_offset()
+        rest = shape[1:]
+        dense = strides[1:] == contiguous_strides(rest)
+        if len(_row_memo) > 10_000:
+            _row_memo.clear()
+        found = _row_memo[key] = (Type(t.dtype, rest), strides[0], strides[1:], offset, dense, (0,) * len(rest), rest,
+                                  (1,) * len(shape), (rest,))
+    kind, step, strides, offset, dense, starts, stops, ones, rest = found
+    v = view_of(t, kind, ((movement.slice_, ((i, *starts), (i + 1, *stops), ones)), (movement.reshape, rest)))
+    offset += i * step
+    v._geometry = None if dense and not offset else (strides, offset)
+    return v
+
+
 # --- advanced indices ------------------------------------------------------------------------------------------------
 
 def _check_index_dtype(x: Tensor) -> None:
@@ -273,6 +296,8 @@ def _one_mask(part: Tensor, tensors: list[tuple[int, Tensor]]) -> tuple[int, Ten
 
 
 def getitem(self: Tensor, index: Any) -> Tensor:
+    if type(index) is int and self._type.shape:
+        return _row(self, index)
     part, tensors = parse(self, index)
     if not tensors:
         return part

@@ -83,11 +83,12 @@ class Buffer:
         buffer._owner = array
         return buffer
 
-    def numpy(self, dtype, shape) -> numpy.ndarray:
-        """An array over this memory, without a copy. The array keeps the buffer alive."""
+    def numpy(self, dtype, shape, offset=0, strides=None) -> numpy.ndarray:
+        """An array over this memory, without a copy: from byte `offset` on, with `strides` in bytes. The array keeps the
+        buffer alive."""
         memory: Any = (ctypes.c_char * self.nbytes).from_address(self.ptr)
         memory.buffer = self
-        return numpy.ndarray(shape, dtype, memory)
+        return numpy.ndarray(shape, dtype, memory, offset, strides)
 
     def copy_from(self, source: Buffer) -> None:
         """Take over the contents of a buffer of the same size."""

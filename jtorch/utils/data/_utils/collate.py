@@ -73,7 +73,8 @@ def collate(batch: Any, *, collate_fn_map: dict[Any, Callable[..., Any]] | None 
 
 
 def _tensors(batch: Any, **kwargs: Any) -> Tensor:
-    if current.recorder.tracing is None and not any(t.requires_grad for t in batch):
+    """Samples that are there are copied side by side; what is still pending is stacked as part of its computation."""
+    if current.recorder.tracing is None and not any(t.requires_grad or t._storage.cell.buffer is None for t in batch):
         shape = batch[0].shape
         for t in batch:
             if t.shape != shape:
