@@ -107,7 +107,7 @@ class Tensor(TensorMethods):
             return True
         if self._version == self._storage.version:
             return self._value is not None and self._value.requires_grad
-        if self._storage.cell.value is None and all([op is not variable for op, _ in self._view or ()]):
+        if self._storage.cell.value is None and all(op is not variable for op, _ in self._view or ()):
             return False  # data without a history
         return current.recorder.value(self).requires_grad
 

@@ -90,7 +90,7 @@ class Recorder:
         cell = storage.cell
         if (cell.buffer is None or cell.value is not None or storage.version or kind.nbytes >= cell.type.nbytes
                 or kind.dtype is not cell.type.dtype or self.tracing is not None or self.levels
-                or any([op is variable for op, _ in t._view])):  # type: ignore[union-attr]
+                or any(op is variable for op, _ in t._view)):  # type: ignore[union-attr]
             return None
         strides, offset = t._geometry or (None, 0)
         if strides is not None and strides != contiguous_strides(kind.shape):

@@ -84,8 +84,8 @@ class Buffer:
         return buffer
 
     def numpy(self, dtype, shape, offset=0, strides=None) -> numpy.ndarray:
-        """An array over this memory, without a copy: from byte `offset` on, with `strides` in bytes. The array keeps the
-        buffer alive."""
+        """An array over this memory, without a copy: from byte `offset` on, with `strides` in bytes. The array keeps
+        the buffer alive."""
         memory: Any = (ctypes.c_char * self.nbytes).from_address(self.ptr)
         memory.buffer = self
         return numpy.ndarray(shape, dtype, memory, offset, strides)
