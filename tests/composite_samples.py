@@ -79,7 +79,14 @@ def rrelu() -> Iterator[Sample]:
 
 # --- pointwise --------------------------------------------------------------------------------------------------------
 
-@of("lerp", "addcmul", "addcdiv", "clamp_tensors", "logaddexp", "xlogy", "hypot")
+@of("entr", "ndtr")
+def of_probabilities(name: str) -> Iterator[Sample]:
+    for shape in ((), (5,), (0, 2)):
+        yield Sample((uniform(0.1, 3, *shape),), {}, lambda T, x: getattr(T.special, name)(x))
+    yield Sample((np.array([0.0, -1.0, 30.0]),), {}, lambda T, x: getattr(T.special, name)(x), False)
+
+
+@of("lerp", "addcmul", "addcdiv", "clamp_tensors", "logaddexp", "xlogy", "xlog1py", "hypot")
 def pointwise(name: str) -> Iterator[Sample]:
     if name == "lerp":
         yield Sample((normal(3, 4), normal(3, 4), uniform(0, 1, 3, 4)), {}, lambda T, a, b, w: T.lerp(a, b, w))
@@ -91,11 +98,12 @@ def pointwise(name: str) -> Iterator[Sample]:
     elif name == "clamp_tensors":
         yield Sample((distinct(3, 4), uniform(-1, 0.2, 3, 4), uniform(0.3, 1, 3, 4)), {},
                      lambda T, x, a, b: T.clamp(x, a, b))
-    elif name == "xlogy":
+    elif name in ("xlogy", "xlog1py"):
+        edge = 0.0 if name == "xlogy" else -1.0
         x = uniform(0.2, 1, 3, 4)
-        yield Sample((x, uniform(0.2, 1, 3, 4)), {}, lambda T, x, y: T.xlogy(x, y))
+        yield Sample((x, uniform(0.2, 1, 3, 4)), {}, lambda T, x, y: getattr(T.special, name)(x, y))
         zero = np.where(x < 0.5, 0.0, x)
-        yield Sample((zero, np.where(x < 0.4, 0.0, 1.5)), {}, lambda T, x, y: T.xlogy(x, y), False)
+        yield Sample((zero, np.where(x < 0.4, edge, 1.5)), {}, lambda T, x, y: getattr(T.special, name)(x, y), False)
     else:
         yield Sample((normal(3, 4), normal(3, 4)), {}, lambda T, a, b: getattr(T, name)(a, b))
     if name == "logaddexp":

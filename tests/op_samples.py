@@ -297,6 +297,12 @@ COMPLEX: dict[str, Callable[..., Any]] = {
 }
 
 
+SPECIAL = set("""erfcx log_ndtr ndtri i0 i1 i0e i1e airy_ai bessel_j0 bessel_j1 bessel_y0 bessel_y1
+    spherical_bessel_j0 modified_bessel_k0 modified_bessel_k1 scaled_modified_bessel_k0
+    scaled_modified_bessel_k1""".split())
+UNARY_DOMAINS = {**REAL, "fraction": lambda *s: uniform(0.05, 0.95, *s)}
+
+
 def library(name: str) -> Iterator[Sample]:
     if name == "sort":
         for descending in (False, True):
@@ -318,6 +324,20 @@ def library(name: str) -> Iterator[Sample]:
     if name in ("gammainc", "gammaincc"):
         yield Sample((uniform(0.3, 6, 3, 2), uniform(0.3, 6, 3, 2)), {}, lambda T, a, x: getattr(T.special, name)(a, x),
                      fixed=(0,))
+        return
+    if REGISTRY[name].domain == "degree":
+        degrees = integers(-1, 8, 3, 4).astype(np.float64) + 0.25
+        yield Sample((uniform(-1.5, 1.5, 3, 4), degrees), {}, lambda T, x, n: getattr(T.special, name)(x, n))
+        return
+    if name == "zeta":
+        yield Sample((uniform(1.3, 6, 3, 2), uniform(0.3, 6, 3, 2)), {}, lambda T, x, q: T.special.zeta(x, q),
+                     fixed=(0,))
+        return
+    if name in SPECIAL:
+        make = UNARY_DOMAINS[REGISTRY[name].domain]
+        for shape in SHAPES:
+            yield Sample((make(*shape),), {}, lambda T, x: getattr(T.special, name)(x))
+        yield Sample((np.array([0.0]),), {}, lambda T, x: getattr(T.special, name)(x), smooth=False)
         return
     if name == "polygamma":
         for n in (1, 3):

@@ -96,3 +96,11 @@ def test_what_is_refused() -> None:
         jtorch.from_dlpack(3)
     assert jtorch.ones(2).__dlpack_device__() == (1, 0)
     assert not hasattr(jtorch.ones(2, dtype=jtorch.bfloat16), "__array_interface__")
+
+
+def test_a_write_to_shared_memory_ends_the_values_before_it() -> None:
+    array = np.ones(3, np.float32)
+    x = jtorch.from_numpy(array)
+    x.add_(1)
+    np.testing.assert_array_equal((x * 2).numpy(), 4.0)
+    np.testing.assert_array_equal(array, 2.0)

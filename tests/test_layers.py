@@ -53,7 +53,7 @@ LAZY_FOR_ROOMS: dict[tuple[str, str], str] = {
     ("nn", ""): "modules use public names, and the public names include nn",
 }
 # Third-party packages that must not load with `import jtorch`.
-HEAVY = {"numba", "torch", "matplotlib"}
+HEAVY = {"numba", "torch", "matplotlib", "scipy"}
 HEAVY_FILES = {"runtime.frontend", "runtime.intrinsics", "runtime.tiles"}  # loaded when something is compiled
 
 

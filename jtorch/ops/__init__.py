@@ -12,6 +12,7 @@ from jtorch.ops import (  # noqa: F401  importing attaches them
     joining,
     linalg,
     matmul,
+    padding,
     pickling,
     pointwise,
     random,
@@ -24,6 +25,7 @@ from jtorch.ops import (  # noqa: F401  importing attaches them
     solvers,
     sorting,
     special,
+    spectrogram,
 )
 from jtorch.ops.attach import FUNCTIONS
 

@@ -16,7 +16,6 @@ from jtorch.ir.arith import Operand
 from jtorch.ir.composites import activations
 from jtorch.ir.composites import pointwise as composed
 from jtorch.ir.graph import Value
-from jtorch.ir.primitive import REGISTRY, op
 from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims import library
 from jtorch.ir.prims.create import constant
@@ -269,7 +268,7 @@ def _frac(v: Value) -> Value:
 
 def _sinc(v: Value) -> Value:
     x = v * math.pi
-    zero = ew.is_zero(v) if hasattr(ew, "is_zero") else arith.eq(v, 0)
+    zero = ew.is_zero(v)
     safe = arith.where(zero, 1.0, x)
     return arith.where(zero, 1.0, ew.sin(safe) / safe)
 
@@ -457,7 +456,7 @@ def float_power(input: Operand, exponent: Operand) -> Value:
 
 
 @define(method=False)
-def rsub(input: Operand, other: Operand, *, alpha: Operand = 1) -> Value:
+def rsub(input: Value, other: Operand, *, alpha: Operand = 1) -> Value:
     return arith.sub(other, input if _is_one(alpha) else _scaled(other, input, alpha))
 
 
@@ -600,13 +599,3 @@ def equal(input: Tensor, other: Tensor) -> bool:
     if input.shape != other.shape:
         return False
     return bool(FUNCTIONS["eq"](input, other).all())
-
-
-def _special(names: str, composite_name: str) -> None:
-    """A function whose meaning stands in a primitive or composite of that name."""
-    _float_unary(names, lambda v: op(composite_name)(v))
-
-
-for _names, _prim in {"lgamma": "lgamma", "digamma": "digamma", "erfinv": "erfinv", "i0": "i0"}.items():
-    if _prim in REGISTRY:
-        _special(_names, _prim)

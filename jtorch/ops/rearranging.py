@@ -201,14 +201,14 @@ attach(sum_to_size=_sum_to_size)
 
 
 def _scatter_into(name: str, place: Any) -> None:
-    def function(input: Tensor, src: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def function(input: Tensor, src: Tensor, *args: Any, out: Any = None, **kwargs: Any) -> Tensor:
         result = input.clone()
         part = place(result, *args, **kwargs)
         if part.shape != src.shape:
             raise RuntimeError(f"expected src to have a size equal to the {name.split('_')[0]} of self. src size = "
                                f"{list(src.shape)}, {name.split('_')[0]} size = {list(part.shape)}")
         assign(part, evaluate(_identity.function, (src,)))
-        return result
+        return result if out is None else write_out(evaluate(_identity.function, (result,)), out)
     function.__name__ = name
     expose(name)(function)
 

@@ -276,15 +276,15 @@ def vector_norm(x: Value, p: float, dim: Any, keepdim: bool) -> Value:
 
 
 def no_norm(x: Value, a: int, b: int, keepdim: bool) -> Value:
-    """The norm of empty matrices."""
-    shape = [1 if i in (a, b) else n for i, n in enumerate(x.shape) if keepdim or i not in (a, b)]
-    return constant(x.builder, 0, x.dtype.to_real(), tuple(shape))
+    """The norm of empty matrices, 0."""
+    axes = tuple(sorted((a, b)))
+    return finished(reduce.sum_(ew.abs_(x), axes=axes), x, axes, keepdim)
 
 
 def singular_norm(x: Value, a: int, b: int, fold: Any, keepdim: bool) -> Value:
     """A norm that is a function of the singular values of the matrices in axes a and b."""
     rest = tuple([i for i in range(x.ndim) if i not in (a, b)])
-    if not min(x.shape[a], x.shape[b]):
+    if not (x.shape[a] and x.shape[b]):
         return no_norm(x, a, b, keepdim)
     sizes = factor.svd(permute_to(x, (*rest, a, b)))[1]
     y = fold(sizes, (sizes.ndim - 1,))

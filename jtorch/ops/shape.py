@@ -389,8 +389,9 @@ def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
 
 
 @expose("narrow_copy")
-def narrow_copy(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
-    return narrow(input, dim, start, length).clone()
+def narrow_copy(input: Tensor, dim: int, start: Any, length: int, *, out: Any = None) -> Tensor:
+    part = narrow(input, dim, start, length)
+    return part.clone() if out is None else out.resize_(part.shape).copy_(part)
 
 
 @expose("select")

@@ -317,7 +317,7 @@ def _lstsq(A: Value, B: Value, rcond: float | None = None, *, driver: str | None
     x = systems.lstsq(a, right, rcond=rcond, driver=driver)
     _, rank, sizes = systems_prims.least_squares(a, right, rcond=rcond, driver=driver)
     none = constant(A.builder, 0, a.dtype.to_real(), (0,))
-    residuals = none
+    residuals = ew.abs_(slice_axis(reshape_to(x, (x.type.numel,)), 0, 0, 0))  # none, but differentiable ones
     if m > n and driver != "gelsy":
         gap = ew.abs_(right - matrices.matmul(a, x))
         residuals = reduce.sum_(gap * gap, axes=(gap.ndim - 2,))
@@ -334,7 +334,7 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
     """(solution, residuals, rank, singular_values). Residuals exist where every matrix has full rank."""
     found = _lstsq_at_once(A, B, rcond, driver=driver)
     if driver != "gels" and found.residuals.numel() and bool((found.rank < A.shape[-1]).any()):
-        found = type(found)(found[0], found[1].detach()[..., :0].reshape(0), *found[2:])
+        found = type(found)(found[0], found[1][..., :0].reshape(0), *found[2:])
     return found
 
 
@@ -384,7 +384,8 @@ def _singular_ratio(A: Value, inverted: bool) -> Value:
 
 @public
 def _vander(x: Value, *, N: int | None = None) -> Value:
-    n = (x.shape[-1] if x.ndim else 1) if N is None else N
+    x = x if x.ndim else reshape_to(x, (1,))
+    n = x.shape[-1] if N is None else N
     if n <= 1 and N is not None:
         raise RuntimeError("N must be greater than 1.")
     if x.dtype.category <= dtypes.INT:

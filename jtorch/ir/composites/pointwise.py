@@ -1,6 +1,8 @@
 """Pointwise arithmetic of several operands, which PyTorch has as one operation. Operands have one shape and dtype."""
 from __future__ import annotations
 
+import math
+
 from jtorch.ir.arith import maximum, minimum, where
 from jtorch.ir.composites.define import composite, pointwise, same_type
 from jtorch.ir.graph import Builder, Value
@@ -8,6 +10,7 @@ from jtorch.ir.primitive import Op
 from jtorch.ir.prims.elementwise import abs_ as absolute
 from jtorch.ir.prims.elementwise import (
     batch_elementwise,
+    erfc,
     exp,
     expand,
     is_zero,
@@ -113,6 +116,34 @@ def _xlogy_vjp(g: Value, out: Value, x: Value, y: Value) -> tuple:
 
 xlogy = composite("xlogy", _xlogy, _xlogy_vjp, infer=same_type, domain="positive pair", batch=batch_elementwise)
 """x * log(y), and 0 where x is 0."""
+
+
+def _xlog1py(b: Builder, x: Value, y: Value) -> Value:
+    return where(is_zero(x) & ~isnan(y), zeros_like(x), x * log1p(y))
+
+
+def _xlog1py_vjp(g: Value, out: Value, x: Value, y: Value) -> tuple:
+    zero = zeros_like(x)
+    return where(is_zero(x) & (y <= -1), zero, g * log1p(y)), g * x / (y + 1)
+
+
+xlog1py = composite("xlog1py", _xlog1py, _xlog1py_vjp, infer=same_type, domain="positive pair",
+                    batch=batch_elementwise)
+"""x * log1p(y), and 0 where x is 0."""
+
+
+def _entr(x: Value) -> Value:
+    inside = where(is_zero(x), zeros_like(x), -x * log(x))
+    return where(x < 0, zeros_like(x) - math.inf, inside)
+
+
+entr = pointwise("entr", _entr, lambda g, y, x: (g * where(x < 0, zeros_like(x) - math.inf, -log(x) - 1),),
+                 domain="positive")
+"""-x * log(x), 0 at 0 and -inf below."""
+
+ndtr = pointwise("ndtr", lambda x: erfc(x * -math.sqrt(0.5)) * 0.5,
+                 lambda g, y, x: (g * (exp(x * x * -0.5) / math.sqrt(2 * math.pi)),))
+"""The normal distribution function."""
 
 
 def _hypot(b: Builder, x: Value, y: Value) -> Value:

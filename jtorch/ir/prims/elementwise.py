@@ -274,8 +274,8 @@ gt = elementwise("gt", "a > b", np.greater, to_bool=True)
 ge = elementwise("ge", "a >= b", np.greater_equal, to_bool=True)
 copysign = elementwise("copysign", "copysign(a, b)", np.copysign,
                        lambda g, y, a, b: (g * where(is_zero(a), zeros_like(a), sign(a) * sign(y)), None), domain=FLOAT)
-nextafter = elementwise("nextafter", "nextafter(a, b)", np.nextafter, no_grad="not a smooth function",
-                        domain=FLOAT)
+nextafter = elementwise("nextafter", "nextafter(a, b)", np.nextafter,
+                        lambda g, y, a, b: (where(eq(a, b), zeros_like(g), g), zeros_like(g)), domain=FLOAT)
 
 
 # --- three operands --------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from jtorch.nn.functional import (
     embeddings,
     loss,
     normalization,
-    padding,
     pooling,
     rearranging,
     resampling,
@@ -26,10 +25,11 @@ from jtorch.nn.functional.dropouts import *  # noqa: F403
 from jtorch.nn.functional.embeddings import *  # noqa: F403
 from jtorch.nn.functional.loss import *  # noqa: F403
 from jtorch.nn.functional.normalization import *  # noqa: F403
-from jtorch.nn.functional.padding import *  # noqa: F403
 from jtorch.nn.functional.pooling import *  # noqa: F403
 from jtorch.nn.functional.rearranging import *  # noqa: F403
 from jtorch.nn.functional.resampling import *  # noqa: F403
+from jtorch.ops import padding
+from jtorch.ops.padding import *  # noqa: F403
 
 __all__ = [*activation.__all__, *affine.__all__, *attention.__all__, *convolution.__all__, *distance.__all__,
            *dropouts.__all__, *embeddings.__all__, *loss.__all__, *normalization.__all__, *padding.__all__,

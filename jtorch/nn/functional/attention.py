@@ -14,7 +14,7 @@ from jtorch.ir.prims import elementwise as ew
 from jtorch.nn.functional.activation import softmax
 from jtorch.nn.functional.affine import linear
 from jtorch.nn.functional.dropouts import check_probability, dropout
-from jtorch.nn.functional.padding import pad
+from jtorch.ops.padding import pad
 
 __all__ = ["multi_head_attention_forward", "scaled_dot_product_attention"]
 

@@ -20,7 +20,7 @@ from jtorch.nn.functional.activation import relu
 from jtorch.nn.functional.arguments import reduction_of
 from jtorch.nn.functional.distance import pairwise_distance
 from jtorch.nn.functional.embeddings import one_hot
-from jtorch.nn.functional.padding import pad
+from jtorch.ops.padding import pad
 
 __all__ = ["binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cross_entropy",
            "ctc_loss", "gaussian_nll_loss", "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss",

@@ -6,7 +6,7 @@ from typing import Any
 import jtorch
 from jtorch._tensor import Tensor
 from jtorch.nn.functional.arguments import tuple_of
-from jtorch.nn.functional.padding import pad
+from jtorch.ops.padding import pad
 
 __all__ = ["channel_shuffle", "fold", "pixel_shuffle", "pixel_unshuffle", "unfold"]
 

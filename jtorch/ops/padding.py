@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import jtorch
 from jtorch._tensor import Tensor
 from jtorch.capture.dispatch import operator
 from jtorch.ir.arith import Operand
@@ -11,6 +10,7 @@ from jtorch.ir.graph import Value
 from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims import movement
 from jtorch.ir.prims.create import constant
+from jtorch.ops.attach import FUNCTIONS
 
 __all__ = ["pad"]
 
@@ -58,7 +58,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         n, lo, hi = input.shape[axis], pad[2 * i], pad[2 * i + 1]
         if (lo, hi) == (0, 0):
             continue
-        place = jtorch.arange(-lo, n + hi)
+        place = FUNCTIONS["arange"](-lo, n + hi)
         if -lo >= n + hi:
             raise RuntimeError(f"The input size {n}, plus negative padding {lo} and {hi} resulted in an empty or "
                                f"negative output size, which is invalid. Check dimension {axis} of your input.")
@@ -68,14 +68,13 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
             if lo > n or hi > n:
                 raise RuntimeError("Padding value causes wrapping around more than once.")
             first, last = max(-lo, 0), n - max(-hi, 0)  # what negative widths leave is what is repeated
-            place = jtorch.remainder(place - first, last - first) + first
+            place = FUNCTIONS["remainder"](place - first, last - first) + first
         else:
             if lo >= n or hi >= n:
                 raise RuntimeError(
                     "Padding size should be less than the corresponding input dimension, but got: padding "
                     f"({lo}, {hi}) at dimension {axis} of input {list(input.shape)}"
                 )
-            place = jtorch.abs(place)
-            place = (n - 1) - jtorch.abs((n - 1) - place)
-        input = jtorch.index_select(input, axis, place)
+            place = (n - 1) - ((n - 1) - place.abs()).abs()
+        input = FUNCTIONS["index_select"](input, axis, place)
     return input
