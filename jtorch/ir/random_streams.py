@@ -114,13 +114,18 @@ def normal_blocked_from_draws(
 
 
 def _box_muller(unit: np.ndarray, mean: float, std: float) -> np.ndarray:
-    """Blocks of 16 uniform numbers as normal ones: the first 8 of a block are radii, the last 8 angles."""
+    """Blocks of 16 uniform numbers as normal ones: the first 8 of a block are radii, the last 8 angles.
+
+    The functions are float64's, rounded once, whoever computes them; and PyTorch fuses the last two operations, which
+    float64 does as well for float32 numbers.
+    """
     real = unit.dtype.type
     pairs = unit.reshape(-1, 2, BLOCK // 2)
-    radius = np.sqrt(real(-2.0) * np.log(real(1.0) - pairs[:, 0]))
-    theta = real(2.0 * np.pi) * pairs[:, 1]
-    samples = np.stack([radius * np.cos(theta), radius * np.sin(theta)], axis=1).reshape(-1)
-    return samples * real(std) + real(mean)
+    radius = np.sqrt(real(-2.0) * np.log(real(1.0) - pairs[:, 0], dtype=np.float64).astype(real))
+    theta = (real(2.0 * np.pi) * pairs[:, 1]).astype(np.float64)
+    parts = [radius * turn(theta).astype(real) for turn in (np.cos, np.sin)]
+    samples = np.stack(parts, axis=1).reshape(-1).astype(np.float64)
+    return (samples * np.float64(real(std)) + np.float64(real(mean))).astype(real)
 
 
 def normal_scalar_draws(n: int, waiting: bool) -> int:

@@ -17,7 +17,7 @@ from jtorch.dtypes import dtype
 from jtorch.ir import random_streams as streams
 from jtorch.ir.arith import where
 from jtorch.ir.graph import Builder, Shape, Value
-from jtorch.ir.primitive import op
+from jtorch.ir.primitive import Op, op
 from jtorch.ir.prims.create import constant, iota
 from jtorch.ir.prims.elementwise import cast_to, ceil, cos, eq, exp, expand, log, log1p, sin, sqrt, tan
 from jtorch.ir.prims.movement import concatenate, reshape_to, slice_axis
@@ -79,14 +79,20 @@ def rand(b: Builder, state: Value, shape: Shape, dtype: dtype) -> Result:
     return uniform(b, state, shape, dtype)
 
 
+def _in_double(function: Op, x: Value) -> Value:
+    """A function of float64 rounded once: the interpreter's and a kernel's give the same number."""
+    return cast_to(function(cast_to(x, dtypes.float64)), x.dtype)
+
+
 def _box_muller(unit: Value, mean: Number, std: Number) -> Value:
     """Blocks of 16: the first 8 are radii, the last 8 angles."""
     block = streams.BLOCK
     pairs = reshape_to(unit, (unit.shape[0] // block, 2, block // 2))
-    radius = sqrt(log(1.0 - slice_axis(pairs, 1, 0, 1)) * -2.0)
+    radius = sqrt(_in_double(log, 1.0 - slice_axis(pairs, 1, 0, 1)) * -2.0)
     theta = slice_axis(pairs, 1, 1, 2) * float(unit.dtype.numpy.type(2.0 * math.pi))
-    samples = concatenate(radius * cos(theta), radius * sin(theta), axis=1)
-    return reshape_to(_affine(samples, mean, std), unit.shape)
+    samples = concatenate(radius * _in_double(cos, theta), radius * _in_double(sin, theta), axis=1)
+    shifted = _affine(cast_to(samples, dtypes.float64), _as(mean, unit), _as(std, unit))  # fused in PyTorch
+    return reshape_to(cast_to(shifted, unit.dtype), unit.shape)
 
 
 def _affine(samples: Value, mean: Number, std: Number) -> Value:
