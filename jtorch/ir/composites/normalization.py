@@ -13,7 +13,7 @@ from jtorch.ir.composites.define import REQUIRED, along, composite, mean_over, s
 from jtorch.ir.composites.statistics import vector_norm
 from jtorch.ir.graph import Builder, Type, Value
 from jtorch.ir.prims.create import constant
-from jtorch.ir.prims.elementwise import expand, pow_, rsqrt
+from jtorch.ir.prims.elementwise import abs_, cast_to, expand, pow_, rsqrt
 from jtorch.ir.prims.movement import pad, permute_to, reshape_to
 from jtorch.ir.prims.reduce import keep_axes
 from jtorch.ir.prims.window import avg_pool
@@ -210,7 +210,8 @@ local_response_norm = composite("local_response_norm", _local_response_norm, inf
 
 
 def _normalize(b: Builder, x: Value, p: float, axis: int, eps: float) -> Value:
-    return x / keep_axes(maximum(vector_norm(x, axes=(axis,), p=p), eps), x, (axis,))
+    size = vector_norm(abs_(x) if x.dtype.is_complex else x, axes=(axis,), p=p)
+    return x / keep_axes(cast_to(maximum(size, eps), x.dtype), x, (axis,))
 
 
 normalize = composite("normalize", _normalize, infer=same_type, attrs={"p": 2.0, "axis": REQUIRED, "eps": 1e-12},
