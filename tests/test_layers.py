@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **{room: set() for room in GROUND},
     "ir": GROUND,
     "codegen": GROUND | {"ir"},
-    "runtime": GROUND | {"codegen.vecmath", "codegen.irmath"},  # functions that kernels call: text, no graphs
+    "runtime": GROUND | {"codegen.vecmath", "codegen.vecmath_inverse", "codegen.irmath"},  # text that kernels call
     "driver": GROUND | {"ir", "codegen", "runtime"},
     **{room: GROUND | TENSOR | {"ir", "driver"} for room in TENSOR},
     **{room: GROUND | TENSOR | FACES | {"ir", "driver"} for room in FACES},

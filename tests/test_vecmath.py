@@ -15,12 +15,14 @@ REFERENCE = {
     "log2": lambda x: mpmath.log(x, 2), "log10": mpmath.log10, "log1p": mpmath.log1p, "tanh": mpmath.tanh,
     "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)), "erf": mpmath.erf, "erfc": mpmath.erfc, "sin": mpmath.sin,
     "cos": mpmath.cos, "tan": mpmath.tan, "pow": mpmath.power, "erfinv": mpmath.erfinv, "digamma": mpmath.digamma,
-    "sinh": mpmath.sinh, "cosh": mpmath.cosh, "atan": mpmath.atan,
+    "sinh": mpmath.sinh, "cosh": mpmath.cosh, "atan": mpmath.atan, "asin": mpmath.asin,
+    "acos": mpmath.acos, "asinh": mpmath.asinh, "acosh": mpmath.acosh, "atanh": mpmath.atanh,
+    "lgamma": lambda x: mpmath.loggamma(x).real,
 }
 SATURATES = {"exp", "exp2", "expm1", "sigmoid", "tanh", "erf", "erfc", "sinh", "cosh"}  # constant beyond +-2000
 FINITE = {"exp": 104, "exp2": 150, "expm1": 89, "tanh": 20, "sigmoid": 104, "erf": 6, "erfc": 10.5,
           "sinh": 90, "cosh": 90}
-LIMITS = {"pow": 4, "digamma": 8}
+LIMITS = {"pow": 4, "digamma": 8, "lgamma": 8}
 FLOATS = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
@@ -56,7 +58,12 @@ def arguments(name, dtype, rng) -> np.ndarray:
     if name == "erfinv":
         x = np.concatenate([np.copysign(np.exp2(-np.abs(exponent)), sign), rng.uniform(-1, 1, SAMPLES)])
         x = x[np.abs(x.astype(dtype)) < 1]
-    if name == "digamma":
+    if name in ("asin", "acos", "atanh"):
+        x = np.concatenate([np.copysign(np.exp2(-np.abs(exponent)), sign), rng.uniform(-1, 1, SAMPLES)])
+        x = x[np.abs(x.astype(dtype)) < 1]
+    if name == "acosh":
+        x = np.abs(x) + 1
+    if name in ("digamma", "lgamma"):
         x = np.abs(x)
     return x.astype(dtype)
 
@@ -68,7 +75,7 @@ def test_accuracy(name, dtype, record_property):
     got = elementwise(f"{name}(x)", dtype, x)
     with mpmath.workprec(1200 if name in ("sin", "cos", "tan") else 180):
         exact = [REFERENCE[name](mpmath.mpf(float(np.clip(v, -2000, 2000) if name in SATURATES else v))) for v in x]
-        errors = ulps(got, exact, dtype, least=name == "digamma")
+        errors = ulps(got, exact, dtype, least=name in ("digamma", "lgamma"))
     worst = errors.argmax()
     record_property("max_ulp", float(errors[worst]))
     print(f"{name} {dtype.__name__}: {errors[worst]:.2f} ulp at {x[worst]!r}")
@@ -103,6 +110,38 @@ def test_pow_accuracy(dtype):
         errors = ulps(got, [mpmath.power(float(a), float(b)) for a, b in zip(x, y, strict=True)], dtype)
     print(f"pow {dtype.__name__}: {errors.max():.2f} ulp")
     assert errors.max() <= LIMITS["pow"], (x[errors.argmax()], y[errors.argmax()])
+
+
+@FLOATS
+def test_angles_of_points(dtype):
+    rng = np.random.default_rng(3)
+    x, y = (np.concatenate([rng.standard_normal(SAMPLES), rng.choice([-1, 1], SAMPLES) * np.exp2(
+        rng.uniform(-120, 120, SAMPLES))]).astype(dtype) for _ in range(2))
+    got = elementwise("atan2(x, y)", dtype, x, y)
+    with mpmath.workprec(200):
+        exact = [mpmath.atan2(float(a), float(b)) for a, b in zip(x, y, strict=True)]
+    assert ulps(got, exact, dtype).max() <= 2
+    ends = np.array([0.0, -0.0, np.inf, -np.inf, 1.0, -1.0, np.nan], dtype)
+    y, x = (v.ravel() for v in np.meshgrid(ends, ends))
+    got, exact = elementwise("atan2(x, y)", dtype, y, x), np.arctan2(y, x)
+    np.testing.assert_allclose(got, exact, rtol=2 * np.finfo(dtype).eps)
+    number = ~np.isnan(exact)
+    np.testing.assert_array_equal(np.signbit(got)[number], np.signbit(exact)[number])
+
+
+@FLOATS
+@pytest.mark.parametrize("name,function", [("fmod", np.fmod), ("remainder", np.remainder), ("nextafter", np.nextafter)])
+def test_exact_functions(name, function, dtype):
+    """Equal to NumPy's in every bit, quotients of all sizes and the special values included."""
+    rng = np.random.default_rng(4)
+    info = np.finfo(dtype)
+    numbers = np.exp2(rng.uniform(info.minexp, info.maxexp - 0.01, 4000)) * rng.choice([-1, 1], 4000)
+    ends = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 3.0, info.max, info.tiny, -info.tiny]
+    x = np.concatenate([numbers, rng.integers(-50, 50, 4000), np.repeat(ends, len(ends))]).astype(dtype)
+    y = np.concatenate([rng.permutation(numbers), rng.integers(-50, 50, 4000), np.tile(ends, len(ends))]).astype(dtype)
+    got = elementwise(f"{name}(x, y)", dtype, x, y)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(got, function(x, y))
 
 
 @FLOATS

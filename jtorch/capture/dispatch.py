@@ -25,8 +25,8 @@ from jtorch.runtime.memory import allocator
 
 ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "<absent>", "__slots__": ()})()
 NUMBERS = (bool, int, float, complex)
-_CONSTANTS = frozenset([(t, x) for t in (int, float) for x in (-1, 0, 1, 2)] + [(float, 0.5), (bool, True),
-                                                                                (bool, False)])
+_CONSTANTS = frozenset([(t, x) for t in (int, float) for x in (-2, -1, 0, 1, 2, 3)] +
+                       [(float, 0.5), (float, -0.5), (bool, True), (bool, False)])
 """Numbers that are worth a constant: the compiler simplifies with them. The others do not enter cache keys."""
 LARGE = 1 << 30
 """Results of so many bytes are refused at the user's line if there is no room for them."""

@@ -155,6 +155,10 @@ def floor(x):
     return _call("floor", x)
 
 
+def trunc(x):
+    return _call("trunc", x)
+
+
 def copysign(magnitude, sign):
     return _call("copysign", magnitude, sign)
 

@@ -79,6 +79,7 @@ def call(builder: ir.IRBuilder, name: str, *args: ir.Value) -> ir.Value:
 class Format:
     """What the algorithms need to know about a floating-point type."""
 
+    bytes: int
     mantissa: int  # explicit bits
     bias: int
     shifter: float  # 1.5 * 2**mantissa: adding it rounds to an integer, left in the low bits
@@ -103,7 +104,7 @@ PI_2_HIGH, PI_2_LOW = 1.5707963267948966, 6.123233995736766e-17
 
 FORMATS = {
     F32: Format(
-        mantissa=23, bias=127, shifter=1.5 * 2**23, smallest_normal=2.0**-126, sqrt_half=0x3F3504F3,
+        bytes=4, mantissa=23, bias=127, shifter=1.5 * 2**23, smallest_normal=2.0**-126, sqrt_half=0x3F3504F3,
         ln2_high=0.693145751953125, ln2_low=1.42860677e-06,
         exp_low=-104.0, exp_high=89.0, exp2_low=-151.0, expm1_low=-18.0,
         exp_q=(0.001395059038465099, 0.008368889660433889, 0.041666204108482395, 0.16666518837799843,
@@ -112,7 +113,7 @@ FORMATS = {
                 0.05550410962631705, 0.24022651076264287, 0.6931471805416201),
         log_r=(0.23579777955511946, 0.28537461057256713, 0.4000033214883804, 0.6666666566369425)),
     F64: Format(
-        mantissa=52, bias=1023, shifter=1.5 * 2**52, smallest_normal=2.0**-1022, sqrt_half=0x3FE6A09E667F3BCD,
+        bytes=8, mantissa=52, bias=1023, shifter=1.5 * 2**52, smallest_normal=2.0**-1022, sqrt_half=0x3FE6A09E667F3BCD,
         ln2_high=0.6931471803691238, ln2_low=1.9082149292705877e-10,
         exp_low=-746.0, exp_high=710.0, exp2_low=-1076.0, expm1_low=-40.0,
         exp_q=(2.0926871380320064e-09, 2.511223946851893e-08, 2.7557233592168304e-07, 2.7557234239004177e-06,
@@ -726,35 +727,48 @@ def digamma_f32(x):
     return f32(digamma_f64(f64(x)))
 
 
-# A first guess of erfinv(x) / x, from w = -log(1 - x*x): in w to 5, in sqrt(w) from there
+# erfinv(x) / x, from w = -log(1 - x*x): in w to 5, in sqrt(w) from there. First a rough guess, then to a float.
 ERFINV_CENTRE = (2.8539466264747888e-08, -2.270634265125033e-07, -4.549725563987926e-06, 6.86791403454259e-05,
                  -0.00016721225772659102, -0.0022978788046024595, 0.011532145052374045, 0.23201664957346804,
                  0.886226842519427)
 ERFINV_TAIL = (0.00019971079087014197, -0.005318421453500281, 0.05844093782248048, -0.3397769897917279,
                1.105444140125153, -0.9054749143731978, 1.1874163452891544)
+ERFINV_CENTRE_F32 = (4.671932509038665e-10, -2.0418841975426785e-08, 3.440101487642903e-07, -2.696533465757212e-06,
+                     6.531430799205241e-06, 3.8981637368426895e-05, -0.00012002570136587074, -0.0023400270757833017,
+                     0.011550900732630565, 0.23201347310748227, 0.8862269294433731)
+ERFINV_TAIL_F32 = (-3.457579213452002e-05, 0.001205815348568348, -0.018826085702735168, 0.17303613050262698,
+                   -1.0347663842125465, 4.194177914566351, -11.615202877309333, 21.535332416508194,
+                   -25.227708030944427, 17.384375905565552, -4.338326639099451)
 HALF_SQRT_PI = 0.886226925452758
 
 
-def erfinv_in_double(x, steps):
-    """Halley's method on erf(y) = |x|, or where that loses digits on erfc(y) = 1 - |x|."""
+def erfinv_series(x, centre, tail):
+    """erfinv(|x|) by polynomials, and 1 - |x|."""
     a = fabs(x)
     rest = 1.0 - a
     w = -log(rest * (a + 1.0))
-    y = a * select(w < 5.0, poly(w, *ERFINV_CENTRE), poly(sqrt(w), *ERFINV_TAIL))
-    for _ in range(steps):
-        square = y * y
-        excess = select(a < 0.5, odd_series(y, square, ERF_SMALL_F64) - a, rest - erfc_positive(y, ERFC_F64))
-        error = excess * HALF_SQRT_PI * exp(square)
-        y = y - error / fma(y, error, 1.0)
+    return a, rest, a * select(w < 5.0, poly(w, *centre), poly(sqrt(w), *tail))
+
+
+def erfinv_at_ends(x, rest, y):
     y = select(rest > 0.0, y, select(rest.equals(0.0), y.lift(INF), NAN))
     return copysign(select(x.is_nan(), x, y), x)
 
 
 @define(F64)
 def erfinv_f64(x):
-    return erfinv_in_double(x, 2)
+    """Two steps of Halley's method on erf(y) = |x|, or where that loses digits on erfc(y) = 1 - |x|."""
+    a, rest, y = erfinv_series(x, ERFINV_CENTRE, ERFINV_TAIL)
+    for _ in range(2):
+        square = y * y
+        excess = select(a < 0.5, odd_series(y, square, ERF_SMALL_F64) - a, rest - erfc_positive(y, ERFC_F64))
+        error = excess * HALF_SQRT_PI * exp(square)
+        y = y - error / fma(y, error, 1.0)
+    return erfinv_at_ends(x, rest, y)
 
 
 @define(F32)
 def erfinv_f32(x):
-    return f32(erfinv_in_double(f64(x), 1))
+    wide = f64(x)
+    _, rest, y = erfinv_series(wide, ERFINV_CENTRE_F32, ERFINV_TAIL_F32)
+    return f32(erfinv_at_ends(wide, rest, y))

@@ -39,7 +39,7 @@ def fingerprint() -> str:
     runtime = Path(__file__).parent
     codegen = runtime.parent / "codegen"
     ours = [runtime / f"{name}.py" for name in ("compile", "frontend", "intrinsics", "prefetch")]
-    return toolchain.fingerprint(*ours, *(codegen / f"{name}.py" for name in ("irmath", "vecmath")))
+    return toolchain.fingerprint(*ours, *(codegen / f"{name}.py" for name in ("irmath", "vecmath", "vecmath_inverse")))
 
 
 def compile_kernel(source: str, params: tuple[str, ...], *, cpu: str | None = None,

@@ -19,7 +19,7 @@ from numba.core.datamodel import models, register_default
 from numba.core.errors import TypingError
 from numba.core.typing import signature
 
-from jtorch.codegen import vecmath
+from jtorch.codegen import vecmath, vecmath_inverse  # noqa: F401  the second adds to the first's functions
 from jtorch.codegen.irmath import F32, F64, I1, I32, I64, call_llvm
 from jtorch.runtime import prefetch
 
@@ -413,10 +413,14 @@ def _zero_where_divisor_is(builder, b, result):
     return builder.select(builder.icmp_unsigned("==", b, _zero(b)), _zero(result), result)
 
 
+def _fmod_float(builder, a, b):
+    return vecmath.call(builder, "fmod", a, b) if a.type == F32 else builder.frem(a, b)
+
+
 def _floor_divide_float(builder, a, b):
     """As PyTorch's div_floor: from fmod, so that (a // b) * b + a % b is a."""
     zero, one = _zero(a), ir.Constant(a.type, 1.0)
-    remainder = builder.frem(a, b)
+    remainder = _fmod_float(builder, a, b)
     quotient = builder.fdiv(builder.fsub(a, remainder), b)
     quotient = builder.select(_signs_differ(builder, remainder, b), builder.fsub(quotient, one), quotient)
     floored = call_llvm(builder, "floor", quotient)
@@ -457,7 +461,7 @@ def floor_divide(builder, sig, a, b):
 def remainder(builder, sig, a, b):
     """Python's a % b; 0 for an integer divided by zero."""
     if isinstance(sig.return_type, types.Float):
-        rest = builder.frem(a, b)
+        rest = _fmod_float(builder, a, b)
         return builder.select(_signs_differ(builder, rest, b), builder.fadd(rest, b), rest)
     divisor = _safe_divisor(builder, sig, a, b)
     rest = _rest(builder, a, divisor, _quotient(builder, sig, a, divisor))
@@ -479,7 +483,7 @@ def trunc_divide(builder, sig, a, b):
 def fmod(builder, sig, a, b):
     """C's remainder, with the sign of a; 0 for an integer divided by zero."""
     if isinstance(sig.return_type, types.Float):
-        return builder.frem(a, b)
+        return _fmod_float(builder, a, b)
     divisor = _safe_divisor(builder, sig, a, b)
     return _zero_where_divisor_is(builder, b, _rest(builder, a, divisor, _quotient(builder, sig, a, divisor)))
 
@@ -605,9 +609,14 @@ def _vector_function(name, arity, operators=()):
         return vecmath.call(builder, name, *args)
 
 
+_LIBRARY = {"asinh": "asinh", "acosh": "acosh", "atanh": "atanh", "cbrt": "cbrt", "lgamma": "lgamma", "hypot": "hypot",
+            "gamma": "tgamma"}
+"""Functions of the C library, where `vecmath` has none for the type."""
+
+
 def _register_vecmath():
     for name, arity in vecmath.ARITY.items():
-        if name != "pow":
+        if name not in ("pow", "fmod", *_LIBRARY):
             _vector_function(name, arity)
 
 
@@ -615,10 +624,12 @@ _register_vecmath()
 
 
 def _libm_function(name, arity, symbol):
-    """A scalar call to the C library: correct, and a loop with it does not vectorise."""
+    """A vector function, or a scalar call to the C library: correct, and a loop with it does not vectorise."""
     @intrinsic(float_function(arity), name)
     def emitter(builder, sig, *args):
         type_ = args[0].type
+        if (name, type_) in vecmath.FUNCTIONS:
+            return vecmath.call(builder, name, *args)
         c_name = symbol + "f" if type_ == F32 else symbol
         function = builder.module.globals.get(c_name)
         if function is None:
@@ -627,12 +638,8 @@ def _libm_function(name, arity, symbol):
         return builder.call(function, args)
 
 
-for _name in ("asin", "acos", "asinh", "acosh", "atanh", "cbrt", "lgamma"):
-    _libm_function(_name, 1, _name)
-_libm_function("atan2", 2, "atan2")
-_libm_function("hypot", 2, "hypot")
-_libm_function("nextafter", 2, "nextafter")
-_libm_function("gamma", 1, "tgamma")
+for _name, _symbol in _LIBRARY.items():
+    _libm_function(_name, 2 if _name == "hypot" else 1, _symbol)
 
 
 @intrinsic(binary, "pow", operators=(operator.pow, operator.ipow))
