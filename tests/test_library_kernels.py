@@ -368,6 +368,20 @@ def test_running_reductions(dtype: np.dtype) -> None:
                 check(name, [x], axis=axis)
 
 
+@pytest.mark.parametrize("dtype", [np.dtype(np.float32), np.dtype(np.float64), dtypes.bfloat16.numpy], ids=str)
+def test_logcumsumexp(dtype: np.dtype) -> None:
+    draw = Draw(0)
+    for shape in ((5,), (2, 300), (3, 140, 2), (0, 3), (3, 0)):
+        for axis in range(len(shape)):
+            x = (draw.array(shape, dtype).astype(np.float32) * 30).astype(dtype)
+            check("logcumsumexp", [x], 2e-2 if dtype.itemsize == 2 else 1e-5, axis=axis)
+            if x.size > 200:
+                for end in (-np.inf, np.inf, np.nan):
+                    y = x.copy()
+                    y.flat[[0, 1, 2, 130]] = -np.inf, -np.inf, -300, end
+                    check("logcumsumexp", [y], 2e-2 if dtype.itemsize == 2 else 1e-5, axis=axis)
+
+
 @pytest.mark.parametrize("dtype,descending", [(d, i % 2 == 1) for i, d in enumerate(DTYPES) if d.name not in
                                               ("int32", "float16")], ids=str)
 def test_sort(dtype: np.dtype, descending: bool) -> None:

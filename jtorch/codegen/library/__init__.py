@@ -20,6 +20,7 @@ LOWERINGS: dict[str, Callable[[Lowering], None]] = {
     "avg_pool_grad": pool.avg_pool_grad,
     "mt19937": random.mt19937, "shuffle": random.shuffle,
     "cumsum": scan.running, "cumprod": scan.running, "cummax": scan.extrema, "cummin": scan.extrema,
+    "logcumsumexp": scan.logsumexp,
     "sort": sorting.sort,
     "take": indexing.take, "put": indexing.put, "put_add": indexing.put, "gather": indexing.gather,
     "scatter": indexing.scatter, "searchsorted": indexing.searchsorted,

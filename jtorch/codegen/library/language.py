@@ -25,6 +25,9 @@ def index_mod(a: int, b: int) -> int:
     return a % b
 
 
+exp, log, isinf = np.exp, np.log, np.isinf
+
+
 def select(condition: bool, a: Any, b: Any) -> Any:
     return a if condition else b
 

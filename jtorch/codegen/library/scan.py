@@ -7,7 +7,21 @@ from math import prod
 from jtorch import dtypes
 from jtorch.codegen.library.call import Lowering, Operand, conversion, grain_of, loader, pointer
 from jtorch.codegen.library.copy import contiguous, converted, copy
-from jtorch.codegen.library.language import COMBINE, WINS, Pointer, T, i64, index_div, index_mod, load, select
+from jtorch.codegen.library.language import (
+    COMBINE,
+    SIZE,
+    WINS,
+    Pointer,
+    T,
+    exp,
+    i64,
+    index_div,
+    index_mod,
+    isinf,
+    load,
+    log,
+    select,
+)
 
 COLUMN_BLOCK = 64
 
@@ -40,22 +54,78 @@ def scan_columns(x: Pointer, y: Pointer, n: int, inner: int, block: int, begin: 
                 y[j] = COMBINE
 
 
-def scan_extrema(x: Pointer, y: Pointer, index: Pointer, n: int, inner: int, begin: int, end: int, worker: int) -> None:
-    """y = the extremum so far along the middle axis, index = its latest place; an item is a column."""
+def extrema_rows(x: Pointer, y: Pointer, index: Pointer, n: int, begin: int, end: int, worker: int) -> None:
+    """y[row, i] = the extremum of x[row, 0..i], index = its latest place; an item is a row. From one extremum on, what
+    does not beat it is passed over in a loop of its own, which waits for no selection."""
     for item in range(begin, end):
-        first = index_div(item, inner) * n * inner + index_mod(item, inner)
-        raw = x[first]
-        best = load(raw)
-        at = i64(0)
-        for i in range(n):
-            p = first + i * inner
-            v = load(x[p])
-            wins = WINS | (v != v)
-            best = select(wins, v, best)
-            raw = select(wins, x[p], raw)
-            at = select(wins, i, at)
-            y[p] = raw
-            index[p] = at
+        first = item * n
+        i = i64(0)
+        while i < n:
+            raw = x[first + i]
+            best = load(raw)
+            j = i
+            y[first + j] = raw
+            index[first + j] = i
+            j += 1
+            stays = True
+            while stays and j < n:
+                v = load(x[first + j])
+                stays = not (WINS or v != v)
+                if stays:
+                    y[first + j] = raw
+                    index[first + j] = i
+                    j += 1
+            i = j
+
+
+def extrema_columns(x: Pointer, y: Pointer, index: Pointer, n: int, inner: int, block: int, begin: int, end: int,
+                    worker: int) -> None:
+    """The same along the middle axis; an item is a block of columns."""
+    blocks = index_div(inner + block - 1, block)
+    for item in range(begin, end):
+        first = index_div(item, blocks) * n * inner
+        j0 = index_mod(item, blocks) * block
+        j1 = min(j0 + block, inner)
+        for j in range(first + j0, first + j1):
+            y[j] = x[j]
+            index[j] = 0
+        for i in range(1, n):
+            row = first + i * inner
+            for j in range(row + j0, row + j1):
+                v = load(x[j])
+                best = load(y[j - inner])
+                wins = WINS | (v != v)
+                y[j] = select(wins, x[j], y[j - inner])
+                index[j] = select(wins, i, index[j - inner])
+
+
+def scan_logsumexp(x: Pointer, y: Pointer, scratch: Pointer, scratch_stride: int, n: int, begin: int, end: int,
+                   worker: int) -> None:
+    """y[row, i] = log(exp x[row, 0] + ... + exp x[row, i]); an item is a row. The sum is held in units of exp(the
+    largest so far), so that only its recurrence waits for itself: the functions are taken of whole blocks."""
+    base = index_div(worker * scratch_stride, SIZE)
+    for item in range(begin, end):
+        largest = T(-1.0) / T(0.0)
+        total = T(0.0)
+        for start in range(item * n, item * n + n, 128):
+            stop = min(start + 128, item * n + n)
+            before = largest
+            for i in range(start, stop):
+                v = x[i]
+                largest = select((v > largest) | (v != v), v, largest)
+                y[i] = largest
+            for i in range(start, stop):
+                unit = select(isinf(y[i]), T(0.0), y[i])
+                scratch[base + i - start] = exp(x[i] - unit)
+                past = before
+                if i > start:
+                    past = y[i - 1]
+                scratch[base + 128 + i - start] = exp(past - unit)
+            for i in range(stop - start):
+                total = total * scratch[base + 128 + i] + scratch[base + i]
+                scratch[base + i] = total
+            for i in range(start, stop):
+                y[i] = select(isinf(y[i]), T(0.0), y[i]) + log(scratch[base + i - start])
 
 
 COMBINES = {"cumsum": "acc + v", "cumprod": "acc * v"}
@@ -104,7 +174,33 @@ def extrema(low: Lowering) -> None:
         raise NotImplementedError("complex numbers have no order")
     outer, n, inner = prod(x.shape[:axis]), x.shape[axis], prod(x.shape[axis + 1:])
     p = pointer(d)
-    low.call(scan_extrema, [("x", p, x.arg), ("y", p, out.arg), ("index", "p:int64", index.arg), ("n", "i", n),
-                            ("inner", "i", inner)], outer * inner, grain_of(n * 2.0),
-             holes={"WINS": "(v >= best)" if low.node.op.name == "cummax" else "(v <= best)", "load": loader(d)})
+    operands = [("x", p, x.arg), ("y", p, out.arg), ("index", "p:int64", index.arg), ("n", "i", n)]
+    holes = {"WINS": "(v >= best)" if low.node.op.name == "cummax" else "(v <= best)", "load": loader(d)}
+    if inner == 1:
+        low.call(extrema_rows, operands, outer, grain_of(n * 1.0), holes=holes)
+    else:
+        block = min(inner, COLUMN_BLOCK)
+        low.call(extrema_columns, [*operands, ("inner", "i", inner), ("block", "i", block)],
+                 outer * -(-inner // block), grain_of(n * (3 + block * 0.4)), holes=holes)
 
+
+def logsumexp(low: Lowering) -> None:
+    """In float32 or float64; another axis than the last is brought there and back."""
+    x, out = low.inputs[0], low.outputs[0]
+    if not out.numel:
+        return
+    axis, rank = low.node.attr("axis"), len(x.shape)
+    if out.dtype.is_complex:
+        raise NotImplementedError("logcumsumexp of complex numbers")
+    order = (*[a for a in range(rank) if a != axis], axis)
+    back = tuple(order.index(a) for a in range(rank))
+    wide = out.dtype.compute
+    rows = x.permuted(order)
+    rows = contiguous(low, rows) if wide is x.dtype else converted(low, rows, wide)
+    result = out if axis == rank - 1 and wide is out.dtype else low.temp(wide, rows.shape)
+    p, n = pointer(wide), rows.shape[-1]
+    low.call(scan_logsumexp, [("x", p, rows.arg), ("y", p, result.arg), ("scratch", p, ("scratch",)),
+                              ("scratch_stride", "i", ("scratch_stride",)), ("n", "i", n)], prod(rows.shape[:-1]),
+             grain_of(n * 3.0), scratch=256 * wide.itemsize, holes={"T": conversion(wide), "SIZE": str(wide.itemsize)})
+    if result is not out:
+        copy(low, result.permuted(back), out)
