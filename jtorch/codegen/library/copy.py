@@ -128,8 +128,9 @@ def order_blocks(src: Operand, dst: Operand) -> tuple[list[str], list[int], int,
 
 def order_axes(sizes: list[int], strides: list[list[int]]) -> tuple[list[int], list[list[int]]]:
     """At least two axes; the destination's nearest one last, and before it the source's nearest one."""
-    while len(sizes) < 2:
-        sizes, strides = [1, *sizes], [[0, *s] for s in strides]
+    while len(sizes) < 2:  # as the outermost of the axes, so that it is not taken for the nearest one
+        strides = [[sizes[0] * s[0] if sizes else 1, *s] for s in strides]
+        sizes = [1, *sizes]
     src, dst = strides
     order = list(range(len(sizes)))
     last = min(order, key=lambda a: (abs(dst[a]), -a))

@@ -28,8 +28,9 @@ from jtorch.codegen.library.language import (
 FLOPS_PER_NS = 100.0
 """What one core does in float32; only a scale for grains."""
 
-BLOCK_FLOPS = 6e6
-"""A product is not cut into blocks of less work than this."""
+BLOCK_FLOPS = 1e6
+"""A product is cut into about the square root of its work over this: each block packs its operands anew, so larger
+products have larger blocks."""
 
 MAX_BLOCKS = 16
 """Blocks that a product is cut into, unless they would still be larger than `LARGE_SIDE` squared."""
@@ -171,10 +172,10 @@ def block_size(m: int, n: int, k: int, batch: int) -> tuple[int, int]:
     (64, 64)
     """
     flops = 2.0 * m * n * k
-    wanted = min(flops / BLOCK_FLOPS, max(MAX_BLOCKS / batch, m * n / LARGE_SIDE ** 2))
-    if wanted < 1.5:
+    wanted = min((flops / BLOCK_FLOPS) ** 0.5, max(MAX_BLOCKS / batch, m * n / LARGE_SIDE ** 2))
+    pieces = 1 << round(math.log2(max(wanted, 1)))
+    if pieces == 1:
         return max(m, 1), max(n, 1)
-    pieces = 1 << round(math.log2(wanted))
     best, chosen = math.inf, (m, n)
     for power in range(pieces.bit_length()):
         p, q = 1 << power, pieces >> power
