@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jtorch.codegen import cpu
@@ -38,7 +38,7 @@ from jtorch.ir.passes.decompose import decompose
 from jtorch.ir.passes.fold import fold
 from jtorch.ir.passes.simplify import simplify
 from jtorch.runtime import blas, cache, compile, kernels
-from jtorch.runtime.program import HostCall, KernelError, Launch, Program
+from jtorch.runtime.program import ARENA, SCRATCH, HostCall, KernelError, Launch, Program, split_regions
 
 PASSES: tuple[Callable[[Graph], Graph], ...] = (decompose, simplify, fold, simplify)
 
@@ -154,7 +154,8 @@ class Executable:
 
     def explain(self, sources: bool = False) -> str:
         """What was made of the graph: steps with their times, kernels, memory."""
-        lines = [f"{self.graph.name}: {len(self.entries)} launches"]
+        regions = len({e.region for e in self.entries})
+        lines = [f"{self.graph.name}: {len(self.entries)} launches in {regions} regions"]
         lines += [f"    {s.name:12} {s.seconds * 1e3:8.2f} ms" for s in self.stages]
         for info in self.kernels:
             lines.append(str(info))
@@ -299,6 +300,32 @@ class Compilation:
         return Program(launches, buffers, memory.arena_size, memory.scratch_size)
 
 
+def side_by_side(parts: Sequence[tuple[Executable, Sequence[int]]], n_buffers: int) -> Program:
+    """One program of several that do not depend on each other: their first regions are one, and so on. With each comes
+    the number of the buffer that stands for each of its own."""
+    regions: list[list[Launch]] = []
+    arena = scratch = 0
+    for executable, numbers in parts:
+        program = executable.program
+        if program is None:
+            continue
+        base = arena
+
+        def moved(a: Any, numbers: Sequence[int] = numbers, base: int = base) -> Any:
+            if not isinstance(a, tuple) or a[1] == SCRATCH:
+                return a
+            return ("buf", ARENA, base + a[2]) if a[1] == ARENA else ("buf", numbers[a[1]], a[2])
+
+        for i, region in enumerate(split_regions(program.launches)):
+            if i == len(regions):
+                regions.append([])
+            regions[i] += [replace(e, args=[moved(a) for a in e.args], barrier=not regions[i] and not j)
+                           for j, e in enumerate(region)]
+        arena += program.arena_size
+        scratch = max(scratch, program.scratch_size)
+    return Program([e for region in regions for e in region], n_buffers, arena, scratch)
+
+
 def substitute(e: Entry, old: Value, new: Any) -> None:
     """Let an entry use `new` in place of `old`."""
     e.reads = [new if v is old else v for v in e.reads]
@@ -354,4 +381,4 @@ def compile_async(graph: Graph, in_place: dict[int, int] | None = None) -> Pendi
 
 
 __all__ = ["Compilation", "Executable", "KernelInfo", "Pending", "compile_async", "compile_graph", "is_known",
-           "remember", "show"]
+           "remember", "show", "side_by_side", "split_regions"]

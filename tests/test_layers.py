@@ -37,6 +37,7 @@ ALSO: dict[str, set[str]] = {
     "ops.settings": {"runtime.threads"},  # set_num_threads
     "backends.cpu": {"runtime.blas"}, "cpu": {"amp"}, "cpu.amp": {"amp"},
     "capture.execute": {"runtime.memory"}, "capture.signature": {"runtime.memory"}, "capture.trace": {"runtime.memory"},
+    "capture.update": {"runtime.memory"},
     # dispatch, interpret, creation: to refuse what there is no room for
     "capture.dispatch": {"runtime.memory"}, "ir.interpret": {"runtime.memory"}, "ops.creation": {"runtime.memory"},
 }

@@ -410,7 +410,7 @@ def siblings(placed: Placed, node: Value, users: dict[Value, list[Value]], home:
             return
         u = queue.pop(0)
         for r in map(placed.root, u.inputs):
-            if r in seen or r.type.numel == 1:
+            if r in seen or r.type.numel == 1 or is_constant(r):
                 continue
             seen.add(r)
             group = home.get(r) or readers.get(r)

@@ -16,6 +16,7 @@ class Adafactor(RuleOptimizer):
     decay is multiplied by it."""
 
     rule = steps.adafactor_step
+    elementwise = False
     scalars = ("lr", "beta2_decay", ("eps", 1), "d")
 
     def __init__(

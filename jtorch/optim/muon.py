@@ -16,6 +16,7 @@ class Muon(RuleOptimizer):
     in bfloat16 as in PyTorch. Vectors and embeddings belong to another optimizer."""
 
     rule = steps.muon_step
+    elementwise = False
     scalars = ("lr", "weight_decay", "momentum", "eps")
     optional = ()
 

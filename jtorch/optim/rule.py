@@ -6,11 +6,16 @@ from typing import Any
 
 import jtorch
 from jtorch._tensor import Tensor
+from jtorch.capture.record import current
 from jtorch.ir.primitive import Op
 from jtorch.optim.optimizer import Optimizer, check, counter, plain, update, zeros_like
+from jtorch.optim.plan import Plan, all_params
 
 Scalars = tuple[str | tuple[str, int], ...]
 Found = list[tuple[Tensor, Tensor, dict[str, Any]]]
+
+PLANS = 8
+"""How many plans an optimizer keeps: a network that uses its parts in turn has one for each combination of them."""
 
 
 class RuleOptimizer(Optimizer):
@@ -27,15 +32,44 @@ class RuleOptimizer(Optimizer):
     flags: tuple[str, ...] = ("weight_decay", "maximize")
     """Hyperparameters of which only matters whether they are zero."""
 
+    elementwise = True
+    """Does the operation treat every element of a parameter alike?"""
+
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the parameters from their gradients. A `closure` computes the loss (and the gradients) first."""
+        """Update the parameters from their gradients. A `closure` computes the loss (and the gradients) first.
+
+        A first step is recorded, together with the state that comes into being; later ones are one program that is
+        not recorded (`Plan`). In a trace, or with a tensor as `lr`, every step is recorded.
+        """
         loss = self.run_closure(closure)
+        if current.recorder.tracing is not None or not self.run_plan():
+            self.record_step()
+        return loss
+
+    def run_plan(self) -> bool:
+        """Do the step by a plan, unless it is the first of its kind or cannot be planned."""
+        plans: dict[tuple[bool, ...], Plan | None] = self.__dict__.setdefault("_plans", {})
+        key = tuple([p._grad is None for p in all_params(self)])
+        if key not in plans:
+            if len(plans) >= PLANS:
+                plans.clear()
+            plans[key] = None
+            return False
+        plan = plans[key]
+        if plan is None or not plan.holds(self):
+            plan = plans[key] = Plan.of(self)
+        return plan is not None and plan.run(self)
+
+    def record_step(self) -> None:
         with jtorch.no_grad():
             for index, group, found in self.updates():
                 scalars = self.read_scalars(index, group)
                 for targets, g, attrs in self.targets(group, found):
                     update(self.rule, targets, (plain(g), *scalars), attrs)
-        return loss
+
+    def has_state(self, group: dict[str, Any], state: dict[str, Any]) -> bool:
+        """Is this the state of a parameter that was updated before?"""
+        return bool(state)
 
     def buffers_of(self, group: dict[str, Any], p: Tensor) -> tuple[str, ...]:
         """The buffers that a parameter of a group has."""

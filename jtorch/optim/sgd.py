@@ -51,6 +51,9 @@ class SGD(RuleOptimizer):
         if group["momentum"] != 0:
             state["momentum_buffer"] = None
 
+    def has_state(self, group: dict[str, Any], state: dict[str, Any]) -> bool:
+        return group["momentum"] == 0 or state.get("momentum_buffer") is not None
+
     def scalars_of(self, group: dict[str, Any]) -> Scalars:
         first, *decay = super().scalars_of(group)
         return (first, "momentum", "dampening", *decay) if group["momentum"] != 0 else (first, *decay)

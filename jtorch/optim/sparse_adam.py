@@ -15,6 +15,7 @@ class SparseAdam(RuleOptimizer):
     all zero."""
 
     rule = steps.sparse_adam_step
+    elementwise = False
     buffers = ("exp_avg", "exp_avg_sq")
     scalars = ADAM
     optional = ()
