@@ -128,11 +128,21 @@ class Executable:
         try:
             self.program.run(ptrs)  # type: ignore[union-attr]
         except KernelError as error:
-            node, kind, message = self.codes[error.code]
-            raised = kind(message)
-            if node is not None and node.loc is not None:
-                raised.add_note(f"recorded at {node.loc[0]}:{node.loc[1]}")
-            raise raised from None
+            raise self._user_error(error) from None
+
+    def _user_error(self, error: KernelError) -> Exception:
+        node, kind, message = self.codes[error.code]
+        raised = kind(message)
+        if node is not None and node.loc is not None:
+            raised.add_note(f"recorded at {node.loc[0]}:{node.loc[1]}")
+        return raised
+
+    def profile(self, ptrs: Sequence[int]) -> list[int]:
+        """Run with a barrier between all launches; nanoseconds of each of `entries`."""
+        try:
+            return [] if self.program is None else self.program.profile(ptrs)
+        except KernelError as error:
+            raise self._user_error(error) from None
 
     @property
     def may_stop(self) -> bool:

@@ -35,6 +35,12 @@ def package_version(name: str) -> str:
         return "not installed"
 
 
+def parallel_info() -> str:
+    """The threads of this process."""
+    return table([("threads", f"{threads.get_num_threads()} of {os.cpu_count()} CPUs"),
+                  ("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "not set"))])
+
+
 def info() -> str:
     """Versions, CPU, BLAS, threads and cache of this process, a line each."""
     llvm_name, llvm_features = compile.host()

@@ -13,7 +13,7 @@ TENSOR = {"_tensor", "storage", "views", "printing", "dtype_info", "autograd", "
 FACES = {"jit", "compiler", "func", "functional", "export", "profiler", "linalg", "special", "random", "fft", "types",
          "cpu", "accelerator", "backends"}
 CLIENTS = {"distributions", "testing", "serialization", "multiprocessing", "nn", "optim", "utils", "vision", "onnx",
-           "distributed", "amp", "cuda"}
+           "distributed", "amp", "cuda", "hub"}
 
 # room -> rooms that it may import. A module at the top of the package is a room of its own.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "": GROUND | TENSOR | FACES | CLIENTS,  # jtorch/__init__.py; as an import: the public names
     "stand_in": {"", "version"},
     "report": {"runtime", "version"},  # of the installation
+    "__config__": {"report"},
     "__main__": {"stand_in", "report", "runtime"},
 }
 # Beyond the table, module by module: what stands between tensors and the runtime is memory.

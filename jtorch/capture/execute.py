@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jtorch.capture import observe
 from jtorch.capture.cell import Cell, Epoch
 from jtorch.config import config
 from jtorch.errors import CompileError, OutOfMemoryError
@@ -156,7 +157,7 @@ class Execution:
             else:
                 arrays.append(np.asarray(self.epoch.scalars[-number - 1], p.type.dtype.numpy))
         try:
-            return [buffer_of(a) for a in interpret(program.graph, arrays)]
+            return [buffer_of(a) for a in interpret(program.graph, arrays, observe.watch_node if observe.sinks else None)]
         except MemoryError as error:
             raise OutOfMemoryError(f"not enough memory: {error}") from None
 
@@ -166,7 +167,7 @@ def run_executable(executable: Any, program: Program, inputs: list[Any]) -> list
     for i, size in enumerate(program.sizes):
         source = program.in_place.get(i)
         outputs.append(allocator.alloc(size) if source is None else inputs[source])
-    executable.run([b.ptr for b in inputs] + [b.ptr for b in outputs])
+    observe.run(executable, [b.ptr for b in inputs] + [b.ptr for b in outputs])
     return outputs
 
 

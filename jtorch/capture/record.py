@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jtorch import dtypes
+from jtorch.capture import observe
 from jtorch.capture.cell import Cell, Epoch
 from jtorch.capture.execute import Execution, ProgramTable
 from jtorch.config import config
-from jtorch.ir.graph import Builder, Type, Value, contiguous_strides, user_location
+from jtorch.ir.graph import Builder, Type, Value, contiguous_strides, topological, user_location
 from jtorch.ir.passes.batch import dependents
 from jtorch.ir.prims.create import detach, make_leaf, variable
 from jtorch.storage import SharedBuffer
@@ -161,6 +162,10 @@ class Recorder:
             if self.tracing is not None:
                 self.tracing.refuse_value()
             wanted = [c for c in epoch.pending if c.buffer is None and sys.getrefcount(c) > _INTERNAL_REFERENCES]
+            if observe.sinks:  # a profile shows also what nobody keeps
+                nodes = topological([c.value for c in epoch.pending if c.buffer is None])  # type: ignore[misc]
+                used = {i for v in nodes for i in v.inputs} | {c.value for c in wanted}
+                wanted += [c for c in epoch.pending if c.buffer is None and c.value not in used]
             epoch.pending.clear()
             if epoch.mapped:  # examples that outlived their function: asking for their value is an error
                 lost = dependents([c.value for c in wanted])  # type: ignore[misc]

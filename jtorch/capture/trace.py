@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from jtorch import dtypes
 from jtorch._tensor import Tensor, computed_tensor, wrap
+from jtorch.capture import observe
 from jtorch.capture.cell import Cell
 from jtorch.capture.execute import scalar_buffer, strip_markers
 from jtorch.capture.inline import callable_graph, record_call
@@ -363,7 +364,7 @@ class Variant:
                     continue
             b = outputs[out] = allocator.alloc(size)
             ptrs[where + out] = b.ptr
-        self.executable.run(ptrs)
+        observe.run(self.executable, ptrs)
         if self.written or self.grads or self.written_arguments:
             self._effects(leaves, outputs)
         if not self.only_new:
@@ -381,7 +382,7 @@ class Variant:
         for i, a in self.from_arguments:
             ptrs[i] = args[a]._storage.cell.buffer.ptr
         ptrs[-1] = result.ptr
-        self.executable.run(ptrs)
+        observe.run(self.executable, ptrs)
         return computed_tensor(result, self.types[0])
 
     @staticmethod

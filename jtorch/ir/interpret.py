@@ -1,7 +1,8 @@
 """The NumPy meaning of a graph: the oracle for compiled code, and how cold graphs run."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,10 @@ def run_op(op: Op, arrays: Sequence[np.ndarray], attrs: dict[str, Any], types: S
     return tuple([np.asarray(r, dtype=t.dtype.numpy) for r, t in zip(result, types)])
 
 
-def interpret(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Values of the graph's outputs, each C-contiguous. Composites are run through their decomposition."""
+def interpret(graph: Graph, arrays: Sequence[np.ndarray],
+              watch: Callable[[Value, int, int], None] | None = None) -> list[np.ndarray]:
+    """Values of the graph's outputs, each C-contiguous. Composites are run through their decomposition. `watch` is told
+    of every operation when it began and ended, in nanoseconds."""
     env: dict[Value, np.ndarray] = dict(zip(graph.params, arrays))
     remaining: dict[Value, int] = {}
     for node in graph.nodes:
@@ -35,12 +38,15 @@ def interpret(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     with np.errstate(all="ignore"):
         for node in graph.nodes:
             inputs = [env[i] for i in node.inputs]
+            start = time.perf_counter_ns() if watch is not None else 0
             try:
                 results = run_node(node, inputs)
             except Exception as error:
                 if node.loc is not None and not hasattr(error, "__notes__"):
                     error.add_note(f"recorded at {node.loc[0]}:{node.loc[1]}")
                 raise
+            if watch is not None:
+                watch(node, start, time.perf_counter_ns())
             env.update(zip(node.siblings, results))
             for i in node.inputs:
                 remaining[i] -= 1

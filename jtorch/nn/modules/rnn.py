@@ -225,7 +225,7 @@ class RNNBase(Module):
         directions = 1 + self.bidirectional
         for layer in range(self.num_layers):
             if layer and self.dropout and self.training:
-                x = F.dropout(x, self.dropout)
+                x = self._drop(x, lengths)
             outputs = []
             for d in range(directions):
                 index = layer * directions + d
@@ -235,6 +235,14 @@ class RNNBase(Module):
                     collected.append(t)
             x = outputs[0] if directions == 1 else jtorch.cat(outputs, 2)
         return x, tuple(jtorch.stack(f, 0) for f in finals)
+
+    def _drop(self, x: Tensor, lengths: list[int] | None) -> Tensor:
+        """Dropout; of a packed batch as it is packed, so that the same random numbers are drawn as in PyTorch."""
+        if lengths is None:
+            return F.dropout(x, self.dropout)
+        sizes = [sum(n > t for n in lengths) for t in range(x.shape[0])]
+        data = F.dropout(jtorch.cat([x[t, :n] for t, n in enumerate(sizes)], 0), self.dropout)
+        return pad_packed_sequence(PackedSequence(data, jtorch.tensor(sizes), None, None))[0]
 
     def _direction(self, x: Tensor, state: tuple[Tensor, ...], weights: list[Parameter], backward: bool,
                    lengths: list[int] | None) -> tuple[Tensor, tuple[Tensor, ...]]:
