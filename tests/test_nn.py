@@ -536,6 +536,18 @@ def test_clip_and_vectors() -> None:
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
+def test_dropout_between_layers_of_packed_sequences() -> None:
+    """Drawn for the packed data, as PyTorch does: the same numbers, and as many."""
+    def run(t):
+        rows = [t.tensor(floats(n, 3, seed=n)) for n in (2, 5, 3)]
+        t.manual_seed(0)
+        rnn = t.nn.GRU(3, 4, num_layers=3, bidirectional=True, dropout=0.5)
+        out, h = rnn(t.nn.utils.rnn.pack_sequence(rows, enforce_sorted=False))
+        return [a.detach().numpy() for a in (out.data, h, t.rand(3))]
+    for ours, theirs in zip(run(jtorch), run(torch)):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
 def test_packed_sequences() -> None:
     lengths = [5, 2, 4]
 

@@ -157,7 +157,8 @@ class Execution:
             else:
                 arrays.append(np.asarray(self.epoch.scalars[-number - 1], p.type.dtype.numpy))
         try:
-            return [buffer_of(a) for a in interpret(program.graph, arrays, observe.watch_node if observe.sinks else None)]
+            results = interpret(program.graph, arrays, observe.watch_node if observe.sinks else None)
+            return [buffer_of(a) for a in results]
         except MemoryError as error:
             raise OutOfMemoryError(f"not enough memory: {error}") from None
 

@@ -20,7 +20,7 @@ def _mapping(make: Callable[..., Any]) -> _Container:
     return _Container(lambda d: (list(d.values()), list(d)), lambda leaves, keys: make(zip(keys, leaves)))
 
 
-_CONTAINERS: dict[type, _Container] = {
+_CONTAINERS: dict[Any, _Container] = {
     list: _Container(lambda x: (x, None), lambda leaves, _: list(leaves)),
     tuple: _Container(lambda x: (list(x), None), lambda leaves, _: tuple(leaves)),
     dict: _mapping(dict),
@@ -43,7 +43,7 @@ class TreeSpec:
 
     def __init__(self, type: Any, context: Any, children_specs: list[TreeSpec]) -> None:
         self.type, self.context, self.children_specs = type, context, children_specs
-        self.num_leaves = 1 if type is None else sum(c.num_leaves for c in children_specs)
+        self.num_leaves: int = 1 if type is None else sum(c.num_leaves for c in children_specs)
 
     def is_leaf(self) -> bool:
         return self.type is None

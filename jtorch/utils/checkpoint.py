@@ -77,13 +77,11 @@ def checkpoint(function: Callable[..., Any], *args: Any, use_reentrant: bool | N
                preserve_rng_state: bool = True, **kwargs: Any) -> Any:
     """`function(*args, **kwargs)`, whose intermediate results are not kept: the backward computes them again.
 
-    Random numbers (unless `preserve_rng_state=False`) and autocast are in the recomputation what they were; `context_fn`
-    gives a context manager for the first run and one for the second. A call ends an epoch: what was recorded is
-    computed, and what is inside of the function is dropped. With `use_reentrant=True`, PyTorch's older way, the result
-    has a gradient only if one of the arguments requires it. In a trace there is nothing to do, for the compiler decides
-    what is kept: the function is called.
-
-    TypeError for arguments that only the other way of `use_reentrant` has.
+    Random numbers (unless `preserve_rng_state=False`) and autocast are in the recomputation what they were;
+    `context_fn` gives a context manager for the first run and one for the second. A call ends an epoch: what was
+    recorded is computed, and what is inside of the function is dropped. With `use_reentrant=True`, PyTorch's older way,
+    the result has a gradient only if one of the arguments requires it, and keyword arguments are a ValueError. In a
+    trace there is nothing to do, for the compiler decides what is kept: the function is called.
     """
     if use_reentrant is None:
         warnings.warn("torch.utils.checkpoint: the use_reentrant parameter should be passed explicitly. "
