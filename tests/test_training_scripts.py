@@ -1,5 +1,5 @@
 """The training scripts in `examples/` print the same numbers under `python -m jtorch` as with PyTorch, and draw
-pictures."""
+pictures. Checkpoints that one writes continue in the other."""
 from __future__ import annotations
 
 import os
@@ -24,28 +24,63 @@ SCRIPTS = {
     "dcgan": ("--epochs 2 --images 256 --width 8", 1e-3),
     "char_lstm": ("--steps 5 --hidden 32 --length 16 --sample 40", 1e-4),
     "char_gpt": ("--steps 3 --width 16 --heads 2 --layers 2 --length 16 --dropout 0.1 --sample 20", 1e-4),
+    "reinforce": ("--episodes 4", 1e-3),
+    "matrix_factorization": ("--epochs 2 --ratings 3000", 1e-4),
+    "siamese": ("--epochs 2 --pairs 256", 1e-3),
+    "time_series": ("--steps 2 --waves 8 --length 20 --hidden 6 --max-iter 4", 1e-5),
 }
+NEEDS = needs("torch", "matplotlib", "sklearn", "tqdm", "h5py")
 
 
-def losses(text: str) -> list[float]:
+def numbers(text: str) -> list[float]:
     """The numbers of the lines that tell of training."""
-    lines = [line for line in text.splitlines() if re.search(r"\b(epoch|step)\b", line)]
+    lines = [line for line in text.splitlines() if re.search(r"\b(epoch|step|episode)\b", line)]
     return [float(n) for line in lines for n in NUMBER.findall(line)]
 
 
-@needs("torch", "matplotlib", "sklearn", "tqdm")
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_same_numbers_as_pytorch(name: str, tmp_path: Path, capsys, monkeypatch) -> None:
-    settings, tolerance = SCRIPTS[name]
-    script = str(EXAMPLES / f"{name}.py")
-    arguments = [*settings.split(), "--out"]
-    ours = subprocess.run([sys.executable, "-m", "jtorch", script, *arguments, str(tmp_path / "ours")],
+def ours(name: str, *arguments: object) -> str:
+    """What the script prints under jtorch."""
+    done = subprocess.run([sys.executable, "-m", "jtorch", str(EXAMPLES / f"{name}.py"), *map(str, arguments)],
                           cwd=EXAMPLES.parent, env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
                           capture_output=True, text=True, timeout=300)
-    assert ours.returncode == 0, ours.stderr
-    monkeypatch.setattr(sys, "argv", [script, *arguments, str(tmp_path / "theirs")])
-    runpy.run_path(script, run_name="__main__")
-    expected = losses(capsys.readouterr().out)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def theirs(capsys, monkeypatch):
+    """What a script prints with PyTorch, on one thread: its threads spin, and starve each other on a busy machine."""
+    import torch
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def run(name: str, *arguments: object) -> str:
+        script = str(EXAMPLES / f"{name}.py")
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        runpy.run_path(script, run_name="__main__")
+        return capsys.readouterr().out
+    yield run
+    torch.set_num_threads(threads)
+
+
+@NEEDS
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_same_numbers_as_pytorch(name: str, tmp_path: Path, theirs) -> None:
+    settings, tolerance = SCRIPTS[name]
+    expected = numbers(theirs(name, *settings.split(), "--out", tmp_path / "theirs"))
     assert len(expected) >= 4
-    assert losses(ours.stdout) == pytest.approx(expected, rel=tolerance)
+    found = numbers(ours(name, *settings.split(), "--out", tmp_path / "ours"))
+    assert found == pytest.approx(expected, rel=tolerance)
     assert (tmp_path / "ours" / f"{name}.png").stat().st_size > 5000
+
+
+@NEEDS
+def test_checkpoints_continue_in_the_other(tmp_path: Path, theirs) -> None:
+    arguments = ("finetune", "--epochs", 1, "--out")
+    assert numbers(ours(*arguments, tmp_path / "ours")) == pytest.approx(
+        numbers(theirs(*arguments, tmp_path / "theirs")), rel=1e-3)
+    assert (tmp_path / "ours" / "finetune.png").stat().st_size > 5000
+    checkpoint = "digits_0_to_4.pt"
+    here = ours(*arguments, tmp_path, "--checkpoint", tmp_path / "theirs" / checkpoint)
+    there = theirs(*arguments, tmp_path, "--checkpoint", tmp_path / "ours" / checkpoint)
+    assert numbers(here) == pytest.approx(numbers(there), rel=1e-3)
