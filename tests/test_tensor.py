@@ -371,3 +371,30 @@ def test_finfo():
     for name in ("int8", "int64", "uint8"):
         a, b = jtorch.iinfo(getattr(jtorch, name)), torch.iinfo(getattr(torch, name))
         assert (a.max, a.min, a.bits, a.dtype, repr(a)) == (b.max, b.min, b.bits, b.dtype, repr(b))
+
+
+# --- memory that is written over -------------------------------------------------------------------------------------
+
+def test_in_place_operations_keep_their_memory(monkeypatch) -> None:
+    """A tensor's memory is written over where nobody needs the old contents, and not beside a graph that reads them."""
+    monkeypatch.setattr(jtorch.config.config, "eager_compile", "sync")
+    x = jtorch.arange(4.0).clone()
+    jtorch.synchronize()
+    addresses = set()
+    for step in range(5):
+        x.add_(1.0)
+        jtorch.synchronize()
+        if step > 1:  # the first times were interpreted
+            addresses.add(x._storage.cell.buffer.ptr)
+    assert len(addresses) == 1
+    np.testing.assert_array_equal(x.numpy(), [5, 6, 7, 8])
+
+    w = jtorch.full((4,), 2.0, requires_grad=True)
+    for _ in range(4):
+        x = jtorch.arange(4.0).clone()
+        jtorch.synchronize()
+        y = w * x
+        x.add_(100.0)
+        jtorch.synchronize()
+        gradient, = jtorch.autograd.grad(y.sum(), w)
+        np.testing.assert_array_equal(gradient.numpy(), [0, 1, 2, 3])

@@ -25,9 +25,22 @@ if TYPE_CHECKING:
 else:
     driver = lazy_module("jtorch.driver")
 
-# References to a donor cell that are not somebody else's: `Epoch.leaves`, the key in `Epoch.leaf_values`,
-# `Cell.previous` of its successor, the list of donors, a local variable, and getrefcount's argument.
-_DONOR_REFERENCES = 6
+def _held(cell: Any) -> int:
+    """How many references there are to a cell, its caller's and its own among them."""
+    return sys.getrefcount(cell)
+
+
+def _donor_references() -> int:
+    """The count of a donor that is nobody else's: it is in `Epoch.leaves`, a key of `Epoch.leaf_values`,
+    `Cell.previous` of its successor, the list of donors, and a local variable. Versions of Python count differently."""
+    donor = object()
+    holders = [donor], {donor: 0}, (donor,), [donor]
+    count = _held(donor)
+    del holders
+    return count
+
+
+_DONOR_REFERENCES = _donor_references()
 
 MAPPED = ("vmap: the value of one example is needed, and there is none: the mapped function runs once for all of them. "
           "bool(), item(), numpy(), print and data-dependent control flow (a Python branch on a tensor) are not "
@@ -119,20 +132,19 @@ class Execution:
             return results
         outputs = tuple(todo)
         in_place = []
-        numbers = {id(c): n for n, c in enumerate(self.epoch.leaves)} if any(d is not None for d in donors) else {}
+        # What may be differentiated later needs the leaves as they are: nothing is written over beside it.
+        may_write = not self.epoch.variables and any(d is not None for d in donors)
+        numbers = {id(c): n for n, c in enumerate(self.epoch.leaves)} if may_write else {}
         for place, indices in enumerate(todo.values()):
             donor = donors[indices[0]] if len(indices) == 1 and indices[0] < len(donors) else None
-            if donor is not None and id(donor) in numbers and self.unshared(donor):
+            if (donor is not None and id(donor) in numbers and _held(donor) <= _DONOR_REFERENCES
+                    and sys.getrefcount(donor.buffer) <= 2):
                 in_place.append((place, numbers[id(donor)]))
         buffers = self.run_program(outputs, tuple(in_place))
         for indices, buffer in zip(todo.values(), buffers):
             for i in indices:
                 results[i] = buffer
         return results
-
-    @staticmethod
-    def unshared(donor: Cell) -> bool:
-        return sys.getrefcount(donor) <= _DONOR_REFERENCES and sys.getrefcount(donor.buffer) <= 2
 
     def run_program(self, outputs: tuple[Value, ...], in_place: tuple[tuple[int, int], ...]) -> list[Any]:
         program = Program(outputs, ()) if self.programs is None else self.programs.find(outputs, in_place)
