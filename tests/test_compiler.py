@@ -274,6 +274,21 @@ def test_in_place_where_the_parameter_is_still_read():
     check(build([(F, (8,)), (F, (8,))], lambda a, b: [b + 1, a * 2]), floats((8,), (8,)), in_place={0: 0, 1: 1})
 
 
+def test_rows_in_place():
+    """Of a row that is read in several phases, and whose exp may wait for its sum in the place of the result."""
+    def along(x, f):
+        return expand_to(reshape_to(op(f)(x, axes=(1,)), (x.shape[0], 1)), x.shape)
+
+    def twice(x, y):
+        e = op("exp")(y - along(y, "max"))
+        return e * along(e * x, "sum")
+    shape = (5, 3000)
+    check(build([(F, shape)], softmax), floats(shape), in_place={0: 0})
+    check(build([(F, shape)], lambda x: softmax(x) + x), floats(shape), in_place={0: 0})
+    for param in (0, 1):
+        check(build([(F, shape), (F, shape)], twice), floats(shape, shape), in_place={0: param})
+
+
 def test_updates_wait_for_the_last_reader():
     def f(x, g, w1, w2):
         gw2 = op("matmul")(permute_to(x, (1, 0)), g)

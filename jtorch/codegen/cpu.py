@@ -199,13 +199,13 @@ class Writer:
     def can_prefetch(self, dtype: str, access: Access) -> bool:
         return access == DENSE and dtype in ("float32", "float64")
 
-    def store_ahead(self, j: int, value: int, chain: list[Level]) -> None:
-        """Have the loop that computes `value` ask for the place of a store that the next phase makes."""
+    def store_ahead(self, j: int, value: int, row: str, chain: list[Level]) -> None:
+        """Have the loop that computes `value` ask for a row of what a store writes."""
         s = self.nest.stores[j]
         dtype = self.nest.buffers[s.buffer]
         if self.can_prefetch(dtype, s.access) and self.nest.values[value].dtype == dtype:
             self.dense_index(chain)
-            chain[-1].lines.append(f"v{value} = store_ahead(v{value}, p{s.buffer}, d, i)")
+            chain[-1].lines.append(f"v{value} = store_ahead(v{value}, p{s.buffer}, {row}, i)")
 
     # --- folds -------------------------------------------------------------------------------------------------------
 
@@ -389,7 +389,8 @@ def emit_row(w: Writer) -> Kernel:
     keep_at: dict[int, list[int]] = {}
     for i, phase in kept.items():
         keep_at.setdefault(phase, []).append(i)
-        w.kept[i] = w.new_scratch(_scratch_type(nest.values[i].dtype))
+    kept_in = _kept_in_result(w, kept, point_stores[last]) if last else {}
+    w.kept = {i: w.new_scratch(_scratch_type(nest.values[i].dtype)) for i in kept if i not in kept_in}
     counted = bool(kept) and len(reduce) > 1
     prefetches = last > 0 and len(reduce) == 1 and nest.parallel > 0 and not nest.chunked
     if prefetches:
@@ -402,10 +403,16 @@ def emit_row(w: Writer) -> Kernel:
             chain.append(Level(chain[-1].loops | {n}))
         inner = chain[-1]
         position = "t" if counted else "i"
+
+        def place_of(i: int, chain: list[Level] = chain, position: str = position) -> str:
+            if i in w.kept:
+                return f"{w.kept[i]}[b{i} + {position}]"
+            return f"p{nest.stores[kept_in[i]].buffer}[{w.dense_index(chain)}]"
+
         for i, first in kept.items():
             if first < phase:
                 inner.have.add(i)
-                inner.lines.append(f"v{i} = {w.kept[i]}[b{i} + {position}]")
+                inner.lines.append(f"v{i} = {place_of(i)}")
         targets = [nest.values[f].arg for f in folds[phase]] + [nest.stores[j].value for j in point_stores[phase]]
         used = set(w.cone(targets, top.have | item.have))
         inner.lines = [t for t in inner.lines if not t.startswith("v") or int(t[1:t.index(" ")]) in used]
@@ -415,14 +422,16 @@ def emit_row(w: Writer) -> Kernel:
         w.place(targets, chain)
         if prefetches and phase == last - 1 and folds[phase]:
             for j in point_stores[last]:
-                w.store_ahead(j, nest.values[folds[phase][0]].arg, chain)
+                row = "d + ahead" if j in kept_in.values() else "d"
+                w.store_ahead(j, nest.values[folds[phase][0]].arg, row, chain)
         for f in folds[phase]:
             w.fold(f, chain)
         for j in point_stores[phase]:
             w.store(j, chain)
         for i in keep_at.get(phase, ()):
-            inner.lines.append(f"{w.kept[i]}[b{i} + {position}] = v{i}")
-            item.lines.insert(0, f"b{i} = worker * w{w.kept[i][1:]}")
+            inner.lines.append(f"{place_of(i)} = v{i}")
+            if i in w.kept:
+                item.lines.insert(0, f"b{i} = worker * w{w.kept[i][1:]}")
         lines = inner.lines
         for depth in reversed(range(len(reduce))):
             n = reduce[depth]
@@ -476,6 +485,24 @@ def _choose_kept(w: Writer, folds: list[list[int]], stores: list[list[int]], red
         for i in cone:
             first.setdefault(i, phase)
     return kept
+
+
+def _kept_in_result(w: Writer, kept: dict[int, int], stores: list[int]) -> dict[int, int]:
+    """Kept values that wait for the last phase where it will write its result, rather than in scratch -> the store.
+
+    The result may have the memory of an operand (`plan`: in place). So all that is read along the row must be read for
+    the kept value, before it is written, and not again.
+    """
+    nest = w.nest
+    if len(kept) != 1 or len(stores) != 1 or w.loops - nest.parallel != 1:
+        return {}
+    (value, phase), (j,) = *kept.items(), stores
+    s = nest.stores[j]
+    loads = {i for i, v in enumerate(nest.values) if isinstance(v, Load) and w.vector in w.needs[i]}
+    if not loads <= set(w.cone([value], set())) or loads & set(w.cone([s.value], {value})):
+        return {}
+    same = nest.buffers[s.buffer] == nest.values[value].dtype in ("float32", "float64")
+    return {value: j} if same and s.access == DENSE and phase == nest.last_phase - 1 else {}
 
 
 def emit_column(w: Writer) -> Kernel:
