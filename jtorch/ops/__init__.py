@@ -26,6 +26,7 @@ from jtorch.ops import (  # noqa: F401  importing attaches them
     sorting,
     special,
     spectrogram,
+    windows,
 )
 from jtorch.ops.attach import FUNCTIONS
 

@@ -595,28 +595,4 @@ def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = dtypes.int
                  layout: Any = None) -> Tensor:
     return from_array(np.stack(np.triu_indices(row, offset, col)).astype(dtype.numpy))
 
-
-# --- windows ---------------------------------------------------------------------------------------------------------
-
-def _window(name: str, formula: Callable[..., np.ndarray]) -> None:
-    def window(window_length: int, periodic: bool = True, *args: float, dtype: Any = None, layout: Any = None,
-               device: Any = None, pin_memory: bool = False, requires_grad: bool = False, **kwargs: float) -> Tensor:
-        if window_length <= 1:
-            values = np.ones(window_length)
-        else:
-            n = window_length if periodic else window_length - 1
-            values = formula(np.arange(window_length), n, *args, **kwargs)
-        t = from_array(values.astype(_floating(dtype).numpy))
-        return t.requires_grad_() if requires_grad else t
-    window.__name__ = name
-    FUNCTIONS[name] = window
-
-
-_window("hann_window", lambda i, n: 0.5 - 0.5 * np.cos(2 * np.pi * i / n))
-_window("hamming_window", lambda i, n, alpha=0.54, beta=0.46: alpha - beta * np.cos(2 * np.pi * i / n))
-_window("blackman_window", lambda i, n: 0.42 - 0.5 * np.cos(2 * np.pi * i / n) + 0.08 * np.cos(4 * np.pi * i / n))
-_window("kaiser_window", lambda i, n, beta=12.0: np.i0(beta * np.sqrt(np.maximum(1 - (2 * i / n - 1) ** 2, 0)))
-        / np.i0(beta))
-_window("bartlett_window", lambda i, n: 1 - np.abs(2 * i / n - 1))
-
 __all__ = ["array_from", "as_dtype", "from_buffer", "from_numpy", "tensor", "wrap_dim"]

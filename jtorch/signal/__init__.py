@@ -1,0 +1,4 @@
+"""`torch.signal`."""
+from jtorch.signal import windows
+
+__all__ = ["windows"]
