@@ -341,6 +341,8 @@ def _einsum(equation: str, operands: tuple[Value, ...]) -> Value:
         later = set(output).union(*[set(t[1]) for t in terms[i + 1:]])
         value, labels = _contract(value, labels, other, other_labels, later)
     gone = [label for label in labels if label not in output]
+    if gone and value.dtype.category <= dtypes.INT:
+        value = ew.cast_to(value, dtypes.int64)
     value, labels = _sum_labels(value, labels, gone)
     value = movement.permute_to(value, tuple([labels.index(label) for label in output]))
     return movement.expand_to(value, tuple([sizes[label] for label in output]))

@@ -20,13 +20,15 @@ from jtorch.ir.prims.elementwise import abs_, exp, expand, log, log1p, sigmoid, 
 
 
 def loss(name: str, values: Callable[..., Value], slope: Callable[..., tuple] | None = None, *,
-         attrs: dict[str, Any] | None = None, domain: str = "pair") -> Op:
+         attrs: dict[str, Any] | None = None, domain: str = "pair", of_complex: bool = False) -> Op:
     """A loss from its values before reduction; `slope(g, x, t, ...)` gives the cotangents for a cotangent of those."""
     def body(b: Builder, *inputs: Value, reduction: str, **given: Any) -> Value:
         return reduce_as(values(*inputs, **given), reduction)
 
     def infer(x: Type, *rest: Type, reduction: str, **given: Any) -> Type:
-        return x if reduction == "none" else Type(x.dtype, ())
+        if x.dtype.is_complex and not of_complex:
+            raise NotImplementedError(f'"{name}_cpu" not implemented for \'{x.dtype}\'')
+        return Type(x.dtype.to_real(), x.shape if reduction == "none" else ())
 
     def vjp(g: Value, y: Value, x: Value, *rest: Value, reduction: str, **given: Any) -> tuple:
         if reduction == "mean":
@@ -46,7 +48,7 @@ def _mse_slope(g: Value, x: Value, t: Value) -> tuple:
 
 
 mse_loss = loss("mse_loss", lambda x, t: (x - t) * (x - t), _mse_slope)
-l1_loss = loss("l1_loss", lambda x, t: abs_(x - t))
+l1_loss = loss("l1_loss", lambda x, t: abs_(x - t), of_complex=True)
 
 
 def _smooth_l1(x: Value, t: Value, beta: float) -> Value:

@@ -5,7 +5,7 @@ from jtorch.ir.arith import where
 from jtorch.ir.composites.define import REQUIRED, composite, same_type, sum_over
 from jtorch.ir.graph import Builder, Type, Value
 from jtorch.ir.primitive import Op
-from jtorch.ir.prims.elementwise import exp, isinf, log, zeros_like
+from jtorch.ir.prims.elementwise import cast_to, exp, isinf, log, zeros_like
 from jtorch.ir.prims.reduce import keep_axes, max_, reduced_shape
 
 
@@ -49,8 +49,8 @@ def _logsumexp_infer(x: Type, axes: tuple[int, ...]) -> Type:
 def _logsumexp(b: Builder, x: Value, axes: tuple[int, ...]) -> Value:
     if not x.type.numel or not axes:
         return log(sum_over(exp(x), axes))
-    top = max_(x, axes=axes)
-    top = where(isinf(top), zeros_like(top), top)  # a row of -inf has the result -inf, one with inf has inf
+    top = max_(cast_to(x, x.dtype.to_real()), axes=axes)
+    top = cast_to(where(isinf(top), zeros_like(top), top), x.dtype)  # a row of -inf gives -inf, one with inf gives inf
     return log(sum_over(exp(x - keep_axes(top, x, axes)), axes)) + top
 
 
