@@ -55,7 +55,7 @@ _SUBMODULES = frozenset(
 
 
 _LATER = {"save": "jtorch.serialization", "load": "jtorch.serialization", "vmap": "jtorch.autograd.vmap",
-          "compile": "jtorch.compiler"}
+          "compile": "jtorch.compiler", "GradScaler": "jtorch.amp.grad_scaler"}
 
 
 def __getattr__(name):

@@ -24,7 +24,7 @@ def _made(values: np.ndarray, dtype: Any, requires_grad: bool) -> Tensor:
 
 def cosines(i: np.ndarray, n: float, coefficients: Sequence[float]) -> np.ndarray:
     """a[0] - a[1] cos(x) + a[2] cos(2 x) - ..., x going once round in n steps."""
-    return sum((-1) ** k * a * np.cos(2 * np.pi * k * i / n) for k, a in enumerate(coefficients))  # type: ignore
+    return sum((-1) ** k * a * np.cos(2 * np.pi * k * i / n) for k, a in enumerate(coefficients))
 
 
 def _kaiser(i: np.ndarray, n: float, beta: float) -> np.ndarray:
