@@ -51,7 +51,7 @@ _SUBMODULES = frozenset(
     ["nn", "optim", "utils", "jit", "func", "fft", "linalg", "special", "random", "autograd", "cuda", "backends", "amp",
      "distributed", "distributions", "onnx", "hub", "vision", "profiler", "testing", "export", "compiler", "data",
      "return_types", "serialization", "multiprocessing", "version", "signal", "library", "config", "accelerator", "cpu",
-     "types", "functional", "__config__"])
+     "types", "functional", "masked", "__config__"])
 
 
 _LATER = {"save": "jtorch.serialization", "load": "jtorch.serialization", "vmap": "jtorch.autograd.vmap",

@@ -10,8 +10,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "jtorch"
 
 GROUND = {"dtypes", "devices", "errors", "config", "lazy", "version"}
 TENSOR = {"_tensor", "storage", "views", "printing", "dtype_info", "autograd", "ops", "capture"}
-FACES = {"jit", "compiler", "func", "functional", "signal", "export", "profiler", "linalg", "special", "random", "fft",
-         "types", "cpu", "accelerator", "backends"}
+FACES = {"jit", "compiler", "func", "functional", "masked", "signal", "export", "profiler", "linalg", "special",
+         "random", "fft", "types", "cpu", "accelerator", "backends"}
 CLIENTS = {"distributions", "testing", "serialization", "multiprocessing", "nn", "optim", "utils", "vision", "onnx",
            "distributed", "amp", "cuda", "hub"}
 
