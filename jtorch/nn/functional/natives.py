@@ -104,6 +104,9 @@ def grid_sampler(input: Tensor, grid: Tensor, interpolation_mode: int, padding_m
                          _option(_PADDINGS, padding_mode, "padding_mode"), align_corners)
 
 
+NATIVES["grid_sampler_2d"] = NATIVES["grid_sampler_3d"] = grid_sampler
+
+
 @native
 def constant_pad_nd(input: Tensor, pad: Sequence[int], value: float = 0) -> Tensor:
     return F.pad(input, pad, "constant", value)
@@ -180,6 +183,27 @@ def native_layer_norm(input: Tensor, normalized_shape: Sequence[int], weight: Te
     axes = tuple(range(input.ndim - len(normalized_shape), input.ndim))
     variance, mean = jtorch.var_mean(input, axes, correction=0, keepdim=True)
     return F.layer_norm(input, normalized_shape, weight, bias, eps), mean, (variance + eps).rsqrt()
+
+
+@native
+def native_group_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, N: int, C: int, HxW: int, group: int,
+                      eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(the output, the mean and 1 / the standard deviation of each group)"""
+    variance, mean = jtorch.var_mean(input.reshape(N, group, C // group * HxW), 2, correction=0)
+    return F.group_norm(input, group, weight, bias, eps), mean, (variance + eps).rsqrt()
+
+
+@native
+def native_batch_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, running_mean: Tensor | None,
+                      running_var: Tensor | None, training: bool, momentum: float, eps: float
+                      ) -> tuple[Tensor, Tensor, Tensor]:
+    """(the output, the batch's mean and 1 / standard deviation, which are empty unless in training)"""
+    if not training:
+        nothing = input.new_empty(0)
+        return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps), nothing, nothing
+    variance, mean = jtorch.var_mean(input, [a for a in range(input.ndim) if a != 1], correction=0)
+    return (F.batch_norm(input, running_mean, running_var, weight, bias, True, momentum, eps), mean,
+            (variance + eps).rsqrt())
 
 
 @native
