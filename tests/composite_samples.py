@@ -123,6 +123,18 @@ def softmaxes(name: str) -> Iterator[Sample]:
 AXES = (((3, 4), (1,)), ((2, 3, 4), (0, 2)), ((4,), (0,)))
 
 
+@of("product_of_others")
+def products() -> Iterator[Sample]:
+    def reference(T: Any, x: Any) -> Any:
+        n = x.shape[1]
+        return T.stack([x[:, [j for j in range(n) if j != k]].prod(1) for k in range(n)], 1)
+    x = uniform(0.5, 2, 5, 4)
+    x[1, 2] = x[2, 0] = x[2, 3] = 0  # one zero, two, three
+    x[3, :3] = 0
+    yield Sample((x,), {"axes": (1,)}, reference, smooth=False)  # three derivatives of a product are one too many
+    yield Sample((uniform(0.5, 2, 2, 3),), {"axes": (0, 1)}, None)
+
+
 @of("logsumexp", "mean", "var", "std", "var_mean")
 def statistics(name: str) -> Iterator[Sample]:
     for shape, axes in AXES:

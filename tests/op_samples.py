@@ -174,6 +174,10 @@ def reductions(name: str) -> Iterator[Sample]:
         return getattr(T, call)(x, axes)
     for shape, axes in (((3, 4), (0,)), ((2, 3, 2), (0, 2)), ((5,), (0,))):
         yield Sample((distinct(*shape),), {"axes": axes}, lambda T, x, axes=axes: reference(T, x, axes))
+    if name == "prod":
+        zeros = uniform(0.5, 2, 4, 3)
+        zeros[1, 2] = zeros[2, 0] = zeros[2, 1] = zeros[3] = 0
+        yield Sample((zeros,), {"axes": (1,)}, lambda T, x: x.prod(1))
     if name in ("sum", "prod"):
         yield Sample((complex_normal(3, 2),), {"axes": (0,)}, lambda T, x: reference(T, x, (0,)))
         yield Sample((normal(0, 2),), {"axes": (0,)}, lambda T, x: reference(T, x, (0,)))

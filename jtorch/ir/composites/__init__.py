@@ -11,6 +11,7 @@ from jtorch.ir.composites import (  # noqa: F401  importing registers them
     optimizer_matrix,
     pointwise,
     pooling,
+    products,
     random,
     sampling,
     softmax,

@@ -8,8 +8,8 @@ import numpy as np
 
 from jtorch import dtypes
 from jtorch.ir.graph import Type, Value
-from jtorch.ir.primitive import Op, Reduction
-from jtorch.ir.prims.elementwise import cast_to, eq, is_zero, ones_like, where, zeros_like
+from jtorch.ir.primitive import Op, Reduction, op
+from jtorch.ir.prims.elementwise import cast_to, eq, ones_like, where, zeros_like
 from jtorch.ir.prims.movement import expand_to, reshape_to
 
 
@@ -52,14 +52,7 @@ sum_ = reduction("sum", Reduction(0, "reassoc_add(acc, a)", np.add), _sum_numpy,
 
 
 def _prod_vjp(g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> tuple:
-    """prod / x where x has no zero; with one zero, the product of the others at its place; with more, 0."""
-    hole = is_zero(x)
-    zeros = keep_axes(sum_(cast_to(hole, dtypes.int64), axes=axes), x, axes)
-    filled = where(hole, ones_like(x), x)
-    others = keep_axes(prod(filled, axes=axes), x, axes)
-    at_zero = where(hole & eq(zeros, ones_like(zeros)), others, zeros_like(x))
-    partial = where(is_zero(zeros), others / filled, at_zero)
-    return (keep_axes(g, x, axes) * partial,)
+    return (keep_axes(g, x, axes) * op("product_of_others")(x, axes=axes),)
 
 
 def _by_slope(vjp: Callable[..., tuple]) -> Callable[..., Value]:
