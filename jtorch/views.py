@@ -238,16 +238,21 @@ def store(recorder: Recorder, storage: Any, new: Value) -> None:
     if storage.exports is not None and storage.exported() and recorder.tracing is None:
         home = storage.cell.buffer
         storage.write(cell)
-        recorder.materialise(cell)
-        if cell.buffer is not home:
-            home.copy_from(cell.buffer)
-            cell.buffer = home
+        compute_at(recorder, cell, home)
         return
     if recorder.tracing is not None:
         recorder.tracing.wrote(storage)
     storage.write(cell)
     if epoch.flush_now or not len(epoch.pending) & 63:
         recorder.after_record()
+
+
+def compute_at(recorder: Recorder, cell: Cell, home: Any) -> None:
+    """Compute a cell now, into memory at which the outside is looking."""
+    recorder.materialise(cell)
+    if cell.buffer is not home:
+        home.copy_from(cell.buffer)
+        cell.buffer = home
 
 
 def fit(v: Value, shape: tuple[int, ...]) -> Value:

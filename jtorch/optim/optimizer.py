@@ -24,7 +24,7 @@ from jtorch.ir.prims.create import detach, variable
 from jtorch.ir.prims.elementwise import cast_to
 from jtorch.nn.modules.module import typename
 from jtorch.nn.utils.hooks import RemovableHandle
-from jtorch.views import assign
+from jtorch.views import assign, compute_at
 
 required = type("_RequiredParameter", (), {"__repr__": lambda self: "<required parameter>"})()
 _pre_hooks: OrderedDict[int, Any] = OrderedDict()
@@ -344,24 +344,34 @@ def plain(t: Tensor) -> Value:
     return recorder.builder.intern(detach, (v,), ()) if v.requires_grad else v
 
 
-def update(op: Op, targets: Sequence[Tensor], inputs: Sequence[Value], attrs: tuple = ()) -> None:
-    """Record `op(*targets, *inputs)`, whose results are the new contents of `targets`, and write them."""
+def update(op: Op, targets: Sequence[Tensor], inputs: Sequence[Value], attrs: tuple = ()) -> list[tuple[Cell, Any]]:
+    """Record `op(*targets, *inputs)`, whose results are the new contents of `targets`, and write them. Returns, for
+    `compute_shared`, the cells of memory that others look at. The caller holds the recorder."""
     values = tuple([plain(t) for t in targets])
     recorder = current.recorder
     results = recorder.builder.intern(op, (*values, *inputs), attrs)
     if recorder.tracing is not None:
         for t, v in zip(targets, results):
             assign(t, v)
-        return
-    epoch = recorder.epoch
+        return []
+    epoch, shared = recorder.epoch, []
     for t, v in zip(targets, results):
         storage = t._storage
-        if t._view is not None or storage.exports is not None:
+        if t._view is not None:
             assign(t, v)
             continue
-        cell = Cell(v.type, v, epoch)  # what `assign` does, for a whole storage that nobody else looks at
+        cell = Cell(v.type, v, epoch)  # what `assign` does, for a whole storage
         epoch.pending.append(cell)
+        if storage.exported():
+            shared.append((cell, storage.cell.buffer))
         storage.write(cell)
+    return shared
+
+
+def compute_shared(cells: list[tuple[Cell, Any]]) -> None:
+    """Compute what updates have written to memory that others look at, all in one launch."""
+    for cell, home in cells:
+        compute_at(current.recorder, cell, home)
 
 
 def zeros_like(p: Tensor) -> Tensor:

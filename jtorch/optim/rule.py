@@ -8,7 +8,7 @@ import jtorch
 from jtorch._tensor import Tensor
 from jtorch.capture.record import current
 from jtorch.ir.primitive import Op
-from jtorch.optim.optimizer import Optimizer, check, counter, plain, update, zeros_like
+from jtorch.optim.optimizer import Optimizer, check, compute_shared, counter, plain, update, zeros_like
 from jtorch.optim.plan import Plan, all_params
 
 Scalars = tuple[str | tuple[str, int], ...]
@@ -61,11 +61,17 @@ class RuleOptimizer(Optimizer):
         return plan is not None and plan.run(self)
 
     def record_step(self) -> None:
+        recorder, shared = current.recorder, []
         with jtorch.no_grad():
-            for index, group, found in self.updates():
-                scalars = self.read_scalars(index, group)
-                for targets, g, attrs in self.targets(group, found):
-                    update(self.rule, targets, (plain(g), *scalars), attrs)
+            recorder.holding += 1  # a flush would leave Values behind in the old epoch
+            try:
+                for index, group, found in self.updates():
+                    scalars = self.read_scalars(index, group)
+                    for targets, g, attrs in self.targets(group, found):
+                        shared += update(self.rule, targets, (plain(g), *scalars), attrs)
+            finally:
+                recorder.holding -= 1
+            compute_shared(shared)
 
     def has_state(self, group: dict[str, Any], state: dict[str, Any]) -> bool:
         """Is this the state of a parameter that was updated before?"""

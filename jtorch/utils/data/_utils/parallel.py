@@ -8,7 +8,6 @@ worker's death shows in its sentinel, at once.
 from __future__ import annotations
 
 import itertools
-import multiprocessing.connection
 import os
 import selectors
 import signal
@@ -130,7 +129,7 @@ class MultiProcessingIterator(BaseIterator):
                 worker = Worker(context, setup)
                 self._workers.append(worker)
                 self._selector.register(worker.connection, selectors.EVENT_READ, worker)
-                self._selector.register(worker.process.sentinel, selectors.EVENT_READ)
+                self._selector.register(worker.process.sentinel, selectors.EVENT_READ, worker)
         except (TypeError, AttributeError, PicklingError):
             warnings.warn("Got pickle error when attempting to start a worker Process. This might be because the "
                           "worker Process arguments are not picklable. You can also try "
@@ -188,17 +187,17 @@ class MultiProcessingIterator(BaseIterator):
 
     def _receive(self) -> None:
         """Wait for answers. RuntimeError if the loader's timeout passes, or if a worker has died."""
-        timeout, died = self._loader.timeout, False
+        timeout, died = self._loader.timeout, []
         try:
             ready = self._selector.select(timeout if timeout > 0 else None)
             for key, _ in ready:
-                if key.data is None:
-                    died = True
-                    continue
+                worker = key.data
                 try:
-                    task, data = key.data.receiver.receive()
+                    if key.fileobj is not worker.connection:
+                        raise EOFError
+                    task, data = worker.receiver.receive()
                 except (EOFError, ConnectionError):
-                    died = True
+                    died.append(worker)
                     continue
                 if task in self._sent:  # and not of an epoch that was left before its end
                     self._answers[task] = data
@@ -206,16 +205,17 @@ class MultiProcessingIterator(BaseIterator):
             self._shut_down()
             raise
         if died:
-            self._report_death()
+            self._report_death(died)
         if not ready:
             raise RuntimeError(f"DataLoader timed out after {timeout} seconds")
 
     # --- the end -------------------------------------------------------------------------------------------------
 
-    def _report_death(self) -> None:
+    def _report_death(self, died: list[Worker]) -> None:
         """RuntimeError: the workers that have ended, and how."""
-        multiprocessing.connection.wait([w.process.sentinel for w in self._workers], JOIN_SECONDS)
-        dead = [w for w in self._workers if not w.process.is_alive()]
+        dead = list(dict.fromkeys(died))
+        for worker in dead:
+            worker.process.join(JOIN_SECONDS)  # its connection closes before it has an exit code
         cause = RuntimeError("; ".join(w.end_of() for w in dead))
         self._shut_down()
         pids = ", ".join(str(w.process.pid) for w in dead)
