@@ -29,16 +29,10 @@ SOON = 20
 
 @pytest.fixture(autouse=True)
 def nothing_left():
-    """No process, no file in shared memory, no mapping of a segment is left after any of these tests."""
-    before = shared_files()
+    """No segment of shared memory is left after any of these tests; segments have no name, so here is where to look."""
     yield
     gc.collect()
-    assert shared_files() <= before
     assert "memfd:jtorch" not in Path("/proc/self/maps").read_text()
-
-
-def shared_files() -> set[str]:
-    return {name for name in os.listdir("/dev/shm") if name.startswith("jtorch_")}
 
 
 def gone(pid: int) -> bool:
