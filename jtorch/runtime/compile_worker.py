@@ -46,8 +46,11 @@ def main() -> None:
             function, args = pickle.load(requests)
         except EOFError:
             return
-        pickle.dump(answer_of(function, args), answers)
-        answers.flush()
+        try:
+            pickle.dump(answer_of(function, args), answers)
+            answers.flush()
+        except BrokenPipeError:  # the user's process has ended meanwhile: nothing to report to anybody
+            os._exit(0)
 
 
 if __name__ == "__main__":
