@@ -28,13 +28,15 @@ def tangents(outputs: Sequence[Value], seeds: Mapping[Value, Value]) -> list[Tan
         if v in env:
             stack.pop()
             continue
-        missing = [i for i in v.inputs if i not in env] if v.requires_grad and v.op is not variable else []
+        if not v.requires_grad or v.op is variable:  # says nothing of the other results of its operation
+            env[v] = None
+            continue
+        missing = [i for i in v.inputs if i not in env]
         if missing:
             stack += missing
             continue
         stack.pop()
-        given = [env[i] for i in v.inputs] if v.requires_grad and v.op is not variable else []
-        found = node_tangents(v.siblings, given)
+        found = node_tangents(v.siblings, [env[i] for i in v.inputs])
         env.update((s, t) for s, t in zip(v.siblings, found) if s not in env)
     return [env[v] for v in outputs]
 
