@@ -22,6 +22,7 @@ demo: $(VENV)/.demo
 
 bench: $(VENV)/.peers
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.optimizers
 
 # Every operator by itself against PyTorch's eager one, on about a million elements.
 bench-ops: $(VENV)/.peers

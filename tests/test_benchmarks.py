@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jtorch
+from benchmarks import optimizers
 from benchmarks.case import Case
 from benchmarks.cases import CASES
 from benchmarks.machine import copy_seconds, describe
@@ -66,6 +67,13 @@ def test_cases_run_on_pytorch(name):
 
     program = CASES[name].build(torch)
     program.fn(*program.inputs)
+
+
+@pytest.mark.parametrize("side", optimizers.SIDES)
+def test_optimizer_steps_run(side):
+    if side in ("torch", "foreach", "fused"):
+        pytest.importorskip("torch", reason="runs PyTorch's optimizers, which is not installed")
+    optimizers.step_of(side, "Adam", "1M")()
 
 
 # --- operators one by one ---------------------------------------------------------------------------------------------
