@@ -21,8 +21,8 @@ SCHEDULES = {
     "CosineAnnealingWarmRestarts": lambda s, o: s.CosineAnnealingWarmRestarts(o, 5, 2, 0.001),
     "LambdaLR": lambda s, o: s.LambdaLR(o, [lambda e: 0.95 ** e, lambda e: 1 / (1 + e)]),
     "MultiplicativeLR": lambda s, o: s.MultiplicativeLR(o, lambda e: 0.9 + 0.001 * e),
-    "OneCycleLR": lambda s, o: s.OneCycleLR(o, 0.3, total_steps=40),
-    "OneCycleLR three phases": lambda s, o: s.OneCycleLR(o, [0.3, 0.1], epochs=4, steps_per_epoch=10, three_phase=True,
+    "OneCycleLR": lambda s, o: s.OneCycleLR(o, 0.3, total_steps=60),
+    "OneCycleLR three phases": lambda s, o: s.OneCycleLR(o, [0.3, 0.1], epochs=6, steps_per_epoch=10, three_phase=True,
                                                          anneal_strategy="linear"),
     "CyclicLR": lambda s, o: s.CyclicLR(o, 0.01, 0.1, 4, 7),
     "CyclicLR triangular2": lambda s, o: s.CyclicLR(o, 0.01, 0.1, 4, mode="triangular2"),
@@ -73,6 +73,28 @@ def test_schedule(name: str) -> None:
             continue
         s.step()
     np.testing.assert_allclose([g["lr"] for g in other.param_groups], [g["lr"] for g in opt.param_groups], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_fifty_scheduled_steps(name: str) -> None:
+    """The parameters of a small regression after 50 steps whose rates (and momenta) the schedule sets."""
+    def run(t):
+        r = np.random.default_rng(0)
+        x, y = (t.tensor(r.standard_normal(shape).astype(np.float32)) for shape in ((16, 4), (16, 3)))
+        t.manual_seed(0)
+        model = t.nn.Linear(4, 3)
+        opt = t.optim.SGD([{"params": [model.weight]}, {"params": [model.bias], "lr": 0.05}], lr=0.1, momentum=0.9)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            schedule = SCHEDULES[name](t.optim.lr_scheduler, opt)
+            for _ in range(50):
+                opt.zero_grad()
+                ((model(x) - y) ** 2).mean().backward()
+                opt.step()
+                schedule.step()
+        return [p.detach().numpy() for p in model.parameters()]
+    for a, b in zip(run(jtorch), run(torch)):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,31 @@ LAYERS["Softmin"] = (lambda n: n.Softmin(dim=0), [X2])
 LAYERS["Softmax2d"] = (lambda n: n.Softmax2d(), [X4])
 LAYERS["ReLU inplace"] = (lambda n: n.Sequential(n.Linear(6, 4), n.ReLU(inplace=True)), [X2])
 
+LAYERS |= {
+    "AdaptiveAvgPool3d": (lambda n: n.AdaptiveAvgPool3d((2, None, 3)), [X5]),
+    "AdaptiveMaxPool1d": (lambda n: n.AdaptiveMaxPool1d(3), [X3]),
+    "AdaptiveMaxPool3d": (lambda n: n.AdaptiveMaxPool3d(2), [X5]),
+    "CircularPad1d": (lambda n: n.CircularPad1d((1, 2)), [X3]),
+    "CircularPad3d": (lambda n: n.CircularPad3d(1), [X5]),
+    "ConstantPad1d": (lambda n: n.ConstantPad1d((2, -1), 0.5), [X3]),
+    "ConstantPad3d": (lambda n: n.ConstantPad3d(1, 2.0), [X5]),
+    "InstanceNorm3d": (lambda n: n.InstanceNorm3d(4), [X5]),
+    "LPPool1d": (lambda n: n.LPPool1d(2, 3), [X3]),
+    "LPPool3d": (lambda n: n.LPPool3d(2, 2), [X5]),
+    "MaxUnpool1d": (lambda n: n.MaxUnpool1d(2), [floats(2, 3, 4), ints(4, 2, 3, 4) // 2 + 2 * np.arange(4)]),
+    "MaxUnpool2d": (lambda n: n.MaxUnpool2d(2), [floats(1, 1, 2, 2), np.array([[[[0, 3], [9, 14]]]])]),
+    "MaxUnpool3d": (lambda n: n.MaxUnpool3d(2), [floats(1, 1, 1, 1, 2), np.array([[[[[5, 11]]]]])]),
+    "ReflectionPad3d": (lambda n: n.ReflectionPad3d(1), [X5]),
+    "ReplicationPad1d": (lambda n: n.ReplicationPad1d((3, 1)), [X3]),
+    "ReplicationPad3d": (lambda n: n.ReplicationPad3d(1), [X5]),
+    "SyncBatchNorm": (lambda n: n.SyncBatchNorm(4).eval(), [X4]),
+    "TransformerDecoder": (
+        lambda n: n.TransformerDecoder(n.TransformerDecoderLayer(8, 2, 16, 0.0), 2, n.LayerNorm(8)), [X3, X3 + 1]),
+    "UpsamplingNearest2d": (lambda n: n.UpsamplingNearest2d(size=(5, 11)), [X4]),
+    "ZeroPad1d": (lambda n: n.ZeroPad1d(2), [X3]),
+    "ZeroPad3d": (lambda n: n.ZeroPad3d((1, 0, 2, 1, 0, 1)), [X5]),
+}
+
 P = floats(4, 6, positive=True)
 UNIT = (1 / (1 + np.exp(-floats(4, 6, seed=3)))).astype(F32)
 SIGNS = np.where(floats(4, seed=5) > 0, 1, -1).astype(F32)
@@ -192,6 +217,10 @@ LOSSES = {
         np.log(np.random.default_rng(0).dirichlet(np.ones(6), (8, 3))).astype(F32), ints(5, 3, 4) + 1,
         np.array([8, 8, 6]), np.array([4, 2, 3])]),
     "TripletMarginLoss": (lambda n: n.TripletMarginLoss(), [X2, floats(4, 6, seed=1), floats(4, 6, seed=2)]),
+    "TripletMarginWithDistanceLoss": (
+        lambda n: n.TripletMarginWithDistanceLoss(margin=0.5, swap=True),
+        [X2, floats(4, 6, seed=1), floats(4, 6, seed=2)]),
+    "NLLLoss2d": (lambda n: n.NLLLoss2d(), [X4, ints(4, 2, 8, 8)]),
 }
 
 
@@ -266,6 +295,11 @@ def test_layer(name: str) -> None:
         np.testing.assert_allclose(
             mine[key].numpy(), reference[key].numpy(), rtol=tolerance, atol=tolerance, err_msg=key
         )
+    # the other library's state, shifted, loads
+    swapped = {key: v.numpy() + np.asarray(0.125).astype(v.numpy().dtype) for key, v in reference.items()}
+    for layer, t in ((ours, jtorch), (theirs, torch)):
+        assert repr(layer.load_state_dict({k: t.tensor(a) for k, a in swapped.items()})) == (
+            "<All keys matched successfully>")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         run_both(ours, theirs, arrays)
@@ -273,6 +307,23 @@ def test_layer(name: str) -> None:
         theirs.eval()
         for y, u in zip(flat(ours(*map(jtorch.tensor, arrays))), flat(theirs(*map(torch.tensor, arrays)))):
             close(y, u, "in evaluation mode")
+
+
+ELSEWHERE = {
+    "Module", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Container", "RNNBase", "RNNCellBase",
+    "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout",  # random
+    "FractionalMaxPool2d", "FractionalMaxPool3d",
+}
+
+
+def test_every_layer_is_in_the_tables() -> None:
+    """All that PyTorch and jtorch have in common; lazy layers, containers and random ones have tests of their own."""
+    def is_layer(c: object, base: type) -> bool:
+        return isinstance(c, type) and issubclass(c, base)
+    both = {k for k, c in vars(torch.nn).items() if is_layer(c, torch.nn.Module) and is_layer(getattr(nn, k, None),
+                                                                                           nn.Module)}
+    tables = {key.split()[0] for key in (*LAYERS, *LOSSES)}
+    assert {k for k in both if not k.startswith("Lazy")} - tables - ELSEWHERE == set()
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -294,14 +345,15 @@ def test_weighted_losses() -> None:
         )
 
 
-@pytest.mark.parametrize("name", ["Dropout", "Dropout1d", "Dropout2d", "AlphaDropout"])
+@pytest.mark.parametrize("name", ["Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout",
+                                  "FeatureAlphaDropout"])
 def test_dropout_statistics(name: str) -> None:
     jtorch.manual_seed(0)
     layer = getattr(nn, name)(0.25)
     assert repr(layer) == repr(getattr(torch.nn, name)(0.25))
-    x = jtorch.ones(50, 40, 10)
+    x = jtorch.ones(50, 40, 5, 2, 2) if name == "Dropout3d" else jtorch.ones(50, 40, 10)
     y = layer(x).numpy()
-    if name != "AlphaDropout":
+    if "Alpha" not in name:
         assert set(np.unique(y).tolist()) == {0.0, float(F32(1) / F32(0.75))}
         assert abs(float((y == 0).mean()) - 0.25) < 0.05
     layer.eval()
@@ -494,6 +546,8 @@ def test_state_dict_hooks() -> None:
 
 @pytest.mark.parametrize("make, shape", [
     (lambda n: n.LazyLinear(5), (4, 7)), (lambda n: n.LazyConv2d(5, 3), (2, 3, 6, 6)),
+    (lambda n: n.Sequential(n.LazyConv1d(4, 3), n.LazyBatchNorm1d()), (2, 3, 6)),
+    (lambda n: n.Sequential(n.LazyConv3d(4, 3), n.LazyBatchNorm3d()), (2, 3, 5, 5, 5)),
     (lambda n: n.Sequential(n.LazyConv2d(4, 3), n.LazyBatchNorm2d(), n.Flatten(), n.LazyLinear(2)), (2, 3, 6, 6))])
 def test_lazy_modules(make, shape) -> None:
     torch.manual_seed(0)

@@ -311,6 +311,9 @@ ERRORS = {
     "SparseAdam's lr": lambda t: t.optim.SparseAdam([t.ones(1)], lr=0.0),
     "a set": lambda t: t.optim.SGD([{"params": {t.ones(1)}}]),
     "not a leaf": lambda t: t.optim.SGD([t.ones(1, requires_grad=True) * 2]),
+    "other parameters": lambda t: t.optim.SGD([t.ones(1)]).load_state_dict(
+        {"state": {}, "param_groups": [{"params": [0, 1], "lr": 0.1}]}),
+    "not a closure": lambda t: t.optim.LBFGS([t.ones(1)]).step(),
     "other groups": lambda t: t.optim.SGD([t.ones(1)]).load_state_dict({"state": {}, "param_groups": []}),
 }
 

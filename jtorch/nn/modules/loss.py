@@ -7,6 +7,7 @@ from typing import Any
 from jtorch._tensor import Tensor
 from jtorch.nn import functional as F
 from jtorch.nn.functional.arguments import legacy_reduction
+from jtorch.nn.modules.distance import PairwiseDistance
 from jtorch.nn.modules.module import Module
 
 
@@ -272,7 +273,7 @@ class TripletMarginWithDistanceLoss(_Loss):
             raise ValueError(
                 f"TripletMarginWithDistanceLoss: expected margin to be greater than 0, got {margin} instead"
             )
-        self.distance_function = F.pairwise_distance if distance_function is None else distance_function
+        self.distance_function = PairwiseDistance() if distance_function is None else distance_function
         self.margin, self.swap = margin, swap
 
     def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
