@@ -7,8 +7,8 @@ that the user calls is looked up, not those that it is made of.
 PyTorch's lists name operators of its dispatcher; some functions that are composites there (`einsum`, `tensordot`,
 `inner`) reach a matrix product of the list, and stand here themselves. Their like in a user's eyes are left out
 where the effect is an accident of the composition: `linalg.pinv`, `cov` and `corrcoef` give bfloat16 in PyTorch and
-float32 here. Also different: `nn.LSTM` runs in float32 (PyTorch's goes to a oneDNN kernel in bfloat16), padding by
-reflection or replication keeps half precision, and in-place and `out=` forms are lowered like the plain ones.
+float32 here. Also different: padding by reflection or replication keeps half precision, and in-place and `out=` forms
+are lowered like the plain ones.
 """
 from __future__ import annotations
 

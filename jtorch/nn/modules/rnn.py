@@ -1,4 +1,4 @@
-"""Recurrent layers. The input projections of all steps are one matrix product; the steps are recorded one by one."""
+"""Recurrent layers. The input projections of all steps are one product, and all steps are recorded by one call."""
 from __future__ import annotations
 
 import math
@@ -10,33 +10,14 @@ import jtorch
 from jtorch._tensor import Tensor
 from jtorch.nn import functional as F
 from jtorch.nn import init
+from jtorch.nn.functional import recurrent
 from jtorch.nn.modules.module import Module
 from jtorch.nn.parameter import Parameter
 from jtorch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
+_SEQUENCES = {"GRU": recurrent.gru, "RNN_TANH": recurrent.rnn_tanh, "RNN_RELU": recurrent.rnn_relu}
+_STEPS = {"GRU": recurrent.gru_step, "RNN_TANH": recurrent.rnn_tanh_step, "RNN_RELU": recurrent.rnn_relu_step}
 _GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
-
-
-def lstm_step(x: Tensor, h: Tensor, c: Tensor, w_hh: Tensor, b_hh: Tensor | None) -> tuple[Tensor, Tensor]:
-    """One step from the projected input `x` [N, 4H]."""
-    i, f, g, o = (x + F.linear(h, w_hh, b_hh)).chunk(4, 1)
-    c = F.sigmoid(f) * c + F.sigmoid(i) * F.tanh(g)
-    return F.sigmoid(o) * F.tanh(c), c
-
-
-def gru_step(x: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None) -> Tensor:
-    """One step from the projected input `x` [N, 3H]."""
-    x_r, x_z, x_n = x.chunk(3, 1)
-    h_r, h_z, h_n = F.linear(h, w_hh, b_hh).chunk(3, 1)
-    z = F.sigmoid(x_z + h_z)
-    n = F.tanh(x_n + F.sigmoid(x_r + h_r) * h_n)
-    return n + z * (h - n)
-
-
-def rnn_step(x: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None, mode: str) -> Tensor:
-    """One step from the projected input `x` [N, H]."""
-    s = x + F.linear(h, w_hh, b_hh)
-    return F.tanh(s) if mode == "RNN_TANH" else F.relu(s)
 
 
 class RNNBase(Module):
@@ -249,20 +230,27 @@ class RNNBase(Module):
         w_ih, w_hh = weights[:2]
         b_ih, b_hh = weights[2:4] if self.bias else (None, None)
         w_hr = weights[-1] if self.proj_size else None
-        steps = x.shape[0]
-        projected = F.linear(x, w_ih, b_ih).unbind(0)
+        if lengths is not None:
+            return self._unequal(F.linear(x, w_ih, b_ih).unbind(0), state, (w_hh, b_hh), w_hr, backward, lengths)
+        if self.mode == "LSTM":
+            y, *last = recurrent.lstm(x, *state, w_ih, w_hh, b_ih, b_hh, w_hr, backward)
+        else:
+            y, *last = _SEQUENCES[self.mode](x, *state, w_ih, w_hh, b_ih, b_hh, backward)
+        return y, tuple(last)
+
+    def _unequal(self, projected: tuple[Tensor, ...], state: tuple[Tensor, ...], weights: tuple[Any, ...],
+                 w_hr: Parameter | None, backward: bool, lengths: list[int]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Sequences of these lengths, step by step; one that has ended keeps its state."""
+        steps = len(projected)
         outputs: list[Any] = [None] * steps
         for t in reversed(range(steps)) if backward else range(steps):
             before = state
             if self.mode == "LSTM":
-                h, c = lstm_step(projected[t], state[0], state[1], w_hh, b_hh)
-                state = (h if w_hr is None else F.linear(h, w_hr), c)
-            elif self.mode == "GRU":
-                state = (gru_step(projected[t], state[0], w_hh, b_hh),)
+                state = recurrent.lstm_step(projected[t], *state, *weights, w_hr)
             else:
-                state = (rnn_step(projected[t], state[0], w_hh, b_hh, self.mode),)
+                state = (_STEPS[self.mode](projected[t], *state, *weights),)
             outputs[t] = state[0]
-            if lengths is not None and min(lengths) <= t:
+            if min(lengths) <= t:
                 alive = jtorch.tensor([[n > t] for n in lengths])
                 state = tuple(jtorch.where(alive, new, old) for new, old in zip(state, before))
         return jtorch.stack(outputs, 0), state
@@ -363,8 +351,8 @@ class RNNCell(RNNCellBase):
         if self.nonlinearity not in ("tanh", "relu"):
             raise RuntimeError(f"Unknown nonlinearity: {self.nonlinearity}")
         x, h = self._batch(input, hx)
-        y = rnn_step(F.linear(x, self.weight_ih, self.bias_ih), h, self.weight_hh, self.bias_hh,
-                     "RNN_" + self.nonlinearity.upper())
+        step = _STEPS["RNN_" + self.nonlinearity.upper()]
+        y = step(F.linear(x, self.weight_ih, self.bias_ih), h, self.weight_hh, self.bias_hh)
         return y.squeeze(0) if input.ndim == 1 else y
 
 
@@ -380,7 +368,7 @@ class LSTMCell(RNNCellBase):
         self._check(input)
         x, h = self._batch(input, None if hx is None else hx[0])
         _, c = self._batch(input, None if hx is None else hx[1])
-        h, c = lstm_step(F.linear(x, self.weight_ih, self.bias_ih), h, c, self.weight_hh, self.bias_hh)
+        h, c = recurrent.lstm_step(F.linear(x, self.weight_ih, self.bias_ih), h, c, self.weight_hh, self.bias_hh)
         return (h.squeeze(0), c.squeeze(0)) if input.ndim == 1 else (h, c)
 
 
@@ -395,5 +383,5 @@ class GRUCell(RNNCellBase):
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         self._check(input)
         x, h = self._batch(input, hx)
-        y = gru_step(F.linear(x, self.weight_ih, self.bias_ih), h, self.weight_hh, self.bias_hh)
+        y = recurrent.gru_step(F.linear(x, self.weight_ih, self.bias_ih), h, self.weight_hh, self.bias_hh)
         return y.squeeze(0) if input.ndim == 1 else y
