@@ -1,5 +1,5 @@
-"""Steps of recurrent layers, and whole sequences of them: a sequence is recorded by one call, so that an eager loop pays
-Python for a layer and not for each of its steps."""
+"""Steps of recurrent layers, and whole sequences of them: a sequence is recorded by one call, so that an eager loop
+pays Python for a layer and not for each of its steps."""
 from __future__ import annotations
 
 from collections.abc import Callable
