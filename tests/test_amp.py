@@ -49,6 +49,19 @@ def test_dtypes_of_results(dtype: str) -> None:
             assert np.allclose(values, expected, rtol=0.05, atol=0.1), text
 
 
+def test_lstm_runs_in_bfloat16() -> None:
+    """PyTorch has no float16 LSTM on the CPU."""
+    def found(t):
+        t.manual_seed(0)
+        layer, x = t.nn.LSTM(8, 4, num_layers=2, bidirectional=True), t.randn(5, 3, 8)
+        with t.autocast("cpu"):
+            y, (h, c) = layer(x)
+        return [(str(v.dtype), v.detach().float().numpy()) for v in (y, h, c)]
+    for (ours, values), (theirs, expected) in zip(found(jtorch), found(torch)):
+        assert ours == theirs == "torch.bfloat16"
+        np.testing.assert_allclose(values, expected, atol=0.01)
+
+
 def train(t, dtype: str, steps: int = 8, overflow: int = 3) -> tuple[list[float], list[float], np.ndarray]:
     """Losses, scales and the weight of a small training run with loss scaling, one step of which overflows."""
     t.manual_seed(0)
