@@ -219,7 +219,7 @@ def set_requires_grad(t: Tensor, flag: bool) -> None:
     if flag and t.requires_grad:
         return  # already, through its history
     t._requires_grad = flag
-    t._epoch = None  # its Value is now another
+    t._epoch, t._version = None, -1  # its Value is now another
 
 
 def dtypes_default() -> dtype:

@@ -311,3 +311,14 @@ def test_gradients_survive_a_flush_within_backward():
     assert [p.grad.tolist() for p in parameters] == [[4.0, 4.0], [18.0, 18.0], [12.0, 12.0]]
     assert shared.tolist() == [18.0, 18.0]
     assert sorted(g.tolist()[0] for g in seen) == [1.0, 1.0, 2.0, 2.0, 3.0, 3.0]
+
+
+def test_freezing_what_was_used():
+    weight = torch.ones(2, requires_grad=True)
+    (weight * 2).sum().backward()
+    assert weight.requires_grad
+    for _ in range(2):
+        weight.requires_grad_(False)
+        assert not weight.requires_grad
+    assert not (weight * 2).requires_grad
+    assert weight.requires_grad_().requires_grad

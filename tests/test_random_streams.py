@@ -349,6 +349,22 @@ def test_dropout_mask_equals_pytorch():
 
 
 @needs_torch
+@pytest.mark.parametrize("draw", [
+    lambda T, x: T.nn.functional.dropout(x, 0.5), lambda T, x: T.rand_like(x), lambda T, x: T.randn_like(x),
+    lambda T, x: T.nn.functional.dropout(x[:, 1:], 0.5)], ids=["dropout", "rand_like", "randn_like", "not dense"])
+def test_permuted_tensors_draw_in_the_order_of_memory(draw):
+    import torch
+
+    import jtorch
+    found = []
+    for T in (jtorch, torch):
+        T.manual_seed(3)
+        y = draw(T, T.ones(4, 5, 6).permute(2, 0, 1))
+        found.append(y.numpy())
+    np.testing.assert_allclose(*found, rtol=1e-6)
+
+
+@needs_torch
 def test_non_contiguous_normal_goes_sample_by_sample():
     import torch
 

@@ -5,7 +5,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-from jtorch._tensor import Size, Tensor
+from jtorch._tensor import Size, Tensor, contiguous_strides
 from jtorch.capture.record import current
 from jtorch.dtypes import dtype
 from jtorch.ir.graph import Value
@@ -112,3 +112,14 @@ def default_float() -> dtype:
 
 __all__ = ["NamedResult", "RESULTS", "Size", "check_shape", "default_float", "named", "reduction_axes",
            "scalar_type", "shape_of", "value_of", "wrap_dim", "wrap_dims"]
+
+
+def memory_order(t: Tensor) -> tuple[int, ...] | None:
+    """The axes from the slowest to the fastest in memory, for a tensor that is a permutation of a contiguous one and
+    not contiguous itself; else None. Random numbers for such a tensor are drawn in this order."""
+    if t._geometry is None or t.is_contiguous():
+        return None
+    strides = t.stride()
+    axes = tuple(sorted(range(t.ndim), key=lambda d: (-strides[d], d)))
+    dense = contiguous_strides(tuple([t._type.shape[d] for d in axes]))
+    return axes if tuple([strides[d] for d in axes]) == dense else None

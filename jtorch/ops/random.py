@@ -21,9 +21,9 @@ from jtorch.ir.composites import random as formulas
 from jtorch.ir.graph import Builder, Value
 from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims.movement import expand_to, reshape_to
-from jtorch.ops.arguments import check_shape, default_float, shape_of
+from jtorch.ops.arguments import check_shape, default_float, memory_order, shape_of
 from jtorch.ops.attach import FUNCTIONS, expose, write_out
-from jtorch.ops.creation import as_dtype
+from jtorch.ops.creation import as_dtype, empty_permuted
 from jtorch.ops.mapped_random import draw_in_map
 from jtorch.views import assign, type_name
 
@@ -239,7 +239,7 @@ def _floating(name: str, dtype: Any, out: Any = None) -> Any:
     return d
 
 
-def _filled(name: str, formula: Function) -> None:
+def _filled(name: str, formula: Function, fill: str) -> None:
     def function(*size: Any, generator: Generator | None = None, out: Any = None, dtype: Any = None, layout: Any = None,
                  device: Any = None, requires_grad: bool = False, pin_memory: bool = False, **kwargs: Any) -> Tensor:
         devices.check(device)
@@ -253,14 +253,18 @@ def _filled(name: str, formula: Function) -> None:
     def like(input: Tensor, *, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: bool = False,
              requires_grad: bool = False, memory_format: Any = None, generator: Generator | None = None) -> Tensor:
         devices.check(device)
-        return _made(draw(formula, generator, input._type.shape, _floating(name, dtype or input.dtype)), requires_grad,
-                     None)
+        axes = None if memory_format is dtypes.LAYOUTS[1] else memory_order(input)
+        d = _floating(name, dtype or input.dtype)
+        if axes is None:
+            return _made(draw(formula, generator, input._type.shape, d), requires_grad, None)
+        t = getattr(empty_permuted(input.shape, axes, dtype=d), fill)(generator=generator)
+        return t.requires_grad_() if requires_grad else t
     function.__name__, like.__name__ = name, name + "_like"
     FUNCTIONS[name], FUNCTIONS[name + "_like"] = function, like
 
 
-_filled("rand", _RAND)
-_filled("randn", _RANDN)
+_filled("rand", _RAND, "uniform_")
+_filled("randn", _RANDN, "normal_")
 
 
 def _check_range(low: int, high: int, dtype: dtypes.dtype) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import jtorch
 from jtorch._tensor import Tensor
+from jtorch.ops.arguments import memory_order
 
 __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout"]
 
@@ -16,10 +17,11 @@ def check_probability(p: float) -> None:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
 
 
-def _noise(input: Tensor, shape: Sequence[int], p: float) -> Tensor:
-    """Zeros with probability p, else 1 / (1 - p)."""
+def _noise(input: Tensor, shape: Sequence[int], p: float, axes: Sequence[int] | None = None) -> Tensor:
+    """Zeros with probability p, else 1 / (1 - p); `axes` is the order in which they are drawn, if not the usual."""
     with jtorch.no_grad():
-        keep = jtorch.empty(tuple(shape), dtype=input.dtype).bernoulli_(1 - p)
+        keep = (jtorch.empty(tuple(shape), dtype=input.dtype) if axes is None
+                else jtorch.empty_permuted(shape, axes, dtype=input.dtype)).bernoulli_(1 - p)
         return keep.div_(1 - p) if p < 1 else keep
 
 
@@ -28,7 +30,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     check_probability(p)
     if not training or p == 0:
         return input
-    noise = _noise(input, input.shape, p)
+    noise = _noise(input, input.shape, p, memory_order(input))
     return input.mul_(noise) if inplace else input * noise
 
 
