@@ -38,13 +38,22 @@ def numbers(text: str) -> list[float]:
     return [float(n) for line in lines for n in NUMBER.findall(line)]
 
 
-def ours(name: str, *arguments: object) -> str:
-    """What the script prints under jtorch."""
-    done = subprocess.run([sys.executable, "-m", "jtorch", str(EXAMPLES / f"{name}.py"), *map(str, arguments)],
-                          cwd=EXAMPLES.parent, env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
-                          capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+class Ours:
+    """The script under jtorch, in a process that runs beside PyTorch's until its output is asked for."""
+
+    def __init__(self, name: str, *arguments: object) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "jtorch", str(EXAMPLES / f"{name}.py"), *map(str, arguments)], cwd=EXAMPLES.parent,
+            env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True)
+
+    def output(self) -> str:
+        try:
+            out, errors = self.process.communicate(timeout=300)
+        finally:
+            self.process.kill()
+        assert self.process.returncode == 0, errors
+        return out
 
 
 @pytest.fixture
@@ -67,20 +76,21 @@ def theirs(capsys, monkeypatch):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_same_numbers_as_pytorch(name: str, tmp_path: Path, theirs) -> None:
     settings, tolerance = SCRIPTS[name]
+    beside = Ours(name, *settings.split(), "--out", tmp_path / "ours")
     expected = numbers(theirs(name, *settings.split(), "--out", tmp_path / "theirs"))
     assert len(expected) >= 4
-    found = numbers(ours(name, *settings.split(), "--out", tmp_path / "ours"))
-    assert found == pytest.approx(expected, rel=tolerance)
+    assert numbers(beside.output()) == pytest.approx(expected, rel=tolerance)
     assert (tmp_path / "ours" / f"{name}.png").stat().st_size > 5000
 
 
 @NEEDS
 def test_checkpoints_continue_in_the_other(tmp_path: Path, theirs) -> None:
     arguments = ("finetune", "--epochs", 1, "--out")
-    assert numbers(ours(*arguments, tmp_path / "ours")) == pytest.approx(
-        numbers(theirs(*arguments, tmp_path / "theirs")), rel=1e-3)
+    beside = Ours(*arguments, tmp_path / "ours")
+    expected = numbers(theirs(*arguments, tmp_path / "theirs"))
+    assert numbers(beside.output()) == pytest.approx(expected, rel=1e-3)
     assert (tmp_path / "ours" / "finetune.png").stat().st_size > 5000
     checkpoint = "digits_0_to_4.pt"
-    here = ours(*arguments, tmp_path, "--checkpoint", tmp_path / "theirs" / checkpoint)
+    beside = Ours(*arguments, tmp_path / "more", "--checkpoint", tmp_path / "theirs" / checkpoint)
     there = theirs(*arguments, tmp_path, "--checkpoint", tmp_path / "ours" / checkpoint)
-    assert numbers(here) == pytest.approx(numbers(there), rel=1e-3)
+    assert numbers(beside.output()) == pytest.approx(numbers(there), rel=1e-3)
