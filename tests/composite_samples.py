@@ -245,7 +245,7 @@ def losses(name: str) -> Iterator[Sample]:
             def reference(T: Any, *x: Any, attrs: Any = attrs, reduction: str = reduction) -> Any:
                 return getattr(F(T), called)(*x, **attrs, reduction=reduction)
             yield Sample(tuple(m(3, 4) for m in makers), {**attrs, "reduction": reduction}, reference,
-                         fixed=(1,) if name == "soft_margin_loss" else ())
+                         fixed=(1,) if name in ("soft_margin_loss", "hinge_embedding_loss") else ())
     if name == "bce_with_logits":
         yield Sample((normal(3, 4), probability(3, 4), uniform(0.5, 2, 4)), {}, lambda T, x, t, p: getattr(
             F(T), called)(x, t, pos_weight=p), fixed=(2,))
@@ -263,7 +263,8 @@ def rows(name: str) -> Iterator[Sample]:
         for reduction in ("mean", "none"):
             yield Sample((normal(5, 4), normal(5, 4), np.array([1.0, -1, 1, -1, -1])),
                          {"margin": -0.5, "reduction": reduction},
-                         lambda T, a, b, t, r=reduction: F(T).cosine_embedding_loss(a, b, t, -0.5, reduction=r))
+                         lambda T, a, b, t, r=reduction: F(T).cosine_embedding_loss(a, b, t, -0.5, reduction=r),
+                         fixed=(2,))
 
 
 @of("nll_loss", "cross_entropy", "soft_cross_entropy")

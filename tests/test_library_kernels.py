@@ -425,6 +425,21 @@ def test_no_kernel_for_complex_products() -> None:
     assert lower(node_of("matmul", arrays), arrays) is None
 
 
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128], ids=["complex64", "complex128"])
+def test_complex_numbers_are_moved(dtype: type) -> None:
+    draw = Draw(0)
+    x, y = (draw.array((3, 4), np.float64) + 1j * draw.array((3, 4), np.float64) for _ in range(2))
+    x, y = x.astype(dtype), y.astype(dtype)
+    check("concatenate", [x, y], axis=1)
+    check("flip", [x], axes=(0, 1))
+    check("take", [x, np.array([1, 0, -1])], axis=0)
+    check("take", [x, np.array([1, 0, -1])], axis=1)
+    check("gather", [x, np.array([[1, 0], [0, 1]])], axis=1)
+    check("scatter", [x, np.array([[1, 0], [0, 1]]), y[:2, :2]], axis=1, mode="set")
+    check("pad", [x, np.asarray(y[0, 0])], widths=((1, 0, 0), (0, 2, 0)))
+    check("put", [x, np.array([1, 0]), y[:2]], axis=0)
+
+
 def test_operand_layout() -> None:
     x = Operand(("in", 0), dtypes.float32, (2, 3, 4), (100, 4, 1), 5)
     assert x.has_contiguous(1) and not x.is_contiguous and x.arg == ("in", 0, 20)

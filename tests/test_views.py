@@ -250,3 +250,10 @@ def test_writes_that_begin_a_new_epoch() -> None:
     for scale in (3.0, 5.0):
         shared.mul_(scale)
         np.testing.assert_array_equal((shared + scale).numpy(), a[1::2] + scale)
+
+
+def test_complex_numbers_begin_at_even_places():
+    for x in pair(6):
+        assert x[2:].view(2, 2).shape == (2, 2)
+        with pytest.raises(RuntimeError, match="storage_offset divisible by 2"):
+            (jtorch if isinstance(x, jtorch.Tensor) else torch).view_as_complex(x[1:5].view(2, 2))

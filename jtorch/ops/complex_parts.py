@@ -40,6 +40,8 @@ def view_as_complex(input: Tensor) -> Tensor:
         if s % 2:
             raise RuntimeError(f"Tensor must have a stride divisible by 2 for all but last dimension, got stride {s} "
                                f"at dimension {i}")
+    if input.storage_offset() % 2:
+        raise RuntimeError("Tensor must have a storage_offset divisible by 2")
     return make_view(input, parts.view_as_complex, ())
 
 

@@ -29,6 +29,7 @@ from jtorch.runtime.compile import filename
 I64 = llvm.IntType(64)
 
 PARAMETER_TYPES = {f"p:{name}": types.CPointer(t) for name, t in intrinsics.DTYPES.items()}
+PARAMETER_TYPES |= {"p:complex128": types.CPointer(types.complex128)}  # to be moved only
 PARAMETER_TYPES |= {"i": types.int64, "f": types.float64}
 
 

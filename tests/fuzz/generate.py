@@ -9,6 +9,8 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from tests.fuzz import menu
+
 FLOATS = ("float32", "float64")
 INTS = ("int64", "int32", "uint8")
 
@@ -136,6 +138,7 @@ class Generator:
             self.contraction, self.window, self.create, self.half, self.grad_tricks, self.loop, self.out,
             self.broadcast_write,
             self.statistics, self.alias]
+        rules += [self.applied] * 4 + [self.sampled] * 8
         for _ in range(20):
             if self.r.choice(rules)():
                 return
@@ -868,6 +871,36 @@ class Generator:
                                     f"{name} = {view} + {a.name}{chain} * 2",
                                     f"{view}.add_(1)"]
         self.vars += [Var(view, shape, a.dtype), Var(name, shape, a.dtype)]
+        return True
+
+    def applied(self) -> bool:
+        """An elementwise operation of the registry."""
+        name = self.r.choice(menu.elementwise())
+        a = self.pick(lambda v: v.floating)
+        b = self.pick(lambda v: a is not None and v.dtype == a.dtype and broadcast(a.shape, v.shape) is not None)
+        if a is None or b is None:
+            return False
+        given = (a, b)[:menu.arity(name)]
+        shape = a.shape if len(given) == 1 else broadcast(a.shape, b.shape)
+        self.add(f"_applied(torch, {name!r}, {', '.join(v.name for v in given)})", shape, a.dtype, False)
+        return True
+
+    def sampled(self) -> bool:
+        """An operation of the registry on one of its samples, moved by values of the program."""
+        name = self.r.choice(menu.menu())
+        entry = self.r.choice(menu.entries(name))
+        results = menu.results(name, entry.number)
+        a = self.pick(lambda v: v.floating)
+        if a is None or not results:
+            return False
+        given = [a, *[self.pick(lambda v: v.floating) for _ in entry.free[1:]]]
+        made = [self.name() for _ in results]
+        self.program.statements.append(
+            f"{', '.join(made)}, = _sampled(torch, {name!r}, {entry.number}, {', '.join(v.name for v in given)}, "
+            f"layout={self.r.randrange(4)})")
+        for v, (shape, dtype) in zip(made, results):
+            dtype = a.dtype if dtype == "float64" else dtype
+            self.vars.append(Var(v, shape, dtype, False, dtype not in (*FLOATS, *INTS, "bool")))
         return True
 
     def finish(self) -> None:

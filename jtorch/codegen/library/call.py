@@ -204,7 +204,7 @@ def text(function: Callable, names: tuple[str, ...], holes: tuple[tuple[str, str
 STORAGE = {dtypes.float16: "uint16", dtypes.bfloat16: "uint16"}
 """How a kernel sees elements that are no type of the kernel language: by their bits."""
 
-_WORDS = {1: "uint8", 2: "uint16", 4: "int32", 8: "int64"}
+_WORDS = {1: "uint8", 2: "uint16", 4: "int32", 8: "int64", 16: "complex128"}
 
 
 def pointer(d: dtype) -> str:

@@ -87,7 +87,7 @@ def _attention(b: Builder, q: Value, k: Value, v: Value, *mask: Value, is_causal
     """softmax(q @ k.T * scale + mask) @ v. A row that sees nothing gives zeros."""
     lead: Shape = broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
     q, k, v = (expand(x, (*lead, *x.shape[-2:])) for x in (q, k, v))
-    factor = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    factor = 1 / math.sqrt(max(q.shape[-1], 1)) if scale is None else scale  # of no elements, products are 0
     scores = matmul(q * factor, transpose_last(k))
     lowest = constant(b, -math.inf, scores.dtype, scores.shape)
     if is_causal:

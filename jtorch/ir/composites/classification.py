@@ -145,7 +145,7 @@ def _soft_cross_entropy(b: Builder, x: Value, target: Value, *weight: Value, lab
                         reduction: str) -> Value:
     axis = class_axis(x)
     if label_smoothing:
-        target = target * (1 - label_smoothing) + label_smoothing / x.shape[axis]
+        target = target * (1 - label_smoothing) + label_smoothing / max(x.shape[axis], 1)
     each = log_softmax(x, axis=axis) * target
     if weight:
         each = each * expand(along(weight[0], axis, x.ndim), x.shape)

@@ -190,7 +190,7 @@ group_norm = composite("group_norm", _group_norm, infer=_group_norm_infer, attrs
 """group_norm(x[N, C, ...][, weight[, bias]])"""
 
 instance_norm = composite("instance_norm",
-                          lambda b, x, *affine, eps: group_norm(x, *affine, groups=x.shape[1], eps=eps),
+                          lambda b, x, *affine, eps: group_norm(x, *affine, groups=max(x.shape[1], 1), eps=eps),
                           infer=same_type, attrs={"eps": 1e-5}, domain="instance_norm")
 """instance_norm(x[N, C, ...][, weight[, bias]]): each channel of each example by its own statistics."""
 

@@ -28,6 +28,9 @@ CONV = ("stride", "padding", "dilation", "groups")
 def conv_output_spatial(spatial: Shape, kernel: Shape, stride: Shape, padding: Padding, dilation: Shape) -> Shape:
     padded = tuple(n + lo + hi for n, (lo, hi) in zip(spatial, padding))
     extents = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation))
+    if 0 in spatial:
+        raise RuntimeError("Only zero batch or zero channel inputs are supported, but got an input of "
+                           f"{' x '.join(map(str, spatial))}")
     if any(e > n for e, n in zip(extents, padded)):
         raise RuntimeError(f"Calculated padded input size per channel: ({' x '.join(map(str, padded))}). Kernel size: "
                            f"({' x '.join(map(str, extents))}). Kernel size can't be greater than actual input size")
@@ -207,6 +210,8 @@ def pool_output_spatial(spatial: Shape, kernel: Shape, stride: Shape, padding: S
                         ceil_mode: bool) -> Shape:
     """A window may hang over the end in `ceil_mode`, but it has to begin inside the input or its left padding."""
     out = []
+    if 0 in spatial:
+        raise RuntimeError(f"Expected input's non-batch dimensions to have positive length, but got {list(spatial)}")
     for n, k, s, p, d in zip(spatial, kernel, stride, padding, dilation):
         if k <= 0 or s <= 0 or d <= 0:
             raise RuntimeError("kernel size, stride and dilation should be greater than zero, but got kernel "

@@ -40,7 +40,7 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
     if not dropout_p:
         return _attention(query, key, value, attn_mask, is_causal, scale)
     check_probability(dropout_p)
-    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    factor = 1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale
     scores = (query * factor) @ key.transpose(-2, -1)
     if is_causal:
         attn_mask = jtorch.ones(scores.shape[-2], scores.shape[-1], dtype=dtypes.bool_).tril()
