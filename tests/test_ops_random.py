@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from directional import DIFFERENTIABLE, FIRST_ORDER_ONLY, Directional
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from op_samples import Sample, samples
 
-import jtorch
 from jtorch import driver, dtypes
 from jtorch.ir.graph import Builder, Graph, Type, Value
 from jtorch.ir.interpret import interpret
@@ -60,7 +58,7 @@ def sizes_of(s: Sample) -> list[int]:
 # --- another layout ---------------------------------------------------------------------------------------------------
 
 class Laid:
-    """Operands as views of leaves: `arrays` are what the leaves hold, `operands` the views, `values` what these read."""
+    """Operands as views of leaves. `arrays`: what the leaves hold; `values`: what the views read."""
 
     def __init__(self, data: st.DataObject, arrays: tuple[np.ndarray, ...]) -> None:
         self.b = Builder()
