@@ -33,7 +33,7 @@ NOT_BY_DIFFERENCES = {
 }
 NOT_DIFFERENTIATED = {  # operands
     "cross_entropy": (1, 2), "nll_loss": (1, 2), "binary_cross_entropy": (), "gammainc": (0,),
-    "gammaincc": (0,), "hinge_embedding_loss": (1,),  # its target is compared with 1 and -1
+    "gammaincc": (0,), "zeta": (0,), "hinge_embedding_loss": (1,),  # its target is compared with 1 and -1
 }
 
 

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from directional import DIFFERENTIABLE, FIRST_ORDER_ONLY, Directional, float64_samples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from op_samples import Sample, samples
 
+import jtorch
 from jtorch import driver, dtypes
 from jtorch.ir.graph import Builder, Graph, Type, Value
 from jtorch.ir.interpret import interpret
@@ -165,3 +167,73 @@ def same(found: np.ndarray, wanted: np.ndarray, tolerance: float) -> None:
     found, wanted = found.astype(wide), wanted.astype(wide)
     scale = np.max(np.abs(wanted[np.isfinite(wanted)]), initial=1.0)
     np.testing.assert_allclose(found, wanted, tolerance, tolerance * scale)
+
+
+# --- derivatives ------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_derivatives(name: str) -> None:
+    """Of first and second order against finite differences, and compiled against NumPy."""
+    op = REGISTRY[name]
+
+    @few
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        s = data.draw(st.sampled_from(float64_samples(op)), "sample")
+        sizes = {n: data.draw(st.integers(1, 4), f"size for {n}") for n in sizes_of(s)}
+        rng = np.random.default_rng(data.draw(st.integers(0, 99), "seed"))
+        try:
+            d = Directional(op, s if name in NOT_RESIZED else resized(s, sizes), rng)
+            assert all(np.isfinite(v).all() for v in d.at([d.f, *d.gradient(d.f)], d.s.arrays))
+        except REFUSALS:  # or of one element only, say, which has no variance
+            d = Directional(op, s, rng)
+        if not d.f.requires_grad:
+            return
+        d.check(d.f, "first order")
+        wanted = first = [g for g in d.gradient(d.f) if g.op.name != "full"]
+        again = [g for g in first if g.requires_grad]
+        if again and name not in FIRST_ORDER_ONLY:
+            f = d.inner(d.f.builder, again)
+            d.check(f, "second order")
+            wanted = [*first, *[g for g in d.gradient(f) if g.op.name != "full"]]
+        params = [*d.leaves, *d.data]
+        arrays = [np.ascontiguousarray(a) for a in (*d.s.arrays, *d.data.values())]
+        outputs = [np.empty(g.shape, g.dtype.numpy) for g in wanted]
+        driver.compile_graph(Graph(params, wanted)).run([a.ctypes.data for a in (*arrays, *outputs)])
+        for found, expected in zip(outputs, d.at(wanted, d.s.arrays)):
+            same(found, expected, TOLERANCE[dtypes.float64])
+    check()
+
+
+# --- vmap -------------------------------------------------------------------------------------------------------------
+
+def mapped(a: np.ndarray, k: int) -> np.ndarray:
+    """Example number `k`, much like `a`."""
+    return a + 0.01 * k if a.dtype.kind in "fc" else np.roll(a.ravel(), k).reshape(a.shape)
+
+
+@pytest.mark.parametrize("name", [op.name for op in OPS if any(s.reference for s in samples(op))])
+def test_vmap(name: str) -> None:
+    """PyTorch's function for the operation, mapped over some axes of some operands, against a loop."""
+    op = REGISTRY[name]
+
+    @few
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        s = data.draw(st.sampled_from([s for s in samples(op) if s.reference]), "sample")
+        in_dims = [data.draw(st.sampled_from((0, -1, None)), f"in_dims[{i}]") for i in range(len(s.arrays))]
+        if all(d is None for d in in_dims):
+            in_dims[0] = 0
+        out_dims = data.draw(st.sampled_from((0, -1)), "out_dims")
+
+        def function(*x: Any) -> Any:
+            return s.reference(jtorch, *x)
+        examples = [[a if d is None else mapped(a, k) for a, d in zip(s.arrays, in_dims)] for k in range(3)]
+        stacks = [a if d is None else np.stack([e[i] for e in examples], d)
+                  for i, (a, d) in enumerate(zip(s.arrays, in_dims))]
+        got = jtorch.func.vmap(function, tuple(in_dims), out_dims)(*[jtorch.tensor(a) for a in stacks])
+        one = [function(*[jtorch.tensor(a) for a in e]) for e in examples]
+        got, one = (got, one) if isinstance(got, tuple) else ((got,), [(o,) for o in one])
+        for found, expected in zip(got, zip(*one)):
+            same(found.resolve_conj().numpy(), np.stack([e.resolve_conj().numpy() for e in expected], out_dims), 1e-9)
+    check()

@@ -88,15 +88,15 @@ class Batching:
             result = self.one_by_one(v, given)
         return [(r, True) for r in listed(result)]
 
-    def one_by_one(self, v: Value, given: Sequence[Mapped]) -> list[Value]:
+    def one_by_one(self, v: Value, given: Sequence[Mapped]) -> tuple[Value, ...]:
         """An operation without a batching rule: applied to each example."""
         rows = []
         for i in range(self.size):
             example = [reshape_to(slice_axis(x, 0, i, i + 1), x.shape[1:]) if mapped else x for x, mapped in given]
             rows.append(listed(self.builder.intern(v.op, tuple(example), v.attrs, v.loc)))
         if not rows:
-            return [constant(self.builder, 0, s.dtype, (0, *s.shape)) for s in v.siblings]
-        return [concatenate(*[reshape_to(r, (1, *r.shape)) for r in column], axis=0) for column in zip(*rows)]
+            return tuple([constant(self.builder, 0, s.dtype, (0, *s.shape)) for s in v.siblings])
+        return tuple([concatenate(*[reshape_to(r, (1, *r.shape)) for r in column], axis=0) for column in zip(*rows)])
 
 
 def opened(v: Value) -> tuple[Value, ...]:
