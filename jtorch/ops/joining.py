@@ -112,7 +112,7 @@ def _atleast(name: str, n: int) -> None:
             return reshape(x, 1)
         if n == 2:
             return reshape(x, 1, 1) if x.ndim == 0 else unsqueeze(x, 0)
-        return reshape(x, {0: (1, 1, 1), 1: (1, *x.shape, 1), 2: (*x.shape, 1)}[x.ndim])
+        return reshape(x, (1, 1, 1)) if x.ndim == 0 else unsqueeze(x if x.ndim == 2 else unsqueeze(x, 0), -1)
 
     def function(*tensors: Any) -> Any:
         if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):

@@ -232,7 +232,6 @@ _unary("isposinf", lambda v: arith.eq(v, float("inf")), False)
 _unary("isneginf", lambda v: arith.eq(v, float("-inf")), False)
 _unary("logical_not", ew.logical_not)
 _unary("bitwise_not", lambda v: _integral("bitwise_not", ew.bitwise_not, v))
-_unary("positive", lambda v: _positive(v), False)
 _unary("square", lambda v: arith.pow_(ew.cast_to(v, dtypes.int64) if v.dtype is dtypes.bool_ else v, 2))
 _unary("frac", lambda v: _frac(v))
 _unary("signbit", lambda v: _signbit(v), False)
@@ -241,10 +240,12 @@ _unary("rad2deg", lambda v: _floating(v) * (180 / math.pi))
 _unary("sinc", lambda v: _sinc(_floating(v)))
 
 
-def _positive(v: Value) -> Value:
-    if v.dtype is dtypes.bool_:
+@expose("positive")
+def positive(input: Tensor) -> Tensor:
+    """The input itself."""
+    if input.dtype is dtypes.bool_:
         raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
-    return v
+    return input
 
 
 def _integral(name: str, function: Any, v: Value) -> Value:

@@ -121,7 +121,8 @@ def dim(self: Tensor) -> int:
 
 @expose("ravel")
 def ravel(input: Tensor) -> Tensor:
-    return reshape(input, -1)
+    """All elements in one dimension: a view where the input is contiguous, else a copy."""
+    return reshape(input.contiguous(), -1)
 
 
 @expose("flatten")
