@@ -335,10 +335,10 @@ def emit_tile(w: Writer) -> Kernel:
         across = Level(chain[1].loops | {w.vector})
         along = Level(everything)
         element = w.text(i, [top, chain[1], across, along])
-        chain[1].lines.append(f"b{i} = worker * w{q[1:]} - tlo - lo * pitch")
+        chain[1].lines.append(f"base{i} = worker * w{q[1:]} - tlo - lo * pitch")
         staging += ["for i in range(lo, hi):", *indent([*across.lines, f"for r{side} in range(tlo, thi):",
-                    *indent([*along.lines, f"{q}[b{i} + i * pitch + r{side}] = {element}"])])]
-        chain[2].lines.append(f"z{i} = b{i} + r{side}")
+                    *indent([*along.lines, f"{q}[base{i} + i * pitch + r{side}] = {element}"])])]
+        chain[2].lines.append(f"z{i} = base{i} + r{side}")
         chain[3].lines.append(f"v{i} = {q}[z{i} + i * pitch]")
         chain[3].have.add(i)
     w.place([s.value for s in nest.stores], chain)
@@ -406,7 +406,7 @@ def emit_row(w: Writer) -> Kernel:
 
         def place_of(i: int, chain: list[Level] = chain, position: str = position) -> str:
             if i in w.kept:
-                return f"{w.kept[i]}[b{i} + {position}]"
+                return f"{w.kept[i]}[base{i} + {position}]"
             return f"p{nest.stores[kept_in[i]].buffer}[{w.dense_index(chain)}]"
 
         for i, first in kept.items():
@@ -431,7 +431,7 @@ def emit_row(w: Writer) -> Kernel:
         for i in keep_at.get(phase, ()):
             inner.lines.append(f"{place_of(i)} = v{i}")
             if i in w.kept:
-                item.lines.insert(0, f"b{i} = worker * w{w.kept[i][1:]}")
+                item.lines.insert(0, f"base{i} = worker * w{w.kept[i][1:]}")
         lines = inner.lines
         for depth in reversed(range(len(reduce))):
             n = reduce[depth]
@@ -536,8 +536,8 @@ def emit_column(w: Writer) -> Kernel:
     def cell(i: int) -> str:
         if i not in cells:
             cells[i] = w.new_scratch(_scratch_type(nest.values[i].dtype))
-            item.lines.insert(0, f"b{i} = worker * w{cells[i][1:]} - lo")
-        return f"{cells[i]}[b{i} + i]"
+            item.lines.insert(0, f"base{i} = worker * w{cells[i][1:]} - lo")
+        return f"{cells[i]}[base{i} + i]"
 
     ready: set[int] = set()  # values at row level that depend on folds and are in scratch
 

@@ -218,8 +218,6 @@ def raw_pointer(d: dtype) -> str:
 
 
 def raw_name(d: dtype) -> str:
-    if d.itemsize not in _WORDS:
-        raise NotImplementedError(f"no kernel moves elements of {d.itemsize} bytes")
     return _WORDS[d.itemsize]
 
 
