@@ -57,7 +57,8 @@ def test_jvp(name: str) -> None:
             tangents[i] = make_leaf(b, 500 + i, operands[i].type)
             data[tangents[i]] = direction_for(rng, s.arrays[i])
         if op.jvp is not None:
-            found = op.jvp(tuple(tangents), results if len(results) > 1 else results[0], *operands, **s.attrs)
+            found = op.jvp(tuple(tangents), results if len(results) > 1 else results[0], *operands,
+                           **{**op.attr_defaults, **s.attrs})
         else:
             found = b.apply(op, *[v if t is None else t for v, t in zip(operands, tangents)], **s.attrs)
         found = found if isinstance(found, tuple) else (found,)
@@ -97,7 +98,7 @@ def test_batching_rule(name: str) -> None:
             b = Builder()
             b.default_float = dtypes.float64
             leaves = [make_leaf(b, i, Type(dtypes.from_numpy(a.dtype), a.shape)) for i, a in enumerate(given)]
-            result = op.batch(op, b, 3, mapped, *leaves, **s.attrs)
+            result = op.batch(op, b, 3, mapped, *leaves, **{**op.attr_defaults, **s.attrs})
             result = result if isinstance(result, tuple) else (result,)
             got = evaluate(result, dict(zip(leaves, given)))
             for i in range(3):
