@@ -199,14 +199,26 @@ def expanded(part: Tensor, tensors: list[tuple[int, Tensor]]) -> list[Tensor | N
                     raise IndexError(f"The shape of the mask {list(x.shape)} at index {i} does not match the shape "
                                      "of the "
                                      f"indexed tensor {list(part.shape)} at index {d + i}")
-            array = x._array()
-            found = np.nonzero(array) if array.ndim else (np.zeros(int(bool(array)), np.int64),)
-            for i, places in enumerate(found):
-                entries[d + i] = from_array(places.astype(np.int64))
+            for i, places in enumerate(found_places(x._array())):
+                entries[d + i] = from_array(places)
         else:
             check_bounds(x, part.shape[d], d)
             entries[d] = x
     return entries
+
+
+def found_places(array: np.ndarray) -> list[np.ndarray]:
+    """`np.nonzero` for any number of axes (none counts as one of size 1): the last coordinates by one division each,
+    which NumPy vectorises, where its own walk takes them one by one."""
+    flat = np.flatnonzero(array)
+    if array.ndim <= 1:
+        return [flat]
+    places = []
+    for n in reversed(array.shape[1:]):
+        rest = flat // n
+        places.append(flat - rest * n)
+        flat = rest
+    return [flat, *reversed(places)]
 
 
 def check_bounds(x: Tensor, size: int, d: int) -> None:
@@ -301,6 +313,8 @@ def getitem(self: Tensor, index: Any) -> Tensor:
     part, tensors = parse(self, index)
     if not tensors:
         return part
+    if len(tensors) == 1 and tensors[0][1].dtype is dtypes.bool_ and tensors[0][1].shape == part.shape != ():
+        return _index(part.reshape(-1), (from_array(np.flatnonzero(tensors[0][1]._array())),))
     return _index(part, tuple(expanded(part, tensors)))
 
 
@@ -471,11 +485,13 @@ define(inplace=True, out=False)(_masked_scatter_value)
 def nonzero(input: Tensor, *, as_tuple: bool = False, out: Any = None) -> Any:
     """Where the elements are not zero. The shape depends on the data, so this is computed at once."""
     array = input.detach()._array()
+    found = found_places(array)
     if as_tuple:
-        found = np.nonzero(array.reshape(1) if array.ndim == 0 else array)
-        return tuple([from_array(i.astype(np.int64)) for i in found])
-    places = np.argwhere(array).astype(np.int64) if array.ndim else np.empty((int(bool(array)), 0), np.int64)
-    result = from_array(np.ascontiguousarray(places))
+        return tuple([from_array(places) for places in found])
+    places = np.empty((len(found[0]), array.ndim), np.int64)
+    for column, coordinates in zip(places.T, found):
+        column[...] = coordinates
+    result = from_array(places)
     return result if out is None else out.resize_(result.shape).copy_(result)
 
 

@@ -17,7 +17,7 @@ from jtorch.ir.prims.create import constant, iota
 from jtorch.ir.prims.movement import concatenate, expand_to, permute_to, reshape_to, slice_axis
 from jtorch.ir.prims.reduce import any_, argmax, sum_
 from jtorch.ops.arguments import named, wrap_dim
-from jtorch.ops.attach import define, expose
+from jtorch.ops.attach import FUNCTIONS, define, expose
 from jtorch.views import type_name
 
 FEW_TESTS = 16
@@ -213,7 +213,17 @@ def mode(input: Value, dim: int = -1, keepdim: bool = False) -> Any:
 def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False,
            dim: int | None = None) -> Any:
     array = input.detach()._array()
-    if dim is None:
+    if dim is None and not input.dtype.is_complex:
+        ordered, places = (t._array() for t in FUNCTIONS["sort"](input.detach().reshape(-1)))
+        changed = _changes(ordered)
+        starts = np.flatnonzero(changed)
+        values, counts = ordered[starts], np.diff(starts, append=len(ordered))
+        inverse = None
+        if return_inverse:
+            inverse = np.empty(len(ordered), np.int64)
+            inverse[places] = np.cumsum(changed) - 1
+            inverse = inverse.reshape(array.shape)
+    elif dim is None:
         values, inverse, counts = np.unique(array.reshape(-1), return_inverse=True, return_counts=True)
         inverse = inverse.reshape(array.shape)
     else:
@@ -232,6 +242,13 @@ def _unique_result(values: Any, inverse: Any, counts: Any, return_inverse: bool,
     return tuple(result) if len(result) > 1 else result[0]
 
 
+def _changes(rows: Any) -> Any:
+    """Where a row differs from the one before it; the first one counts as different."""
+    changed = np.ones(len(rows), bool)
+    changed[1:] = (rows[1:] != rows[:-1]).any(tuple(range(1, rows.ndim)))
+    return changed
+
+
 @expose("unique_consecutive")
 def unique_consecutive(input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
                        ) -> Any:
@@ -241,8 +258,7 @@ def unique_consecutive(input: Tensor, return_inverse: bool = False, return_count
     if len(rows) == 0:
         return _unique_result(array, np.zeros(array.shape if dim is None else 0), np.zeros(0), return_inverse,
                               return_counts)
-    changed = np.ones(len(rows), bool)
-    changed[1:] = (rows[1:] != rows[:-1]).any(tuple(range(1, rows.ndim)))
+    changed = _changes(rows)
     starts = np.flatnonzero(changed)
     values = rows[starts] if dim is None else np.moveaxis(rows[starts], 0, axis)
     inverse = np.cumsum(changed) - 1

@@ -147,6 +147,42 @@ def scatter_elements(index: Pointer, src: Pointer, out: Pointer, error: Pointer,
                     out[target] = COMBINE
 
 
+def scatter_rows(index: Pointer, src: Pointer, out: Pointer, error: Pointer, code: int, n1: int, size: int, s0: int,
+                 s1: int, sa: int, d0: int, d1: int, da: int, e0: int, e1: int, ea: int, count: int, begin: int,
+                 end: int, worker: int) -> None:
+    """`scatter_elements` along the last axis; an item is a row."""
+    for row in range(begin, end):
+        i1 = index_mod(row, n1)
+        i0 = index_div(row, n1)
+        p0 = i0 * d0 + i1 * d1
+        q0 = i0 * e0 + i1 * e1
+        first = i0 * s0 + i1 * s1
+        for i in range(count):
+            r = index[p0 + i * da]
+            if (r < 0) | (r >= size):
+                store_error(error, code)
+            else:
+                v = src[q0 + i * ea]
+                target = first + r * sa
+                out[target] = COMBINE
+
+
+def put_elements(index: Pointer, src: Pointer, out: Pointer, error: Pointer, code: int, rows: int, count: int,
+                 begin: int, end: int, worker: int) -> None:
+    """`put_rows` along the last axis; an item is a row."""
+    for item in range(begin, end):
+        for i in range(count):
+            r = index[i]
+            if r < 0:
+                r += rows
+            if (r < 0) | (r >= rows):
+                store_error(error, code)
+            else:
+                target = item * rows + r
+                source = item * count + i
+                out[target] = COMBINE
+
+
 def search_elements(edges: Pointer, x: Pointer, out: Pointer, n: int, count: int, row: int, block: int, begin: int,
                     end: int, worker: int) -> None:
     """out[i] = how many of the ascending edges[row of i, n] come before x[i]; an item is a block of i."""
@@ -249,6 +285,12 @@ def put(low: Lowering) -> None:
             p, combine = pointer(d), "out[target + j] | src[source + j]"
         else:
             p, combine = pointer(d), f"{storer(d)}(out[target + j] + src[source + j])"
+        if inner == 1:
+            combine = combine.replace("target + j", "target").replace("source + j", "source")
+            low.call(put_elements, [("index", "p:int64", index.arg), ("src", p, src.arg), ("out", p, out.arg),
+                                    *index_args(low), *integers("rows count", rows, index.numel)], outer,
+                     grain_of(index.numel * 2.0), holes={"COMBINE": combine})
+            return
         block = min(inner, COLUMN_BLOCK if index.numel * inner > 1 << 14 else inner)
         low.call(put_rows, [("index", "p:int64", index.arg), ("src", p, src.arg), ("out", p, out.arg), *index_args(low),
                             *integers("rows count inner block", rows, index.numel, inner, block)],
@@ -321,6 +363,14 @@ def scatter(low: Lowering) -> None:
             p, combine = pointer(d), SCATTER_BOOL[mode]
         else:
             p, combine = pointer(d), f"{storer(d)}({SCATTER[mode]})"
+        if cols == 1:
+            (s0, s1, _, sa), (d0, d1, _, da), (e0, e1, _, ea) = values[:4], values[4:8], values[8:]
+            low.call(scatter_rows, [("index", "p:int64", index.arg), ("src", p, src.arg), ("out", p, out.arg),
+                                    *index_args(low),
+                                    *integers("n1 size s0 s1 sa d0 d1 da e0 e1 ea count", sizes[1], out.shape[axis], s0,
+                                              s1, sa, d0, d1, da, e0, e1, ea, count)],
+                     sizes[0] * sizes[1], grain_of(count * 2.0), holes={"COMBINE": combine})
+            return
         low.call(scatter_elements, [("index", "p:int64", index.arg), ("src", p, src.arg), ("out", p, out.arg),
                                     *index_args(low),
                                     *integers("n1 size s0 s1 s2 sa d0 d1 d2 da e0 e1 e2 ea count cols block", sizes[1],
