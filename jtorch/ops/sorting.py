@@ -218,9 +218,8 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
         changed = _changes(ordered)
         starts = np.flatnonzero(changed)
         values, counts = ordered[starts], np.diff(starts, append=len(ordered))
-        inverse = None
+        inverse: Any = np.empty(len(ordered) if return_inverse else 0, np.int64)
         if return_inverse:
-            inverse = np.empty(len(ordered), np.int64)
             inverse[places] = np.cumsum(changed) - 1
             inverse = inverse.reshape(array.shape)
     elif dim is None:
