@@ -137,7 +137,7 @@ def _entr(x: Value) -> Value:
     return where(x < 0, zeros_like(x) - math.inf, inside)
 
 
-entr = pointwise("entr", _entr, lambda g, y, x: (g * where(x < 0, zeros_like(x) - math.inf, -log(x) - 1),),
+entr = pointwise("entr", _entr, lambda g, y, x: (g * (-log(x) - 1),),
                  domain="positive")
 """-x * log(x), 0 at 0 and -inf below."""
 
