@@ -12,7 +12,7 @@ from jtorch.ir.primitive import REGISTRY
 from tests.fuzz import menu, run
 from tests.fuzz.generate import generate
 
-PROGRAMS, CHUNK, LENGTH = 2000, 25, 8
+PROGRAMS, CHUNK, LENGTH = 2000, 25, 6
 KEPT = sorted(Path(__file__).parent.joinpath("fuzz", "kept").glob("*.py"))
 
 
