@@ -194,3 +194,15 @@ def test_running_statistics_in_shared_memory() -> None:
     (y * y).sum().backward()
     np.testing.assert_allclose(mean, 0.1 * X.mean((0, 2, 3)), 1e-4, 1e-6)
     assert x.grad is not None and x.grad.shape == x.shape
+
+
+@with_torch
+def test_logcumsumexp_of_complex_numbers() -> None:
+    z = (X[0] + 1j * X[1]).astype(np.complex128)
+
+    def value_and_gradient(T: Any) -> Any:
+        x = T.tensor(z.tolist(), dtype=T.complex128).requires_grad_()
+        y = T.logcumsumexp(x, 1)
+        (y.real * y.imag).sum().backward()
+        return T.view_as_real(T.stack((y.detach(), x.grad)))
+    agree(value_and_gradient, 1e-10)

@@ -153,11 +153,3 @@ def polar(abs: Value, angle: Value) -> Value:
     _check_pair(abs, angle)
     size, turn = arith.broadcast((abs, angle))
     return parts.complex_of(size * ew.cos(turn), size * ew.sin(turn))
-
-
-@expose("adjoint")
-def adjoint(input: Tensor) -> Tensor:
-    if input.ndim < 2:
-        raise RuntimeError(f"tensor.adjoint() is only supported on matrices or batches of matrices. Got {input.ndim}-D "
-                           "tensor.")
-    return input.mH

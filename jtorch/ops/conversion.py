@@ -20,7 +20,7 @@ from jtorch.ir.prims.create import detach as detach_marker
 from jtorch.ir.prims.elementwise import cast_to, where
 from jtorch.ir.prims.movement import expand_to, pad, reshape_to, slice_axis
 from jtorch.ops.arguments import default_float, shape_of
-from jtorch.ops.attach import FUNCTIONS, define, expose
+from jtorch.ops.attach import define, expose
 from jtorch.ops.creation import as_dtype
 from jtorch.ops.shape import unbind
 from jtorch.printing import format_tensor
@@ -582,16 +582,6 @@ def is_inference(input: Tensor) -> bool:
     return False
 
 
-@expose("is_conj")
-def is_conj(input: Tensor) -> bool:
-    return False
-
-
-@expose("is_neg")
-def is_neg(input: Tensor) -> bool:
-    return False
-
-
 @expose("is_tensor", method=False)
 def is_tensor(obj: Any) -> bool:
     return isinstance(obj, Tensor)
@@ -613,12 +603,11 @@ def is_set_to(self: Tensor, tensor: Tensor) -> bool:
             and self.storage_offset() == tensor.storage_offset())
 
 
-@expose("pin_memory", "resolve_conj", "resolve_neg", "to_dense", function=False)
+@expose("pin_memory", "to_dense", function=False)
 def _itself(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return self
 
 
-FUNCTIONS["resolve_conj"] = FUNCTIONS["resolve_neg"] = _itself
 
 
 @expose("is_pinned", "is_distributed", "is_coalesced", function=False)

@@ -9,7 +9,18 @@ import numpy as np
 from jtorch import dtypes
 from jtorch.ir.graph import Builder, Type, Value
 from jtorch.ir.primitive import Op
-from jtorch.ir.prims.elementwise import batch_elementwise, cast_to, eq, exp, is_zero, log, ones_like, where, zeros_like
+from jtorch.ir.prims.elementwise import (
+    batch_elementwise,
+    cast_to,
+    eq,
+    exp,
+    is_zero,
+    log,
+    ne,
+    ones_like,
+    where,
+    zeros_like,
+)
 from jtorch.ir.prims.indexing import gather, scatter
 from jtorch.ir.prims.movement import flip
 
@@ -129,21 +140,30 @@ cummin = _running_extremum("cummin", np.less_equal)
 
 
 def _logcumsumexp_vjp(g: Value, y: Value, x: Value, axis: int) -> tuple:
-    """Where g is positive, exp(x + logsumexp of (log g - y) from here on); negative parts the same way."""
+    """exp(x + logsumexp of (log g - y) from here on); real g in two parts, where it is positive and where negative."""
     def part(v: Value) -> Value:
         shifted = flip(log_of(v) - y, axes=(axis,))
         return exp(flip(logcumsumexp(shifted, axis=axis), axes=(axis,)) + x)
 
     def log_of(v: Value) -> Value:
-        positive = v > 0
+        has_log = ne(v, zeros_like(v)) if v.dtype.is_complex else v > 0
         lowest = zeros_like(v) - 1e30  # as good as -inf, and it has derivatives
-        return where(positive, log(where(positive, v, ones_like(v))), lowest)
+        return where(has_log, log(where(has_log, v, ones_like(v))), lowest)
 
-    return (part(g) - part(-g),)
+    return (part(g) if g.dtype.is_complex else part(g) - part(-g),)
 
 
 def _logcumsumexp_numpy(x: np.ndarray, axis: int) -> np.ndarray:
-    return np.logaddexp.accumulate(x, axis) if x.shape[axis] else x.copy()
+    if x.dtype.kind != "c":
+        return np.logaddexp.accumulate(x, axis) if x.shape[axis] else x.copy()
+    out = x.copy()
+    rows = np.moveaxis(out, axis, 0)
+    for i in range(1, len(rows)):
+        largest = np.maximum(rows[i - 1].real, rows[i].real)
+        largest = np.where(np.isfinite(largest), largest, 0)
+        with np.errstate(divide="ignore"):
+            rows[i] = np.log(np.exp(rows[i - 1] - largest) + np.exp(rows[i] - largest)) + largest
+    return out
 
 
 logcumsumexp = Op("logcumsumexp", "scan", _same_infer, _logcumsumexp_numpy, _logcumsumexp_vjp,
