@@ -140,6 +140,12 @@ def movement(name: str) -> Iterator[Sample]:
         yield Sample((normal(2, 3), normal()), {"widths": ((1, 0, 0), (0, 2, 0))},
                      lambda T, x, v: T.cat([T.cat([v.expand(1, 3), x]), v.expand(3, 2)], 1))
         yield Sample((normal(3), normal()), {"widths": ((0, 1, 2),)}, None)
+    if name == "extend":
+        for mode in ("reflect", "replicate", "circular"):
+            yield Sample((normal(1, 2, 3, 4),), {"widths": ((0, 0), (0, 0), (1, 2), (3, 0)), "mode": mode},
+                         lambda T, x, m=mode: T.nn.functional.pad(x, (3, 0, 1, 2), mode=m))
+        yield Sample((normal(2, 1, 3),), {"widths": ((0, 0), (0, 0), (2, 2)), "mode": "reflect"},
+                     lambda T, x: T.nn.functional.pad(x, (2, 2), mode="reflect"))
     if name == "flip":
         yield Sample((x,), {"axes": (0, 2)}, lambda T, x: x.flip(0, 2))
     if name == "concatenate":

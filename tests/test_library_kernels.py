@@ -301,6 +301,11 @@ def test_copies(seed: int) -> None:
     check("slice_update", [x, part], starts=starts, stops=stops, steps=steps)
     check("flip", [x], axes=tuple(sorted(draw.pick.sample(range(x.ndim), draw.pick.randint(0, x.ndim)))))
     check("pad", [x, np.array(3, dtype)], widths=tuple((pick([0, 1, 3]), pick([0, 2]), pick([0, 0, 1])) for _ in shape))
+    check("pad", [x, np.array(3, dtype)], widths=tuple((pick([0, 1, 3]), pick([0, 0, 2]), 0) for _ in shape))
+    mode = pick(["reflect", "replicate", "circular"])
+    most = {"reflect": [n - 1 for n in shape], "replicate": [9 * n for n in shape], "circular": list(shape)}[mode]
+    check("extend", [x], mode=mode, widths=tuple((min(pick([0, 0, 1, 3]), max(m, 0)), min(pick([0, 2, 8]), max(m, 0)))
+                                                 for m in most))
     check("concatenate", [x, draw.array(shape, dtype), draw.array((*shape[:axis], 3, *shape[axis + 1:]), dtype)],
           axis=axis)
     check("permute", [x], perm=tuple(draw.pick.sample(range(x.ndim), x.ndim)))

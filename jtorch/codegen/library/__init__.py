@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from jtorch.codegen.library import conv, gemm, indexing, pool, random, scan, sorting
+from jtorch.codegen.library import border, conv, gemm, indexing, pool, random, scan, sorting
 from jtorch.codegen.library.call import Epilogue, KernelCall, Lowering, Operand, whole
 from jtorch.ir.graph import Value
 
@@ -25,7 +25,8 @@ LOWERINGS: dict[str, Callable[[Lowering], None]] = {
     "take": indexing.take, "put": indexing.put, "put_add": indexing.put, "gather": indexing.gather,
     "scatter": indexing.scatter, "searchsorted": indexing.searchsorted,
     "slice_update": indexing.slice_update, "as_strided_scatter": indexing.as_strided_scatter,
-    "concatenate": indexing.concatenate, "pad": indexing.pad, "flip": indexing.flip,
+    "concatenate": indexing.concatenate, "pad": border.pad,
+    "extend": border.extend, "flip": indexing.flip,
     "copy": indexing.plain_copy, "permute": indexing.permute, "reshape": indexing.reshape,
 }
 """Operation -> function that fills in a `Lowering`, or raises NotImplementedError with the reason why it cannot."""

@@ -21,7 +21,7 @@ from jtorch.codegen.library.call import (
     row_major,
     storer,
 )
-from jtorch.codegen.library.copy import contiguous, copy, copy_blocks, fill_blocks, order_blocks
+from jtorch.codegen.library.copy import contiguous, copy, copy_blocks, order_blocks
 from jtorch.codegen.library.language import (
     COLUMN,
     COMBINE,
@@ -466,19 +466,6 @@ def concatenate(low: Lowering) -> None:
         part = Operand(out.place, out.dtype, x.shape, out.strides, out.offset + start * out.strides[axis])
         copy(low, x, part, barrier=not low.calls)
         start += x.shape[axis]
-
-
-def pad(low: Lowering) -> None:
-    x, value = low.inputs
-    out = low.outputs[0]
-    if out.numel:
-        p, block = raw_pointer(out.dtype), 16384
-        low.call(fill_blocks, [("value", p, value.arg), ("dst", p, out.arg), *integers("n block", out.numel, block)],
-                 -(-out.numel // block), grain_of(block * out.dtype.itemsize * 0.05))
-    widths = low.node.attr("widths")
-    offset = out.offset + sum(lo * s for (lo, _, _), s in zip(widths, out.strides))
-    strides = tuple((inner + 1) * s for (_, _, inner), s in zip(widths, out.strides))
-    copy(low, x, Operand(out.place, out.dtype, x.shape, strides, offset))
 
 
 def flip(low: Lowering) -> None:

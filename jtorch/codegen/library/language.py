@@ -83,6 +83,7 @@ def product_tile(a: Pointer, lda: int, b: Pointer, offsets: Pointer, k: int, c: 
 T = S = L = f32
 call_gemm_T = call_gemm
 load = store = f32
-AVERAGE = BEST = BITS = BOUNDS = COLUMN = COMBINE = DC = DIVISOR = EPILOGUE = INDEX_EDGE = INDEX_INSIDE = 0
+AVERAGE = BEST = BITS = BOUNDS = COLUMN = COMBINE = DC = DIVISOR = EDGE = EPILOGUE = FOLD = 0
+INDEX_EDGE = INDEX_INSIDE = 0
 KEY = PASSES = WORST = 0
 LOWEST = OFFSETS = PITCH = PLACE = ROW = SC = SIZE = STRIPS = SX = TERMS = TILES = VALUE = WEIGHTS = WINS = 0
