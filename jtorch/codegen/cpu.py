@@ -23,6 +23,8 @@ LOADS = {"float16": "f16_to_f32({})", "bfloat16": "bf16_to_f32({})"}
 STORES = {"float16": "f32_to_f16({})", "bfloat16": "f32_to_bf16({})"}
 SUM_BLOCK = 8192  # elements of a row that are summed before the next level of the sum
 READ_AHEAD = 1 << 14  # elements of a row up to which the next row is asked for: more would push out the row itself
+FOLDED_ROWS = 4  # rows that a reduction over rows takes together: its sums are read and written once for all of them
+FOLDED_LINES = 24  # statements of an element up to which it does: each is compiled as many times
 KEEP_COST = 8  # a value of this cost that a later phase needs again is kept, not recomputed
 
 
@@ -509,7 +511,7 @@ def emit_column(w: Writer) -> Kernel:
     """
         for item in range(begin, end):           # a block of columns
             for i in range(lo, hi): q[i] = 0
-            for c in range(n):
+            for c in range(n):                   # four at once, then the rest
                 for i in range(lo, hi): q[i] = q[i] + ...
             for i in range(lo, hi): ... q[i] ...
     """
@@ -588,16 +590,27 @@ def emit_column(w: Writer) -> Kernel:
             _load_ready(targets, inner)
             w.place(targets, chain)
             for f in folds[phase]:
-                inner.lines.append(f"a{f} = {cell(f)}")
                 w.fold(f, chain)
-                inner.lines.append(f"{cell(f)} = a{f}")
             for j in point_stores[phase]:
                 w.store(j, chain)
-            lines = ["for i in range(lo, hi):", *indent(inner.lines)]
+            before = [f"a{f} = {cell(f)}" for f in folds[phase]]
+            after = [f"{cell(f)} = a{f}" for f in folds[phase]]
+            lines: list[str] = []
             for depth in reversed(range(len(reduce))):
-                bounds = "clo, chi" if depth == 0 and nest.chunked else f"0, n{reduce[depth]}"
-                lines = [f"for {w.counter[reduce[depth]]} in range({bounds}):",
-                         *indent(chain[depth + 2].lines + lines)]
+                counter, level = w.counter[reduce[depth]], chain[depth + 2]
+                first, stop = ("clo", "chi") if depth == 0 and nest.chunked else ("0", f"n{reduce[depth]}")
+                if depth < len(reduce) - 1:
+                    lines = [f"for {counter} in range({first}, {stop}):", *indent(level.lines + lines)]
+                    continue
+                rows, points = level.lines, inner.lines
+                loop = ["for i in range(lo, hi):", *indent(before + points + after)]
+                lines = [f"for {counter} in range({first}, {stop}):", *indent(rows + loop)]
+                if folds[phase] and not w.codes and len(points) <= FOLDED_LINES:
+                    rows, points = _copies(counter, rows, points)
+                    loop = ["for i in range(lo, hi):", *indent(before + points + after)]
+                    lines = [f"together = {stop} - index_mod({stop} - {first}, {FOLDED_ROWS})",
+                             f"for {counter} in range({first}, together, {FOLDED_ROWS}):", *indent(rows + loop),
+                             lines[0].replace(f"({first},", "(together,"), *lines[1:]]
             item.lines += lines
             ready.update(folds[phase])
     every = [j for stores in row_stores for j in stores]
@@ -609,6 +622,26 @@ def emit_column(w: Writer) -> Kernel:
         head += ["clo = r0 * chunk", f"chi = min(clo + chunk, n{reduce[0]})"]
     return w.kernel(top.lines, ["for item in range(begin, end):", *indent(head + item.lines)],
                     ["block", "blocks"] + (["chunk"] if nest.chunked else []))
+
+
+def _copies(counter: str, rows: list[str], points: list[str]) -> tuple[list[str], list[str]]:
+    """The statements of one row and of its elements, for `FOLDED_ROWS` rows from `counter` on: what depends on the row
+    gets a name for each of them."""
+    names = {counter}
+    for line in rows + points:
+        target, _, text = line.partition(" = ")
+        if target[0] != "a" and not names.isdisjoint(re.findall(r"\w+", text)):
+            names.add(target)
+    copied: list[list[str]] = [list(rows), list(points)]
+    for k in range(1, FOLDED_ROWS):
+        def renamed(match: re.Match, k: int = k) -> str:
+            return f"{match[0]}_{k}" if match[0] in names else match[0]
+
+        copied[0].append(f"{counter}_{k} = {counter} + {k}")
+        for lines, found in zip((rows, points), copied):
+            new = [re.sub(r"\w+", renamed, line) for line in lines]
+            found += [new_line for line, new_line in zip(lines, new) if new_line != line or line[0] == "a"]
+    return copied[0], copied[1]
 
 
 def _row_edge(w: Writer, targets: list[int], reduce: set[int], phases: list[int]) -> list[int]:

@@ -41,6 +41,10 @@ def body_of(group: Group) -> Body:
         body.statements.append(statement)
         return place[key]
 
+    def add_fold(op: Op, d: dtype, arg: int, node: Value | None = None) -> int:
+        key = (op.name, d, arg)
+        return place[key] if key in place else add(key, Reduce(d, op, arg, node))
+
     def operand(v: Value, forms) -> int:
         root = placed.root(v)
         if group.computes(v, forms):
@@ -64,9 +68,10 @@ def body_of(group: Group) -> Body:
             seen = group.sources[node]
             arg = operand(source, seen)
             if op.reduction.arg:
-                place[node] = add_position(body, op, source.dtype, arg, dict(axes.normal(seen[dims[0]])[1]))
+                extremum = add_fold(operation("max" if op.name == "argmax" else "min"), source.dtype, arg, node)
+                place[node] = add_position(body, extremum, arg, dict(axes.normal(seen[dims[0]])[1]))
             else:
-                add(node, Reduce(node.dtype, op, arg, node))
+                place[node] = add_fold(op, node.dtype, arg, node)
         elif op.name == "iota":
             offset, terms = axes.normal(forms[0])
             add(node, Position(node.dtype, offset, dict(terms)))
@@ -91,8 +96,8 @@ def body_of(group: Group) -> Body:
     return body
 
 
-def add_position(body: Body, op: Op, d: dtype, arg: int, strides: dict[int, int]) -> int:
-    """Statements of argmax: the extremum m, then the first position where a == m (or, m being nan, where a is).
+def add_position(body: Body, extremum: int, arg: int, strides: dict[int, int]) -> int:
+    """Statements of argmax: of the extremum m, the first position where a == m (or, m being nan, where a is).
 
     Two folds that vectorise, in place of one that carries a value and its position from element to element.
     """
@@ -100,7 +105,6 @@ def add_position(body: Body, op: Op, d: dtype, arg: int, strides: dict[int, int]
         body.statements.append(statement)
         return len(body.statements) - 1
 
-    extremum = add(Reduce(d, operation("max" if op.name == "argmax" else "min"), arg))
     found = add(Compute(bool_, "({0} == {1}) | ({0} != {0})", (arg, extremum), 2))
     position = add(Position(int32, 0, strides))
     candidate = add(Compute(int32, f"select({{0}}, {{1}}, i32({2**31 - 1}))", (found, position), 1))

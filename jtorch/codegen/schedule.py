@@ -67,7 +67,7 @@ def is_column(body: Body) -> bool:
     """Is the contiguous axis of most elements one that stays?"""
     votes = 0
     inner = set(body.inner)
-    for strides in by_weight(body):
+    for strides in [a.strides for a in body.accesses() if not isinstance(a, Position)]:
         if not inner & set(strides):
             continue
         unit = next((a for a, s in strides.items() if abs(s) == 1), None)
