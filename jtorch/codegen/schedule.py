@@ -1,6 +1,7 @@
 """Body -> loop nest: the order of the loops, which of them merge, which is the vector, how work is cut into items."""
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +73,8 @@ def is_column(body: Body) -> bool:
             continue
         unit = next((a for a, s in strides.items() if abs(s) == 1), None)
         if unit is not None:
-            votes += 1 if unit in inner else -1
+            elements = math.prod([body.extents[a] for a in strides])
+            votes += elements if unit in inner else -elements
     return votes < 0
 
 

@@ -16,8 +16,9 @@ import numpy as np
 from jtorch import dtypes
 from jtorch.ir.graph import Builder, Graph, Value, rewrite
 from jtorch.ir.prims.create import constant
-from jtorch.ir.prims.elementwise import cast_to, neg
+from jtorch.ir.prims.elementwise import cast_to, mul, neg
 from jtorch.ir.prims.movement import expand_to, permute_to, reshape_to
+from jtorch.ir.prims.reduce import sum_
 
 Rule = Callable[[Builder, Value, tuple[Value, ...]], Any]
 RULES: dict[str, list[Rule]] = {}
@@ -268,3 +269,18 @@ def sum_of_sum(b: Builder, node: Value, inputs: tuple[Value, ...]) -> Value | No
 def empty_product(b: Builder, node: Value, inputs: tuple[Value, ...]) -> Value | None:
     """A product over an axis of size 0 is zero."""
     return constant(b, 0, node.dtype, node.shape) if inputs[0].shape[-1] == 0 and node.type.numel else None
+
+
+@rule("matmul")
+def product_of_vectors(b: Builder, node: Value, inputs: tuple[Value, ...]) -> Value | None:
+    """A column times a row -> their product, broadcast; a row times a column -> the sum of their product: both fuse."""
+    x, y = inputs
+    if node.dtype not in (dtypes.float32, dtypes.float64):
+        return None
+    if x.shape[-1] == 1:
+        return mul(expand_to(x, node.shape), expand_to(y, node.shape))
+    if node.shape[-2:] == (1, 1):
+        shape = x.shape[:-2] + x.shape[-1:]
+        total = sum_(mul(reshape_to(x, shape), reshape_to(y, shape)), axes=(len(shape) - 1,))
+        return reshape_to(total, node.shape)
+    return None
