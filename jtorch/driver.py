@@ -31,7 +31,9 @@ from jtorch.codegen.plan import (
     plan_memory,
     redirect_unsafe,
     step_entry,
+    substitute,
 )
+from jtorch.codegen.updates import update_in_place
 from jtorch.ir.fingerprint import fingerprint
 from jtorch.ir.graph import Graph, Value
 from jtorch.ir.passes.decompose import decompose
@@ -146,8 +148,10 @@ class Executable:
 
     @property
     def may_stop(self) -> bool:
-        """Can a run end half way, by an error that a kernel finds or in the Python between its parts?"""
-        return bool(self.codes) or any(e.host is not None for e in self.entries)
+        """Can a run end, by an error that a kernel finds or in the Python between its parts, when it has begun to
+        write over its parameters?"""
+        first = min((e.region for e in self.entries if e.overwrites), default=None)
+        return first is not None and any(e.region >= first for e in self.entries if e.may_fail or e.host is not None)
 
     @property
     def kernels(self) -> list[KernelInfo]:
@@ -262,6 +266,8 @@ class Compilation:
         fixed = {id(p): (i, 0) for i, p in enumerate(params)}
         outputs = {k: self.placed.root(o) for k, o in enumerate(graph.outputs)}
         self.entries = delay_updates(self.entries, outputs, params, self.in_place)
+        self.entries = update_in_place(self.entries, self.placed, outputs, self.in_place,
+                                       lambda group: library_entries(self.placed, group, in_place=True)[0])
         redirected = redirect_unsafe(self.entries, outputs, params, self.in_place, emit)
         aliases: dict[int, int] = {}
         for k, root in outputs.items():
@@ -334,15 +340,6 @@ def side_by_side(parts: Sequence[tuple[Executable, Sequence[int]]], n_buffers: i
         arena += program.arena_size
         scratch = max(scratch, program.scratch_size)
     return Program([e for region in regions for e in region], n_buffers, arena, scratch)
-
-
-def substitute(e: Entry, old: Value, new: Any) -> None:
-    """Let an entry use `new` in place of `old`."""
-    e.reads = [new if v is old else v for v in e.reads]
-    e.writes = [new if v is old else v for v in e.writes]
-    if e.step is not None:
-        e.step.binding.buffers = [(new if v is old else v, offset) for v, offset in e.step.binding.buffers]
-    e.call_args = [(new, a[1]) if isinstance(a, tuple) and a[0] is old else a for a in e.call_args]
 
 
 def symbol(name: str) -> int:

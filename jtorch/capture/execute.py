@@ -13,7 +13,7 @@ from jtorch.capture.cell import Cell, Epoch
 from jtorch.config import config
 from jtorch.errors import CompileError, OutOfMemoryError
 from jtorch.ir.graph import Graph, Value, topological
-from jtorch.ir.interpret import interpret
+from jtorch.ir.interpret import interpret, settles
 from jtorch.ir.passes.batch import dependents
 from jtorch.ir.prims.create import graft
 from jtorch.lazy import lazy_module
@@ -53,7 +53,7 @@ statistics = {"interpreted": 0, "compiled": 0, "fallbacks": 0}
 class Program:
     """A graph of recorded values and the means to run it."""
 
-    __slots__ = ("graph", "leaves", "in_place", "runs", "executable", "handle", "sizes", "failed")
+    __slots__ = ("graph", "leaves", "in_place", "runs", "executable", "handle", "sizes", "failed", "spare")
 
     def __init__(self, outputs: tuple[Value, ...], in_place: tuple[tuple[int, int], ...]) -> None:
         params = sorted((v for v in topological(outputs) if v.op.kind == "leaf"), key=lambda v: v.attrs[0])
@@ -62,6 +62,8 @@ class Program:
         place = {number: i for i, number in enumerate(self.leaves)}
         self.in_place = {out: place[number] for out, number in in_place if number in place}
         self.sizes = [o.type.nbytes for o in outputs]
+        written = [params[i] for i in self.in_place.values()]
+        self.spare = frozenset(written) if written and settles(self.graph) else frozenset()
         self.runs = 0
         self.executable: Any = None
         self.handle: Any = None
@@ -169,10 +171,15 @@ class Execution:
             else:
                 arrays.append(np.asarray(self.epoch.scalars[-number - 1], p.type.dtype.numpy))
         try:
-            results = interpret(program.graph, arrays, observe.watch_node if observe.sinks else None)
-            return [buffer_of(a) for a in results]
+            results = interpret(program.graph, arrays, observe.watch_node if observe.sinks else None, program.spare)
         except MemoryError as error:
             raise OutOfMemoryError(f"not enough memory: {error}") from None
+        buffers = []
+        for i, a in enumerate(results):
+            source = program.in_place.get(i)
+            kept = source is not None and a.ctypes.data == arrays[source].ctypes.data
+            buffers.append(self.pointer(program.leaves[source]) if kept else buffer_of(a))
+        return buffers
 
 
 def run_executable(executable: Any, program: Program, inputs: list[Any]) -> list[Any]:

@@ -21,26 +21,28 @@ from jtorch.ir.interpret import run_op
 
 
 def library_entries(placed: Placed, group: Group, epilogue: Attached | None = None,
-                    spare: Sequence[Value] = ()) -> tuple[list[Entry] | None, bool]:
+                    spare: Sequence[Value] = (), in_place: bool = False) -> tuple[list[Entry] | None, bool]:
     """Entries of the library kernels for a node (None where there is none), and whether they run `epilogue`.
 
     `spare`: results of the epilogue whose memory the node's own result may use, if it is overwritten in order.
+    `in_place`: the node is an update, and its result is where its first operand is.
     """
     node = group.library
     assert node is not None
     if not library.covers(node):
         return None, False
     inputs, outputs = [], []
-    for i, v in enumerate(node.inputs):
+    read = [placed.root(v) for v in node.inputs]
+    for v in node.inputs:
         view = placed.view(v)
-        inputs.append(library.Operand(("in", i), v.dtype, view.shape, view.strides, view.offset))
+        inputs.append(library.Operand(("in", read.index(view.root)), v.dtype, view.shape, view.strides, view.offset))
     for i, v in enumerate(node.siblings):
         outputs.append(library.whole(("out", i), v.dtype, v.shape))
-    lowering = library.lower(node, inputs, outputs, epilogue)
+    lowering = library.lower(node, inputs, outputs, epilogue, 0 if in_place else None)
     if lowering is None:
         return None, False
     temporaries = [Temporary(int8, n) for n in lowering.temps]
-    roots = {"in": [placed.root(v) for v in node.inputs], "out": list(node.siblings), "temp": temporaries}
+    roots = {"in": read, "out": list(node.siblings), "temp": temporaries}
     if lowering.took_epilogue:
         assert epilogue is not None and epilogue.binding is not None
         roots["epilogue"] = [v for v, _ in epilogue.binding.buffers]

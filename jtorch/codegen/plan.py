@@ -41,6 +41,7 @@ class Entry:
     scratch: int = 0  # bytes per worker
     region: int = 0
     barrier: bool = True
+    overwrites: bool = False  # does it write where a parameter is?
 
     @property
     def may_fail(self) -> bool:
@@ -101,6 +102,17 @@ def scratch_length(step: Step) -> int:
 
 def scratch_bytes(step: Step, dtype: str) -> int:
     return -(-scratch_length(step) * by_name(dtype).itemsize // ALIGNMENT) * ALIGNMENT
+
+
+def substitute(e: Entry, old: Value, new: Any) -> None:
+    """Let an entry use `new` in place of `old`."""
+    e.reads = [new if v is old else v for v in e.reads]
+    e.writes = [new if v is old else v for v in e.writes]
+    if e.step is not None:
+        e.step.binding.buffers = [(new if v is old else v, offset) for v, offset in e.step.binding.buffers]
+    e.call_args = [(new, a[1]) if isinstance(a, tuple) and a[0] is old else a for a in e.call_args]
+    if e.epilogue is not None and e.epilogue.binding is not None:
+        e.epilogue.binding.buffers = [(new if v is old else v, offset) for v, offset in e.epilogue.binding.buffers]
 
 
 def copy_entry(source: Any, target: Any, emit: Callable[[Any], Kernel]) -> Entry:
@@ -218,7 +230,7 @@ def redirect_unsafe(entries: list[Entry], outputs: dict[int, Value], params: tup
         if not writers:
             continue
         safe = writers[0] > last_read or (
-            writers[0] == last_read == writers[-1] and safe_in_place(entries[last_read], root, param))
+            writers[0] == last_read and safe_in_place(entries[last_read], root, param))
         if not safe:
             redirected[number] = Temporary(root.dtype, root.type.numel)
     for number, temporary in redirected.items():
@@ -249,7 +261,8 @@ def order_entries(entries: list[Entry], aliases: dict[int, int]) -> list[Entry]:
             if m in written:
                 region = max(region, _after(written[m], e))
             region = max(region, read.get(m, -1) + 1)
-        if any(id(v) in aliases for v in e.writes):  # a program that is stopped has overwritten nothing
+        e.overwrites = any(id(v) in aliases for v in e.writes)
+        if e.overwrites:  # a program that is stopped has overwritten nothing
             region = max(region, checked + 1)
         if e.host is not None:
             region = max(region, frontier + 1 if frontier or written else 0)

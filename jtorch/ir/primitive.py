@@ -7,7 +7,8 @@ record, never for a list of names kept elsewhere.
 Rules are functions of Values and return Values, so transformations compose:
 
 - `infer(*types, **attrs) -> Type | tuple[Type, ...]`: raises RuntimeError / TypeError / IndexError as PyTorch does.
-- `numpy(*arrays, **attrs) -> array | tuple`: the meaning, and the oracle. Half types are computed in float32.
+- `numpy(*arrays, **attrs) -> array | tuple`: the meaning, and the oracle. Half types are computed in float32. Where
+  `updates` is set it writes into the first array and returns it, once nothing can fail any more.
 - `vjp(g, out, *inputs, **attrs) -> tuple[Value | None, ...]`: one cotangent per input; for several results `g` and
   `out` are tuples, with None in `g` where a result has no cotangent. `None` in place of the function needs `no_grad`,
   a reason.
@@ -59,6 +60,7 @@ class Op:
     cost: int = 1  # scalar work per element, in rough additions: exp is about 10
     fails: str | None = None  # scalar condition over the operands under which the kernel reports `error`
     error: tuple[type[Exception], str] | None = None
+    updates: bool = False  # the first operand with some places renewed: see `run_op`, codegen.updates
     reduction: Any = None  # for kind 'reduce': a `Reduction`
     domain: Any = None  # for tests: which inputs make sense, see tests/op_samples.py
 

@@ -246,10 +246,43 @@ def take(low: Lowering) -> None:
                  outer * -(-count // block), grain_of(block * (5 + inner * x.dtype.itemsize * 0.1)))
 
 
+def check_blocks(index: Pointer, error: Pointer, code: int, count: int, low: int, high: int, block: int, begin: int,
+                 end: int, worker: int) -> None:
+    """Report an index that is not low <= i < high."""
+    for item in range(begin, end):
+        bad = i64(0)
+        for i in range(item * block, min(item * block + block, count)):
+            r = index[i]
+            bad |= i64((r < low) | (r >= high))
+        if bad != 0:
+            store_error(error, code)
+
+
 def start_from(low: Lowering, x: Operand, out: Operand) -> None:
     """out = x, unless out is x's memory already."""
     if low.in_place != 0:
         copy(low, x, out)
+
+
+def apart(low: Lowering, x: Operand) -> Operand:
+    """x, or a copy of it where it lies in the memory that is about to be written."""
+    if low.in_place != 0 or x.place != low.inputs[0].place:
+        return x
+    result = low.temp(x.dtype, x.shape)
+    copy(low, x, result)
+    return result
+
+
+def checked(low: Lowering, index: Operand, lowest: int, size: int) -> list[tuple[str, str, Arg]]:
+    """The arguments with which the kernel reports an index that is not lowest <= i < size. Where it writes in place it
+    must find none any more: all are looked at before."""
+    if low.in_place != 0:
+        return index_args(low)
+    index, block = contiguous(low, index), 4096
+    low.call(check_blocks, [("index", "p:int64", index.arg), *index_args(low),
+                            *integers("count low high block", index.numel, lowest, size, block)],
+             -(-index.numel // block), grain_of(block * 0.5))
+    return [("error", "p:int64", ("error",)), ("code", "i", 0)]
 
 
 def in_wide(low: Lowering, run: object, x: Operand, src: Operand, out: Operand) -> bool:
@@ -272,7 +305,8 @@ def put(low: Lowering) -> None:
     outer, rows, inner = around(out, axis)
     if index.numel and not (outer and inner):
         raise NotImplementedError("only the bounds are to be checked")
-    index = contiguous(low, index)
+    index, src = contiguous(low, apart(low, index)), apart(low, src)
+    reports = checked(low, index, -rows, rows)
 
     def run(src: Operand, out: Operand) -> None:
         if not index.numel:
@@ -288,11 +322,11 @@ def put(low: Lowering) -> None:
         if inner == 1:
             combine = combine.replace("target + j", "target").replace("source + j", "source")
             low.call(put_elements, [("index", "p:int64", index.arg), ("src", p, src.arg), ("out", p, out.arg),
-                                    *index_args(low), *integers("rows count", rows, index.numel)], outer,
+                                    *reports, *integers("rows count", rows, index.numel)], outer,
                      grain_of(index.numel * 2.0), holes={"COMBINE": combine})
             return
         block = min(inner, COLUMN_BLOCK if index.numel * inner > 1 << 14 else inner)
-        low.call(put_rows, [("index", "p:int64", index.arg), ("src", p, src.arg), ("out", p, out.arg), *index_args(low),
+        low.call(put_rows, [("index", "p:int64", index.arg), ("src", p, src.arg), ("out", p, out.arg), *reports,
                             *integers("rows count inner block", rows, index.numel, inner, block)],
                  outer * -(-inner // block), grain_of(index.numel * (2 + block * 0.3)), holes={"COMBINE": combine})
 
@@ -340,6 +374,8 @@ def scatter(low: Lowering) -> None:
     x, index, src = low.inputs
     out = low.outputs[0]
     axis, mode = low.node.attr("axis"), low.node.attr("mode")
+    index, src = apart(low, index), apart(low, src)
+    reports = checked(low, index, 0, out.shape[axis])
 
     def run(src: Operand, out: Operand) -> None:
         if not index.numel:
@@ -366,13 +402,13 @@ def scatter(low: Lowering) -> None:
         if cols == 1:
             (s0, s1, _, sa), (d0, d1, _, da), (e0, e1, _, ea) = values[:4], values[4:8], values[8:]
             low.call(scatter_rows, [("index", "p:int64", index.arg), ("src", p, src.arg), ("out", p, out.arg),
-                                    *index_args(low),
+                                    *reports,
                                     *integers("n1 size s0 s1 sa d0 d1 da e0 e1 ea count", sizes[1], out.shape[axis], s0,
                                               s1, sa, d0, d1, da, e0, e1, ea, count)],
                      sizes[0] * sizes[1], grain_of(count * 2.0), holes={"COMBINE": combine})
             return
         low.call(scatter_elements, [("index", "p:int64", index.arg), ("src", p, src.arg), ("out", p, out.arg),
-                                    *index_args(low),
+                                    *reports,
                                     *integers("n1 size s0 s1 s2 sa d0 d1 d2 da e0 e1 e2 ea count cols block", sizes[1],
                                               out.shape[axis], *values, count, cols, block)],
                  sizes[0] * sizes[1] * -(-cols // block), grain_of(count * block * 2.0), holes={"COMBINE": combine})
@@ -423,6 +459,7 @@ def add_blocks(low: Lowering, src: Operand, dst: Operand, serial: bool) -> None:
 def slice_update(low: Lowering) -> None:
     x, src = low.inputs
     out = low.outputs[0]
+    src = apart(low, src)
     start_from(low, x, out)
     starts, _, steps = low.node.attrs
     offset = out.offset + sum(a * s for a, s in zip(starts, out.strides))
@@ -448,6 +485,7 @@ def as_strided_scatter(low: Lowering) -> None:
         raise NotImplementedError("the order of writes to one place")
     if accumulate and out.dtype.is_complex:
         raise NotImplementedError("complex sums")
+    src = apart(low, src)
     start_from(low, x, out)
     place = Operand(out.place, out.dtype, tuple(shape), tuple(strides), out.offset + offset)
     if not src.numel:

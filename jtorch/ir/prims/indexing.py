@@ -5,6 +5,7 @@ adding are each other's derivatives.
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -84,33 +85,34 @@ def _put_infer(x: Type, index: Type, src: Type, axis: int) -> Type:
     return x
 
 
-def _rows_first(x: np.ndarray, index: np.ndarray, src: np.ndarray, axis: int) -> tuple[np.ndarray, ...]:
-    """A copy of x as [rows, rest], the flat index, and src as [index, rest]; and the shape to give back."""
-    index = _wrapped(index, axis, x.shape[axis])
-    out = np.moveaxis(x, axis, 0).copy()
-    src = np.moveaxis(src, range(axis, axis + index.ndim), range(index.ndim))
-    rest = out[0].size if len(out) else 0
-    return out, out.reshape(len(out), rest), index.ravel(), src.reshape(index.size, rest if index.size else -1)
+def _put_numpy(x: np.ndarray, index: np.ndarray, src: np.ndarray, axis: int) -> np.ndarray:
+    def assign(rows: np.ndarray, flat: np.ndarray, values: np.ndarray) -> None:
+        rows[flat] = values  # NumPy assigns in order: the last one stays
+
+    return _renew_rows(x, index, src, axis, assign)
 
 
 def _put_add_numpy(x: np.ndarray, index: np.ndarray, src: np.ndarray, axis: int) -> np.ndarray:
-    if not src.size:
-        _wrapped(index, axis, x.shape[axis])
-        return x.copy()
-    out, rows, flat, values = _rows_first(x, index, src, axis)
-    rest = rows.shape[1]
-    places = (flat[:, None] * rest + np.arange(rest)).ravel()  # the one-dimensional ufunc.at is the fast one
-    np.add.at(rows.reshape(-1), places, values.ravel())
-    return np.moveaxis(out, 0, axis)
+    def add(rows: np.ndarray, flat: np.ndarray, values: np.ndarray) -> None:
+        rest = rows.shape[1]
+        places = (flat[:, None] * rest + np.arange(rest)).ravel()  # the one-dimensional ufunc.at is the fast one
+        np.add.at(rows.reshape(-1), places, values.ravel())
+
+    return _renew_rows(x, index, src, axis, add)
 
 
-def _put_numpy(x: np.ndarray, index: np.ndarray, src: np.ndarray, axis: int) -> np.ndarray:
-    if not src.size:
-        _wrapped(index, axis, x.shape[axis])
-        return x.copy()
-    out, rows, flat, values = _rows_first(x, index, src, axis)
-    rows[flat] = values  # NumPy assigns in order: the last one stays
-    return np.moveaxis(out, 0, axis)
+def _renew_rows(x: np.ndarray, index: np.ndarray, src: np.ndarray, axis: int,
+                renew: Callable[[np.ndarray, np.ndarray, np.ndarray], None]) -> np.ndarray:
+    """`renew(x as [rows, rest], the flat index, src as [index, rest])`."""
+    index = _wrapped(index, axis, x.shape[axis])
+    if src.size:
+        front = np.moveaxis(x, axis, 0)
+        src = np.moveaxis(src, range(axis, axis + index.ndim), range(index.ndim))
+        rows = np.ascontiguousarray(front.reshape(len(front), -1))
+        renew(rows, index.ravel(), src.reshape(index.size, -1))
+        if not np.may_share_memory(rows, x):
+            front[...] = rows.reshape(front.shape)
+    return x
 
 
 def _put_batch(self: Op, b: Builder, n: int, m: tuple, x: Value, index: Value, src: Value, axis: int) -> Value:
@@ -129,13 +131,13 @@ def _put_batch(self: Op, b: Builder, n: int, m: tuple, x: Value, index: Value, s
 put_add = Op("put_add", "index", _put_infer, _put_add_numpy,
              lambda g, y, x, index, src, axis: (g, None, take(g, index, axis=axis)),
              jvp=lambda t, y, x, index, src, axis: put_add(tangent(t[0], x), index, tangent(t[2], src), axis=axis),
-             attr_names=("axis",), batch=_put_batch, domain="index")
+             attr_names=("axis",), updates=True, batch=_put_batch, domain="index")
 """x with the rows of src added at `index`; rows named twice add twice."""
 
 put = Op("put", "index", _put_infer, _put_numpy,
          lambda g, y, x, index, src, axis: (put(g, index, zeros_like(src), axis=axis), None, take(g, index, axis=axis)),
          jvp=lambda t, y, x, index, src, axis: put(tangent(t[0], x), index, tangent(t[2], src), axis=axis),
-         attr_names=("axis",), batch=_put_batch, domain="index")
+         attr_names=("axis",), updates=True, batch=_put_batch, domain="index")
 """x with its rows at `index` replaced by those of src; of rows named twice the last one stays. As in PyTorch, the
 derivative gives every one of them the gradient of the place."""
 
@@ -191,16 +193,15 @@ def _scatter_infer(x: Type, index: Type, src: Type, axis: int, mode: str) -> Typ
 
 
 def _scatter_numpy(x: np.ndarray, index: np.ndarray, src: np.ndarray, axis: int, mode: str) -> np.ndarray:
-    out = x.copy()
     if not index.size:
-        return out
+        return x
     places = _places(index, axis, x.shape[axis])
     if mode == "set":
-        out[places] = src
+        x[places] = src
     else:
         flat = np.ravel_multi_index(np.broadcast_arrays(*places), x.shape)
-        SCATTER[mode].at(out.reshape(-1), flat.ravel(), src.ravel())
-    return out
+        SCATTER[mode].at(x.reshape(-1), flat.ravel(), src.ravel())
+    return x
 
 
 def _scatter_vjp(g: Value, y: Value, x: Value, index: Value, src: Value, axis: int, mode: str) -> tuple:
@@ -237,7 +238,7 @@ def _scatter_jvp(t: tuple, y: Value, x: Value, index: Value, src: Value, axis: i
 
 
 scatter = Op("scatter", "index", _scatter_infer, _scatter_numpy, _scatter_vjp, jvp=_scatter_jvp,
-             attr_names=("axis", "mode"), batch=_gather_batch, domain="index")
+             attr_names=("axis", "mode"), updates=True, batch=_gather_batch, domain="index")
 """x with src put at `index` along `axis`, element by element. `mode`: 'set' (the last one stays), 'add', 'prod',
 'amax', 'amin' (these include x itself)."""
 

@@ -213,7 +213,7 @@ as_strided = Op("as_strided", "movement", lambda t, shape, strides, offset: Type
 
 def _as_strided_scatter_numpy(a: np.ndarray, src: np.ndarray, shape: Shape, strides: Shape, offset: int,
                               accumulate: bool) -> np.ndarray:
-    out = a.copy().ravel()
+    out = a.reshape(-1)
     place = np.full(shape, offset, np.int64)
     for axis, (n, s) in enumerate(zip(shape, strides)):
         place += (np.arange(n) * s).reshape([-1 if i == axis else 1 for i in range(len(shape))])
@@ -221,7 +221,7 @@ def _as_strided_scatter_numpy(a: np.ndarray, src: np.ndarray, shape: Shape, stri
         np.add.at(out, place.ravel(), src.ravel())
     else:
         out[place.ravel()] = src.ravel()
-    return out.reshape(a.shape)
+    return a
 
 
 def _as_strided_scatter_vjp(g: Value, y: Value, x: Value, src: Value, shape: Shape, strides: Shape, offset: int,
@@ -245,14 +245,14 @@ def _as_strided_scatter_jvp(t: tuple, y: Value, x: Value, src: Value, **where: A
 
 as_strided_scatter = Op("as_strided_scatter", "index", lambda t, s, shape, strides, offset, accumulate: t,
                         _as_strided_scatter_numpy, _as_strided_scatter_vjp, jvp=_as_strided_scatter_jvp,
-                        attr_names=("shape", "strides", "offset", "accumulate"), batch=_as_strided_scatter_batch)
+                        attr_names=("shape", "strides", "offset", "accumulate"), updates=True,
+                        batch=_as_strided_scatter_batch)
 """x with the places that as_strided reads replaced by (or added with) src."""
 
 
 def _slice_update_numpy(a: np.ndarray, src: np.ndarray, starts: Shape, stops: Shape, steps: Shape) -> np.ndarray:
-    out = a.copy()
-    out[_slices(starts, stops, steps)] = src
-    return out
+    a[_slices(starts, stops, steps)] = src
+    return a
 
 
 def _slice_update_infer(t: Type, s: Type, starts: Shape, stops: Shape, steps: Shape) -> Type:
@@ -266,7 +266,7 @@ def _slice_update_vjp(g: Value, y: Value, x: Value, src: Value, **where: Any) ->
 
 
 slice_update = Op("slice_update", "index", _slice_update_infer, _slice_update_numpy, _slice_update_vjp,
-                  attr_names=("starts", "stops", "steps"), linear=True,
+                  attr_names=("starts", "stops", "steps"), linear=True, updates=True,
                   batch=lambda op, b, n, m, x, s, starts, stops, steps: op(
                       x if m[0] else expand_to(x, (n, *x.shape)), s if m[1] else expand_to(s, (n, *s.shape)),
                       starts=(0, *starts), stops=(n, *stops), steps=(1, *steps)))
