@@ -12,7 +12,7 @@ from jtorch import dtypes
 from jtorch.codegen import library
 from jtorch.codegen.library.call import Epilogue, Operand
 from jtorch.codegen.library.copy import order_blocks
-from jtorch.codegen.library.gemm import blas_layout, block_size
+from jtorch.codegen.library.gemm import DEPTH, blas_layout, block_size
 from jtorch.ir import mt19937
 from jtorch.ir.graph import Type
 from jtorch.ir.interpret import run_op
@@ -64,7 +64,8 @@ class Draw:
 
 # --- matrix products -------------------------------------------------------------------------------------------------
 
-SIZES = [(5, 7, 9), (1, 5, 4), (4, 5, 1), (4, 1, 5), (3, 0, 2), (0, 3, 2), (130, 100, 70), (1, 200, 300), (300, 200, 1)]
+SIZES = [(5, 7, 9), (1, 5, 4), (4, 5, 1), (4, 1, 5), (3, 0, 2), (0, 3, 2), (130, 100, 70), (1, 200, 300), (300, 200, 1),
+         (6, 40, 8), (9, 33, 50), (70, 20, 97)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -84,6 +85,18 @@ def test_matmul(dtype: np.dtype, batch: tuple[int, ...]) -> None:
         if batch == (2, 3):
             check("matmul", [np.ascontiguousarray(a.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3), b], tolerance)
             check("matmul", [np.broadcast_to(a[:1], a.shape), np.broadcast_to(b[:, :1], b.shape)], tolerance)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_product_summed_in_parts(dtype: type) -> None:
+    """More rows of b than are packed at a time; negative and zero strides."""
+    draw = Draw(4)
+    a, b = draw.array((20, 2 * DEPTH + 5), dtype, False), draw.array((2 * DEPTH + 5, 60), dtype, False)
+    repeated = [np.broadcast_to(a[:1], a.shape), np.broadcast_to(b[:, :1], b.shape)]
+    for pair in ([a, b], [a[:, ::-1], b[::-1, ::-1]], repeated):
+        node = node_of("matmul", pair)
+        want = meaning(node, [x.astype(np.float64) for x in pair])[0]
+        np.testing.assert_allclose(run(node, pair)[0], want, rtol=1e-3, atol=1e-2)
 
 
 def test_a_contiguous_copy_runs_along_its_memory() -> None:
@@ -421,7 +434,7 @@ def test_sizes_are_arguments() -> None:
         arrays = [np.zeros((m, 6), np.float32), np.zeros((6, n), np.float32)]
         return lower(node_of("matmul", arrays), arrays).calls[0].source  # type: ignore[union-attr]
 
-    assert source(4, 5) == source(700, 900)
+    assert source(4, 5) == source(1, 4) and source(40, 50) == source(700, 900)
 
 
 def test_no_kernel_for_complex_products() -> None:

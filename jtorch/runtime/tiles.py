@@ -1,21 +1,33 @@
-"""The innermost block of matrix products, held in vector registers: a name of the kernel language.
+"""The innermost block of matrix products, held in vector registers: names of the kernel language.
 
-    from jtorch.runtime.tiles import product_tile, tile_columns, tile_rows      # in the text of a kernel
+    from jtorch.runtime.tiles import matrix_tile, product_tile, tile_columns, tile_rows      # in the text of a kernel
 
     product_tile(a, lda, b, offsets, k, c, ldc, rows, columns, accumulate)
 
         c[i, j] (+)= sum over p < k of a[i * lda + p] * b[offsets[p] + j]       i < rows, j < columns
 
+    matrix_tile(a, a_row, a_col, b, ldb, k, c, ldc, rows, columns, accumulate)
+
+        c[i, j] (+)= sum over p < k of a[i * a_row + p * a_col] * b[p * ldb + j]
+
+    transpose(x, ldx, y, ldy, rows, columns)
+
+        y[j * ldy + i] = x[i * ldx + j]                                         i < rows, j < columns
+
 `a`, `b`, `c` are pointers moved with `shifted(pointer, index)`; `offsets` is a pointer to int64, in elements. Rows of b
-may lie anywhere and overlap, so it takes the windows of a convolution where they are, and nothing is packed. At most
-`tile_rows(c)` rows and `tile_columns(c)` columns, which depend on the CPU's registers; sums are taken in the order of p
-whatever these are. It reads b up to the end of the last vector: there has to be memory for `tile_columns(c)` elements.
+may lie anywhere and overlap, so `product_tile` takes the windows of a convolution where they are; nothing is packed.
+At most `tile_rows(c)` rows and `tile_columns(c)` columns, which depend on the CPU's registers; sums are taken in the
+order of p whatever these are. b is read up to the end of the last vector: there has to be memory for `tile_columns(c)`
+elements. `transpose` goes through registers, in squares as wide as a vector, and writes whole squares: up to
+`tile_columns(y) - 1` rows and columns more than it was asked for.
 
 This module imports Numba; only kernel text imports it.
 """
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -85,14 +97,33 @@ def _tile_rule(a, lda, b, offsets, k, c, ldc, rows, columns, accumulate):
     return types.none, (a, i, b, offsets, i, c, i, i, i, types.boolean)
 
 
+def _strided_rule(a, a_row, a_col, b, ldb, k, c, ldc, rows, columns, accumulate):
+    scalar_of(a)
+    if a != b or a != c:
+        raise TypeError
+    i = types.int64
+    return types.none, (a, i, i, b, i, i, c, i, i, i, types.boolean)
+
+
 @intrinsic(_tile_rule, "product_tile")
 def product_tile(builder, sig, *args):
-    """See the head of this module. The narrowest variant that holds the columns is called."""
+    """See the head of this module."""
+    return call_narrowest(builder, True, args)
+
+
+@intrinsic(_strided_rule, "matrix_tile")
+def matrix_tile(builder, sig, *args):
+    """See the head of this module."""
+    return call_narrowest(builder, False, args)
+
+
+def call_narrowest(builder: ir.IRBuilder, table: bool, args: tuple) -> ir.Value:
+    """Call the narrowest variant of a tile that holds the columns."""
     shape = shape_of(builder.module)
-    scalar, columns = args[0].type.pointee, args[8]
+    scalar, columns = args[0].type.pointee, args[-2]
     after = builder.append_basic_block("tiled")
     for vectors in range(1, shape.vectors + 1):
-        function = Tile(builder.module, shape, scalar, vectors).function
+        function = Tile(builder.module, shape, scalar, vectors, table).function
         if vectors == shape.vectors:
             builder.call(function, args)
             break
@@ -109,41 +140,71 @@ def product_tile(builder, sig, *args):
 
 
 class Tile:
-    """Builds the function of one variant, once in a module."""
+    """Builds the function of one variant, once in a module. `table`: of `product_tile`, else of `matrix_tile`."""
 
-    def __init__(self, module: ir.Module, shape: Shape, scalar: ir.Type, vectors: int) -> None:
-        self.module, self.shape, self.scalar, self.vectors = module, shape, scalar, vectors
+    def __init__(self, module: ir.Module, shape: Shape, scalar: ir.Type, vectors: int, table: bool) -> None:
+        self.module, self.shape, self.scalar, self.vectors, self.table = module, shape, scalar, vectors, table
         self.lanes = shape.lanes(scalar)
         self.vector, self.mask = ir.VectorType(scalar, self.lanes), ir.VectorType(I1, self.lanes)
-        name = f"jt.tile.f{BYTES[scalar] * 8}.{shape.rows}x{vectors}"
+        name = f"jt.{'product' if table else 'matrix'}_tile.f{BYTES[scalar] * 8}.{shape.rows}x{vectors}"
         self.function = module.globals.get(name) or self._build(name)
 
     def _build(self, name: str) -> ir.Function:
         p = self.scalar.as_pointer()
-        function = ir.Function(self.module, ir.FunctionType(VOID, [p, I64, p, I64.as_pointer(), I64, p, I64, I64, I64,
-                                                                   I1]),
-                               name)
+        right = [p, I64.as_pointer()] if self.table else [I64, p, I64]  # and before it the step of a along its rows
+        function = ir.Function(self.module, ir.FunctionType(VOID, [p, I64, *right, I64, p, I64, I64, I64, I1]), name)
         function.linkage = "internal"
         function.attributes.add("noinline")
         function.attributes.add("nounwind")
-        a, lda, b, offsets, k, c, ldc, rows, columns, accumulate = function.args
+        a, lda, *right, k, c, ldc, rows, columns, accumulate = function.args
         builder = self.builder = ir.IRBuilder(function.append_basic_block())
         live = [builder.icmp_signed("<", self._word(i), rows) for i in range(self.shape.rows)]
         row = [builder.select(there, self._word(i), self._word(0)) for i, there in enumerate(live)]
         left = [builder.gep(a, [builder.mul(r, lda)]) for r in row]  # rows that are not there repeat the first
-        masks = [self._mask(columns, v) for v in range(self.vectors)]
-        places = [[builder.gep(c, [builder.add(builder.mul(self._word(i), ldc), self._word(v * self.lanes))])
-                   for v in range(self.vectors)] for i in range(self.shape.rows)]
-        start = [self._load(places[i][v], self._both(builder.and_(live[i], accumulate), masks[v]))
-                 for i in range(self.shape.rows) for v in range(self.vectors)]
-        sums = self._loop(k, left, b, offsets, start)
-        for i in range(self.shape.rows):
-            for v in range(self.vectors):
-                self._store(sums[i * self.vectors + v], places[i][v], self._both(live[i], masks[v]))
+        start = self._start(accumulate, c, ldc, live, columns)
+        sums = self._loop(k, left, right, start)
+        places = self._places(c, ldc)
+        whole = builder.and_(builder.icmp_signed("==", rows, self._word(self.shape.rows)),
+                             builder.icmp_signed("==", columns, self._word(self.vectors * self.lanes)))
+        with builder.if_else(whole, likely=True) as (then, otherwise):
+            with then:
+                for value, place in zip(sums, places):
+                    builder.store(value, builder.bitcast(place, self.vector.as_pointer()), align=BYTES[self.scalar])
+            with otherwise:
+                for value, place, mask in zip(sums, places, self._masks(live, columns)):
+                    self._store(value, place, mask)
         builder.ret_void()
         return function
 
-    def _loop(self, k, left, b, offsets, start):
+    def _places(self, c, ldc):
+        """The addresses of the sums, row by row."""
+        builder = self.builder
+        return [builder.gep(c, [builder.add(builder.mul(self._word(i), ldc), self._word(v * self.lanes))])
+                for i in range(self.shape.rows) for v in range(self.vectors)]
+
+    def _masks(self, live, columns):
+        masks = [self._mask(columns, v) for v in range(self.vectors)]
+        return [self._both(there, mask) for there in live for mask in masks]
+
+    def _start(self, accumulate, c, ldc, live, columns):
+        """Zeros, or what the result holds."""
+        builder = self.builder
+        entry = builder.block
+        add, begin = builder.append_basic_block("add"), builder.append_basic_block("begin")
+        builder.cbranch(accumulate, add, begin)
+        builder.position_at_end(add)
+        loaded = [self._load(place, mask) for place, mask in zip(self._places(c, ldc), self._masks(live, columns))]
+        builder.branch(begin)
+        builder.position_at_end(begin)
+        start = []
+        for value in loaded:
+            phi = builder.phi(self.vector)
+            phi.add_incoming(ir.Constant(self.vector, [ir.Constant(self.scalar, 0.0)] * self.lanes), entry)
+            phi.add_incoming(value, add)
+            start.append(phi)
+        return start
+
+    def _loop(self, k, left, right, start):
         """The sums after the loop over p; k may be 0."""
         builder = self.builder
         entry = builder.block
@@ -151,18 +212,29 @@ class Tile:
         builder.branch(head)
         builder.position_at_end(head)
         p = builder.phi(I64)
+        along = p if self.table else builder.phi(I64)  # p * a_col
         sums = [builder.phi(self.vector) for _ in start]
+        line = None if self.table else builder.phi(self.scalar.as_pointer())  # the row of b
         p.add_incoming(self._word(0), entry)
         for s, value in zip(sums, start):
             s.add_incoming(value, entry)
         builder.cbranch(builder.icmp_signed("<", p, k), body, done)
         builder.position_at_end(body)
-        right = builder.gep(b, [builder.load(builder.gep(offsets, [p]))])
-        columns = [builder.load(builder.bitcast(builder.gep(right, [self._word(v * self.lanes)]),
+        if self.table:
+            b, offsets = right
+            place = builder.gep(b, [builder.load(builder.gep(offsets, [p]))])
+        else:
+            step, b, ldb = right
+            place = line
+            along.add_incoming(self._word(0), entry)
+            along.add_incoming(builder.add(along, step, flags=("nsw",)), body)
+            line.add_incoming(b, entry)
+            line.add_incoming(builder.gep(line, [ldb]), body)
+        columns = [builder.load(builder.bitcast(builder.gep(place, [self._word(v * self.lanes)]),
                                                 self.vector.as_pointer()),
                                 align=BYTES[self.scalar]) for v in range(self.vectors)]
         for i, row in enumerate(left):
-            factor = self._splat(builder.load(builder.gep(row, [p])), self.vector)
+            factor = self._splat(builder.load(builder.gep(row, [along])), self.vector)
             for v in range(self.vectors):
                 s = sums[i * self.vectors + v]
                 s.add_incoming(self._call(f"llvm.fma.{self._suffix}", self.vector, factor, columns[v], s), body)
@@ -212,5 +284,99 @@ class Tile:
         self._call(f"llvm.masked.store.{self._suffix}.p0", VOID, value, place, align, mask)
 
 
-for _name in ("product_tile", "tile_columns", "tile_rows", "shifted"):
+def _transpose_rule(x, ldx, y, ldy, rows, columns):
+    scalar_of(x)
+    if x != y:
+        raise TypeError
+    i = types.int64
+    return types.none, (x, i, y, i, i, i)
+
+
+@intrinsic(_transpose_rule, "transpose")
+def transpose(builder, sig, *args):
+    """See the head of this module."""
+    builder.call(Square(builder.module, shape_of(builder.module), args[0].type.pointee).function, args)
+    return ir.Constant(ir.LiteralStructType([]), None)
+
+
+class Square:
+    """Builds the function of `transpose`, once in a module: a loop over squares of a vector's width."""
+
+    def __init__(self, module: ir.Module, shape: Shape, scalar: ir.Type) -> None:
+        self.module, self.scalar, self.lanes = module, scalar, shape.lanes(scalar)
+        self.vector, self.mask = ir.VectorType(scalar, self.lanes), ir.VectorType(I1, self.lanes)
+        name = f"jt.transpose.f{BYTES[scalar] * 8}.{self.lanes}"
+        self.function = module.globals.get(name) or self._build(name)
+
+    def _build(self, name: str) -> ir.Function:
+        p = self.scalar.as_pointer()
+        function = ir.Function(self.module, ir.FunctionType(VOID, [p, I64, p, I64, I64, I64]), name)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        function.attributes.add("nounwind")
+        x, ldx, y, ldy, rows, columns = function.args
+        builder = ir.IRBuilder(function.append_basic_block())
+        with loop(builder, rows, self.lanes) as i:
+            here = [builder.add(i, ir.Constant(I64, r)) for r in range(self.lanes)]
+            here = [builder.select(builder.icmp_signed("<", r, rows), r, i) for r in here]  # or the first one again
+            lines = [builder.gep(x, [builder.mul(r, ldx)]) for r in here]
+            with loop(builder, columns, self.lanes) as j:
+                left = builder.sub(columns, j)
+                found = [self._load(builder, builder.gep(line, [j]), left) for line in lines]
+                for r, vector in enumerate(self._transposed(builder, found)):
+                    row = builder.mul(builder.add(j, ir.Constant(I64, r)), ldy)
+                    target = builder.bitcast(builder.gep(y, [builder.add(row, i)]), self.vector.as_pointer())
+                    builder.store(vector, target, align=BYTES[self.scalar])
+        builder.ret_void()
+        return function
+
+    def _load(self, builder, place, left):
+        """A vector of which no more than `left` elements are read."""
+        type_ = ir.VectorType(I64, self.lanes)
+        lanes = ir.Constant(type_, [ir.Constant(I64, j) for j in range(self.lanes)])
+        undefined = ir.Constant(type_, ir.Undefined)
+        first = builder.insert_element(undefined, left, ir.Constant(I32, 0))
+        zeros = ir.Constant(ir.VectorType(I32, self.lanes), [ir.Constant(I32, 0)] * self.lanes)
+        mask = builder.icmp_signed("<", lanes, builder.shuffle_vector(first, undefined, zeros))
+        name = f"llvm.masked.load.v{self.lanes}f{BYTES[self.scalar] * 8}.p0"
+        pointer = self.vector.as_pointer()
+        function = self.module.globals.get(name) or ir.Function(
+            self.module, ir.FunctionType(self.vector, [pointer, I32, self.mask, self.vector]), name)
+        nothing = ir.Constant(self.vector, [ir.Constant(self.scalar, 0.0)] * self.lanes)
+        return builder.call(function, [builder.bitcast(place, pointer), ir.Constant(I32, BYTES[self.scalar]), mask,
+                                       nothing])
+
+    def _transposed(self, builder, rows):
+        """Quarters of ever larger squares change places, the ones off the diagonal."""
+        half, n = 1, self.lanes
+        while half < n:
+            low = [j if not j & half else n + j - half for j in range(n)]
+            high = [j + half if not j & half else n + j for j in range(n)]
+            masks = [ir.Constant(ir.VectorType(I32, n), [ir.Constant(I32, j) for j in mask]) for mask in (low, high)]
+            for r in range(n):
+                if not r & half:
+                    pair = rows[r], rows[r + half]
+                    rows[r], rows[r + half] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+            half *= 2
+        return rows
+
+
+@contextmanager
+def loop(builder: ir.IRBuilder, end: ir.Value, step: int) -> Iterator[ir.Value]:
+    """for i in range(0, end, step)."""
+    entry = builder.block
+    head, body, done = (builder.append_basic_block(n) for n in ("head", "body", "done"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    i = builder.phi(I64)
+    i.add_incoming(ir.Constant(I64, 0), entry)
+    builder.cbranch(builder.icmp_signed("<", i, end), body, done)
+    builder.position_at_end(body)
+    yield i
+    i.add_incoming(builder.add(i, ir.Constant(I64, step), flags=("nsw",)), builder.block)
+    builder.branch(head)
+    builder.position_at_end(done)
+
+
+for _name in ("matrix_tile", "product_tile", "shifted", "tile_columns", "tile_rows", "transpose"):
     globals()[_name] = NAMES[_name]  # the decorator leaves the emitters; kernels import the names of the language

@@ -32,7 +32,8 @@ Arg = Any
     ('code', exception, message)  a number for `store_error` that makes the program raise this
 """
 
-TILES = "from jtorch.runtime.tiles import product_tile, shifted, tile_columns, tile_rows  # version 1"
+TILES = ("from jtorch.runtime.tiles import matrix_tile, product_tile, shifted, tile_columns, tile_rows, transpose"
+         "  # version 3")
 """The line that kernels begin with which multiply in registers. Another version makes another kernel."""
 
 GRAIN_NS = 15_000
@@ -197,7 +198,7 @@ def text(function: Callable, names: tuple[str, ...], holes: tuple[tuple[str, str
         body = pattern.sub(lambda m, value=value: textwrap.indent(value, m[1]), body)
         body = re.sub(rf"\b{hole}\b", lambda m, value=value: value, body)
     body = re.sub(r"[ ]+# (?:noqa|type:).*$", "", body, flags=re.MULTILINE)
-    imports = TILES + "\n\n" if "product_tile(" in body else ""
+    imports = TILES + "\n\n" if "_tile(" in body else ""
     return imports + f"def kernel({', '.join((*names, 'begin', 'end', 'worker'))}):\n" + textwrap.indent(body, "    ")
 
 

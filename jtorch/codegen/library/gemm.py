@@ -1,5 +1,5 @@
 # ruff: noqa: B018, F841  the kernels have holes, and what is filled in uses the names
-"""Matrix products: OpenBLAS on blocks of rows and columns, one thread per call.
+"""Matrix products in registers, and by OpenBLAS, on blocks of rows and columns, one thread per block.
 
 How a product is cut into blocks depends on its size alone, so the result does not depend on the number of threads.
 """
@@ -9,12 +9,23 @@ import math
 from dataclasses import dataclass
 
 from jtorch import dtypes
-from jtorch.codegen.library.call import Arg, Lowering, Operand, conversion, grain_of, merge_axes, pointer, storer
+from jtorch.codegen.library.call import (
+    Arg,
+    Epilogue,
+    Lowering,
+    Operand,
+    conversion,
+    grain_of,
+    merge_axes,
+    pointer,
+    storer,
+)
 from jtorch.codegen.library.copy import contiguous, converted, copy
 from jtorch.codegen.library.language import (
     BOUNDS,
     COMBINE,
     EPILOGUE,
+    SIZE,
     Pointer,
     T,
     addr_of,
@@ -22,7 +33,12 @@ from jtorch.codegen.library.language import (
     fma,
     index_div,
     index_mod,
+    matrix_tile,
     reassoc_add,
+    shifted,
+    tile_columns,
+    tile_rows,
+    transpose,
 )
 
 FLOPS_PER_NS = 100.0
@@ -36,6 +52,15 @@ MAX_BLOCKS = 16
 """Blocks that a product is cut into, unless they would still be larger than `LARGE_SIDE` squared."""
 
 LARGE_SIDE = 512
+
+TILED_ROWS, TILED_COLUMNS = 6, 8
+"""Rows and columns from which a product is summed in registers: less would leave most lanes of a tile unused."""
+
+TILED_WORK = 1 << 29
+"""Multiplications up to which they are: the tiles do not block for the third-level cache as OpenBLAS does."""
+
+DEPTH = 1024
+"""Rows of b that are packed at a time: a panel of them stays in the second-level cache."""
 
 VECTOR_WORK = 4096
 """Elements of a matrix from which a product with a single vector does not go to BLAS."""
@@ -59,6 +84,45 @@ def gemm_blocks(gemm: int, a: Pointer, b: Pointer, c: Pointer, inner: int, sa0: 
         call_gemm_T(gemm, ta, tb, r1 - r0, c1 - c0, k, T(1.0), addr_of(a, i0 * sa0 + i1 * sa1 + r0 * a_row), lda,
                     addr_of(b, i0 * sb0 + i1 * sb1 + c0 * b_col), ldb, T(0.0), addr_of(c, batch * sc + r0 * ldc + c0),
                     ldc)
+        EPILOGUE
+
+
+def tile_blocks(a: Pointer, b: Pointer, c: Pointer, scratch: Pointer, scratch_stride: int, inner: int, sa0: int,
+                sa1: int, sb0: int, sb1: int, sc: int, m: int, n: int, k: int, a_row: int, a_col: int, b_row: int,
+                b_col: int, rows: int, cols: int, depth: int, begin: int, end: int, worker: int) -> None:
+    """`gemm_blocks` with sums in registers. Of b, as many columns as a tile has are packed at a time, `depth` rows of
+    them; a is read where it is: packing its rows too, where they are not contiguous, costs more than it gains."""
+    row_blocks = index_div(m + rows - 1, rows)
+    col_blocks = index_div(n + cols - 1, cols)
+    panel = index_div(worker * scratch_stride, SIZE)
+    for item in range(begin, end):
+        c0 = index_mod(item, col_blocks) * cols
+        q = index_div(item, col_blocks)
+        r0 = index_mod(q, row_blocks) * rows
+        batch = index_div(q, row_blocks)
+        i0 = index_div(batch, inner)
+        i1 = index_mod(batch, inner)
+        r1 = min(r0 + rows, m)
+        c1 = min(c0 + cols, n)
+        for p0 in range(0, k, depth):
+            kp = min(depth, k - p0)
+            x = i0 * sa0 + i1 * sa1 + p0 * a_col
+            for j in range(c0, c1, tile_columns(c)):
+                width = min(tile_columns(c), c1 - j)
+                source = i0 * sb0 + i1 * sb1 + p0 * b_row + j * b_col
+                if b_col == 1:
+                    for p in range(kp):
+                        for q in range(width):
+                            scratch[panel + p * tile_columns(c) + q] = b[source + p * b_row + q]
+                elif b_row == 1:
+                    transpose(shifted(b, source), b_col, shifted(scratch, panel), tile_columns(c), width, kp)
+                else:
+                    for p in range(kp):
+                        for q in range(width):
+                            scratch[panel + p * tile_columns(c) + q] = b[source + p * b_row + q * b_col]
+                for r in range(r0, r1, tile_rows(c)):
+                    matrix_tile(shifted(a, x + r * a_row), a_row, a_col, shifted(scratch, panel), tile_columns(c), kp,
+                                shifted(c, batch * sc + r * n + j), n, min(tile_rows(c), r1 - r), width, p0 > 0)
         EPILOGUE
 
 
@@ -162,6 +226,13 @@ def blas_layout(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[bool,
     return None
 
 
+def wanted_pieces(m: int, n: int, k: int, batch: int) -> int:
+    """Blocks that a product should be cut into, a power of two."""
+    flops = 2.0 * m * n * k
+    wanted = min((flops / BLOCK_FLOPS) ** 0.5, max(MAX_BLOCKS / batch, m * n / LARGE_SIDE ** 2))
+    return 1 << round(math.log2(max(wanted, 1)))
+
+
 def block_size(m: int, n: int, k: int, batch: int) -> tuple[int, int]:
     """Rows and columns of the blocks: a fixed function of the problem's size.
 
@@ -171,9 +242,7 @@ def block_size(m: int, n: int, k: int, batch: int) -> tuple[int, int]:
     >>> block_size(64, 256, 784, 1)
     (64, 64)
     """
-    flops = 2.0 * m * n * k
-    wanted = min((flops / BLOCK_FLOPS) ** 0.5, max(MAX_BLOCKS / batch, m * n / LARGE_SIDE ** 2))
-    pieces = 1 << round(math.log2(max(wanted, 1)))
+    pieces = wanted_pieces(m, n, k, batch)
     if pieces == 1:
         return max(m, 1), max(n, 1)
     best, chosen = math.inf, (m, n)
@@ -186,6 +255,29 @@ def block_size(m: int, n: int, k: int, batch: int) -> tuple[int, int]:
         if packing + too_few < best:
             best, chosen = packing + too_few, (min(rows, m), min(cols, n))
     return chosen
+
+
+def tile_block_size(m: int, n: int, k: int, batch: int) -> tuple[int, int]:
+    """`block_size` for products in registers: of the cuts into about as many blocks, the one that costs least.
+
+    >>> tile_block_size(768, 512, 128, 1)
+    (384, 128)
+    """
+    pieces = wanted_pieces(m, n, k, batch)
+    best, chosen = math.inf, (m, n)
+    for power in range(pieces.bit_length()):
+        rows, cols = round_up(-(-m // (1 << power)), 8), round_up(-(-n // (pieces >> power)), 16)
+        blocks = -(-m // rows) * -(-n // cols)
+        cost = blocks * block_cost(min(rows, m), min(cols, n), k) * (1 + max(0, pieces - blocks) / 50)
+        if cost < best:
+            best, chosen = cost, (min(rows, m), min(cols, n))
+    return chosen
+
+
+def block_cost(rows: int, cols: int, k: int) -> float:
+    """About the cycles of a block: multiplications in tiles of 8 rows and 3, 2 or 1 vectors, and packing."""
+    panels, rest = divmod(-(-cols // 16), 3)
+    return k * (-(-rows // 8) * (27 * panels + (0, 11, 19)[rest]) + 0.3 * cols)
 
 
 def round_up(n: int, multiple: int) -> int:
@@ -226,9 +318,12 @@ def product(low: Lowering, a: Operand, b: Operand, out: Operand, fused: bool = F
     batch, sa, sb = ([one] * (2 - len(x)) + x for one, x in ((1, batch), (0, sa), (0, sb)))
     if 1 in (m, n) and vector_product(low, a, b, out, batch, sa, sb, fused):
         return
-    left, right = readable(low, a, batch, sa), readable(low, b, batch, sb)
     count = batch[0] * batch[1]
     epilogue = low.fuse(count, m, n) if fused else None
+    if m >= TILED_ROWS and n >= TILED_COLUMNS and 0 < m * n * k <= TILED_WORK:
+        tiled_product(low, a, b, out, batch, sa, sb, epilogue)
+        return
+    left, right = readable(low, a, batch, sa), readable(low, b, batch, sb)
     rows, cols = block_size(m, n, k, count)
     routine = "sgemm" if out.dtype is dtypes.float32 else "dgemm"
     names = ("inner", "sa0", "sa1", "sb0", "sb1", "sc", "m", "n", "k", "ta", "lda", "tb", "ldb", "ldc", "a_row",
@@ -242,6 +337,23 @@ def product(low: Lowering, a: Operand, b: Operand, out: Operand, fused: bool = F
              count * -(-m // rows) * -(-n // cols), grain_of(2 * rows * cols * k / FLOPS_PER_NS + 150),
              holes={"call_gemm_T": "call_gemm_f32" if out.dtype is dtypes.float32 else "call_gemm_f64",
                     "T": conversion(out.dtype)}, epilogue=epilogue)
+
+
+def tiled_product(low: Lowering, a: Operand, b: Operand, out: Operand, batch: list[int], sa: list[int], sb: list[int],
+                  epilogue: Epilogue | None) -> None:
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    count = batch[0] * batch[1]
+    rows, cols = tile_block_size(m, n, k, count)
+    depth = min(k, DEPTH)
+    names = ("inner", "sa0", "sa1", "sb0", "sb1", "sc", "m", "n", "k", "a_row", "a_col", "b_row", "b_col", "rows",
+             "cols", "depth")
+    values = (batch[1], *sa, *sb, m * n, m, n, k, *a.strides[-2:], *b.strides[-2:], rows, cols, depth)
+    p, size = pointer(out.dtype), out.dtype.itemsize
+    low.call(tile_blocks, [("a", p, a.arg), ("b", p, b.arg), ("c", p, out.arg), ("scratch", p, ("scratch",)),
+                           ("scratch_stride", "i", ("scratch_stride",)),
+                           *((name, "i", value) for name, value in zip(names, values))],
+             count * -(-m // rows) * -(-n // cols), grain_of(2 * rows * cols * k / FLOPS_PER_NS + 150),
+             (depth + 64) * 64 * size, holes={"SIZE": str(size)}, epilogue=epilogue)
 
 
 def readable(low: Lowering, x: Operand, batch: list[int], strides: list[int]) -> Matrix:

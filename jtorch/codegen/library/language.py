@@ -79,6 +79,22 @@ def product_tile(a: Pointer, lda: int, b: Pointer, offsets: Pointer, k: int, c: 
             c[i * ldc + j] = total + sum(a[i * lda + p] * b[offsets[p] + j] for p in range(k))
 
 
+def matrix_tile(a: Pointer, a_row: int, a_col: int, b: Pointer, ldb: int, k: int, c: Pointer, ldc: int, rows: int,
+                columns: int, accumulate: bool) -> None:
+    """c[rows, columns] (+)= a times b; see `jtorch/runtime/tiles.py`."""
+    for i in range(rows):
+        for j in range(columns):
+            total = c[i * ldc + j] if accumulate else 0
+            c[i * ldc + j] = total + sum(a[i * a_row + p * a_col] * b[p * ldb + j] for p in range(k))
+
+
+def transpose(x: Pointer, ldx: int, y: Pointer, ldy: int, rows: int, columns: int) -> None:
+    """y[columns, rows] = x.T"""
+    for i in range(rows):
+        for j in range(columns):
+            y[j * ldy + i] = x[i * ldx + j]
+
+
 # Holes: a type, an expression or lines that `call.text` fills in. What they stand for here serves plain Python runs.
 T = S = L = f32
 call_gemm_T = call_gemm
