@@ -11,7 +11,10 @@ from jtorch.capture.execute import array_of, buffer_of
 from jtorch.capture.record import Recorder, current
 from jtorch.dtypes import dtype
 from jtorch.ir.graph import Type, Value, contiguous_strides
+from jtorch.ir.primitive import Op
+from jtorch.ir.prims.complex import conj
 from jtorch.ir.prims.create import variable
+from jtorch.ir.prims.elementwise import neg
 from jtorch.storage import Storage
 
 if TYPE_CHECKING:
@@ -126,7 +129,8 @@ class Tensor(TensorMethods):
     # --- data ----------------------------------------------------------------------------------------------------
 
     def _array(self) -> np.ndarray:
-        """The tensor's elements as a NumPy array over the storage's memory (strided for a view), computed now."""
+        """The tensor's elements as a NumPy array, computed now: over the storage's memory (strided for a view), unless
+        reading changes them (`_pending_ops`)."""
         recorder = current.recorder
         cell = self._storage.cell
         if recorder.tracing is not None and not recorder.tracing.is_constant(cell):
@@ -135,18 +139,21 @@ class Tensor(TensorMethods):
             recorder.materialise(cell)
         if self._view is None:
             return array_of(cell.buffer, cell.type)
-        if self._view_reinterprets():
-            base = array_of(cell.buffer, cell.type)
-            for op, attrs in self._view:
-                base = op.numpy(base, **dict(zip(op.attr_names, attrs)))
-            return base
         size = self._type.dtype.itemsize
         strides, offset = self._geometry if self._geometry is not None and self._type.numel else (None, 0)
-        return cell.buffer.numpy(self._type.dtype.numpy, self._type.shape, offset * size,
-                                 strides and [s * size for s in strides])
+        array = cell.buffer.numpy(self._type.dtype.numpy, self._type.shape, offset * size,
+                                  strides and [s * size for s in strides])
+        for op in self._pending_ops():
+            array = op.numpy(array)  # type: ignore[misc]
+        return array
 
-    def _view_reinterprets(self) -> bool:
-        return self._storage.cell.type.dtype is not self._type.dtype
+    def _pending_ops(self) -> tuple[Op, ...]:
+        """What reading does to the elements in memory: nothing, `conj` (PyTorch's conjugate bit), `neg` (its negative
+        bit). An even number of one is none."""
+        if self._view is None:
+            return ()
+        chain = [op for op, _ in self._view]
+        return tuple([op for op in (conj, neg) if chain.count(op) % 2])
 
 
 def attach(**members: Any) -> None:

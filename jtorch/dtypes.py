@@ -70,6 +70,12 @@ def by_name(name: str) -> dtype:
     return _BY_NAME[name]
 
 
+def type_name(d: dtype) -> str:
+    return {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "int64": "Long",
+            "int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool",
+            "complex64": "ComplexFloat", "complex128": "ComplexDouble"}[d.name]
+
+
 def from_numpy(numpy_dtype: Any) -> dtype:
     """The dtype of NumPy data; TypeError with PyTorch's text where there is none."""
     found = _BY_NUMPY.get(np.dtype(numpy_dtype))

@@ -7,12 +7,12 @@ from typing import Any
 from jtorch._tensor import Tensor, contiguous_strides, wrap
 from jtorch.capture.cell import Cell
 from jtorch.capture.record import Recorder, current
-from jtorch.dtypes import dtype
+from jtorch.dtypes import dtype, type_name
 from jtorch.ir.graph import Type, Value
 from jtorch.ir.primitive import Op
-from jtorch.ir.prims.complex import view_as_complex, view_as_real
+from jtorch.ir.prims.complex import conj, conjugated, view_as_complex, view_as_real
 from jtorch.ir.prims.create import detach, graft, variable
-from jtorch.ir.prims.elementwise import cast_to
+from jtorch.ir.prims.elementwise import cast_to, neg
 from jtorch.ir.prims.movement import (
     as_strided,
     as_strided_scatter,
@@ -25,6 +25,7 @@ from jtorch.ir.prims.movement import (
     slice_,
     slice_update,
 )
+from jtorch.ir.prims.view_dtype import view_dtype
 
 Geometry = tuple[tuple[int, ...], int]
 
@@ -56,45 +57,71 @@ def reshaped_strides(shape: tuple[int, ...], strides: tuple[int, ...], new: tupl
     return tuple(result)
 
 
-def _reshape_geometry(shape: tuple[int, ...], g: Geometry, attrs: tuple) -> Geometry | None:
-    strides = reshaped_strides(shape, g[0], attrs[0])
+def _reshape_geometry(t: Type, g: Geometry, attrs: tuple) -> Geometry | None:
+    strides = reshaped_strides(t.shape, g[0], attrs[0])
     return None if strides is None else (strides, g[1])
 
 
-def _permute_geometry(shape: tuple[int, ...], g: Geometry, attrs: tuple) -> Geometry:
+def _permute_geometry(t: Type, g: Geometry, attrs: tuple) -> Geometry:
     return tuple(g[0][p] for p in attrs[0]), g[1]
 
 
-def _expand_geometry(shape: tuple[int, ...], g: Geometry, attrs: tuple) -> Geometry:
+def _expand_geometry(t: Type, g: Geometry, attrs: tuple) -> Geometry:
     new = attrs[0]
-    lead = len(new) - len(shape)
-    strides = tuple(0 if n != m else s for n, m, s in zip(shape, new[lead:], g[0]))
+    lead = len(new) - len(t.shape)
+    strides = tuple(0 if n != m else s for n, m, s in zip(t.shape, new[lead:], g[0]))
     return (0,) * lead + strides, g[1]
 
 
-def _slice_geometry(shape: tuple[int, ...], g: Geometry, attrs: tuple) -> Geometry:
+def _slice_geometry(t: Type, g: Geometry, attrs: tuple) -> Geometry:
     starts, _, steps = attrs
     offset = g[1] + sum(a * s for a, s in zip(starts, g[0]))
     return tuple(s * c for s, c in zip(g[0], steps)), offset
 
 
-def _same_geometry(shape: tuple[int, ...], g: Geometry, attrs: tuple) -> Geometry:
+def _same_geometry(t: Type, g: Geometry, attrs: tuple) -> Geometry:
     return g
 
 
-def _pairs_geometry(shape: tuple[int, ...], g: Geometry, attrs: tuple) -> Geometry:
+def _pairs_geometry(t: Type, g: Geometry, attrs: tuple) -> Geometry:
     """In elements of half the size."""
     return (*[2 * s for s in g[0]], 1), 2 * g[1]
 
 
-def _from_pairs_geometry(shape: tuple[int, ...], g: Geometry, attrs: tuple) -> Geometry:
+def _from_pairs_geometry(t: Type, g: Geometry, attrs: tuple) -> Geometry:
     return tuple([s // 2 for s in g[0][:-1]]), g[1] // 2
+
+
+def _dtype_geometry(t: Type, g: Geometry, attrs: tuple) -> Geometry:
+    """Raises RuntimeError as PyTorch does where elements of another size do not lie on the old ones' strides."""
+    strides, offset = g
+    old, new = t.dtype, attrs[0]
+    if new.itemsize == old.itemsize:
+        return g
+
+    def refuse(what: str, but: int) -> None:
+        raise RuntimeError(f"{what} to view {type_name(old)} as {type_name(new)} (different element sizes), but got "
+                           f"{but}")
+
+    if strides[-1] != 1:
+        refuse("self.stride(-1) must be 1", strides[-1])
+    if new.itemsize < old.itemsize:
+        ratio = old.itemsize // new.itemsize
+        return (*[s * ratio for s in strides[:-1]], 1), offset * ratio
+    ratio = new.itemsize // old.itemsize
+    if offset % ratio:
+        refuse(f"self.storage_offset() must be divisible by {ratio}", offset)
+    for axis, s in enumerate(strides[:-1]):
+        if s % ratio:
+            refuse(f"self.stride({axis}) must be divisible by {ratio}", s)
+    return (*[s // ratio for s in strides[:-1]], 1), offset // ratio
 
 
 _GEOMETRY: dict[Op, Callable[..., Geometry | None]] = {
     reshape: _reshape_geometry, permute: _permute_geometry, expand: _expand_geometry, slice_: _slice_geometry,
-    as_strided: lambda shape, g, attrs: (attrs[1], attrs[2]), detach: _same_geometry,
-    view_as_real: _pairs_geometry, view_as_complex: _from_pairs_geometry,
+    as_strided: lambda t, g, attrs: (attrs[1], attrs[2]), detach: _same_geometry, conj: _same_geometry,
+    neg: _same_geometry, view_as_real: _pairs_geometry, view_as_complex: _from_pairs_geometry,
+    view_dtype: _dtype_geometry,
 }
 
 
@@ -116,6 +143,9 @@ _WRITE: dict[Op, Callable[[Value, tuple, Value], Value]] = {
     variable: lambda parent, attrs, new: new,
     view_as_real: lambda parent, attrs, new: view_as_complex(new),
     view_as_complex: lambda parent, attrs, new: view_as_real(new),
+    conj: lambda parent, attrs, new: conjugated(new),
+    neg: lambda parent, attrs, new: neg(new),
+    view_dtype: lambda parent, attrs, new: view_dtype(new, dtype=parent.dtype),
 }
 """(value before the view operation, its attributes, new value of the view) -> new value before it."""
 
@@ -134,10 +164,9 @@ def make_view(t: Tensor, operation: Op, attrs: tuple) -> Tensor:
     key = (operation, attrs, t._type, t._geometry)
     found = _memo.get(key)
     if found is None:
-        shape = t._type.shape
-        geometry = t._geometry or (contiguous_strides(shape), 0)
+        geometry = t._geometry or (contiguous_strides(t._type.shape), 0)
         out = operation.infer(t._type, **dict(zip(operation.attr_names, attrs)))
-        place = _GEOMETRY[operation](shape, geometry, attrs)
+        place = _GEOMETRY[operation](t._type, geometry, attrs)
         if place == (contiguous_strides(out.shape), 0):
             found = (out, None)
         else:
@@ -268,9 +297,3 @@ def check_result_dtype(result: dtype, target: dtype) -> None:
     if result.category > target.category:
         raise RuntimeError(f"result type {type_name(result)} can't be cast to the desired output type "
                            f"{type_name(target)}")
-
-
-def type_name(d: dtype) -> str:
-    return {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "int64": "Long",
-            "int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool",
-            "complex64": "ComplexFloat", "complex128": "ComplexDouble"}[d.name]

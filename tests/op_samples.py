@@ -196,6 +196,11 @@ def reductions(name: str) -> Iterator[Sample]:
 def indexing(name: str) -> Iterator[Sample]:
     x, rows = normal(4, 5, 3), integers(-5, 5, 2, 3)
     places = integers(0, 5, 3, 7, 2)
+    if name == "view_dtype":
+        for d, t in ((dtypes.int64, "int64"), (dtypes.int32, "int32"), (dtypes.complex128, "complex128")):
+            yield Sample((normal(3, 8),), {"dtype": d}, lambda T, x, t=t: x.view(getattr(T, t)), smooth=False)
+        yield Sample((normal(0, 4),), {"dtype": dtypes.int16}, smooth=False)
+        return
     if name == "take":
         yield Sample((x, rows), {"axis": 1}, lambda T, x, i: x[:, i])
         yield Sample((x, np.array(2)), {"axis": 2}, lambda T, x, i: x[:, :, i])

@@ -99,6 +99,7 @@ COARSE = {
     "tan": "steep", "searchsorted": "rounding moves edges", "floor_divide": "discontinuous", "fmod": "discontinuous",
     "remainder": "discontinuous", "trunc_divide": "discontinuous", "cast": "has one dtype by its attribute",
     "nadam_step": "many roundings", "pow": "steep", "cumsum": "every sum is rounded", "logcumsumexp": "likewise",
+    "view_dtype": "reads bytes",
 }
 
 

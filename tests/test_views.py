@@ -1,6 +1,7 @@
 """Views against PyTorch: shapes, strides, offsets, values, and what writing through them changes."""
 
 import random
+import re
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ def module_of(x):
 def same(a, b, context=""):
     assert tuple(a.shape) == tuple(b.shape), context
     assert str(a.dtype) == str(b.dtype), context
-    np.testing.assert_array_equal(a.detach().numpy(), b.detach().numpy(), err_msg=str(context))
+    a, b = [x.detach().resolve_conj().resolve_neg().numpy() for x in (a, b)]
+    np.testing.assert_array_equal(a, b, err_msg=str(context))
 
 
 def same_place(a, b, context=""):
@@ -123,6 +125,26 @@ COMPLEX_VIEWS = {
     "view_as_complex": lambda m, x: m.view_as_complex(m.view_as_real(x)),
     "real of transposed": lambda m, x: x.mT.real,
     "imag of slice": lambda m, x: x[1:].imag[..., ::2],
+    "unfold of imag": lambda m, x: x.imag.unfold(2, 2, 2),
+    "as_strided of real": lambda m, x: x.real.as_strided((2, 2), (4, 2), 1),
+    "conj": lambda m, x: x.conj(),
+    "conj of conj": lambda m, x: x.conj().mT.conj(),
+    "slice of conj": lambda m, x: x.conj()[1, :, ::2],
+    "as_strided of conj": lambda m, x: x.conj().as_strided((2, 3), (4, 1), 1),
+    "real of conj": lambda m, x: x.conj().real,
+    "imag of conj": lambda m, x: x.conj().imag,
+    "adjoint": lambda m, x: x.adjoint(),
+    "mH": lambda m, x: x.mH,
+    "H": lambda m, x: x[0].H,
+}
+DTYPE_VIEWS = {
+    "same size": lambda m, x: x.view(m.int32),
+    "and back": lambda m, x: x.view(m.int32)[1].view(m.float32),
+    "smaller": lambda m, x: x.view(m.uint8),
+    "larger": lambda m, x: x.view(m.complex64),
+    "larger int": lambda m, x: x.view(dtype=m.int64)[:1],
+    "slice of smaller": lambda m, x: x.view(m.int16)[..., 1::2],
+    "as_strided of larger": lambda m, x: x.view(m.int64).as_strided((2, 2), (3, 1), 1),
 }
 LAYOUTS = {
     "contiguous": lambda base: base[:24].view(2, 3, 4),
@@ -184,6 +206,60 @@ def test_views_of_complex_tensors(name, layout):
     base.add_(1)
     reference.add_(1)
     same(va, vb)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", DTYPE_VIEWS)
+def test_views_as_another_dtype(name, layout):
+    """Or the same refusal."""
+    (base, a), (reference, b) = laid(layout)
+    try:
+        vb = DTYPE_VIEWS[name](torch, b)
+    except RuntimeError as error:
+        with pytest.raises(RuntimeError, match=re.escape(str(error).splitlines()[0])):
+            DTYPE_VIEWS[name](jtorch, a)
+        return
+    va = DTYPE_VIEWS[name](jtorch, a)
+    same_place(va, vb)
+    for v in (va, vb):
+        v.copy_(v * 3 if v.dtype.itemsize > 1 else v ^ 5)
+    same(base, reference)
+    for x in (base, reference):
+        x.add_(1)
+    same(va, vb)
+    assert va.data_ptr() - base.data_ptr() == vb.data_ptr() - reference.data_ptr()
+
+
+def test_marked_views():
+    """What PyTorch says of a conjugate's bits, and what it refuses."""
+    for T in (jtorch, torch):
+        z = T.tensor([[1 + 2j, 3 - 1j]])
+        w = z.conj()
+        assert [w.is_conj(), z.is_conj(), w.conj().is_conj(), w.resolve_conj().is_conj(), w.real.is_neg()] == [
+            True, False, False, False, False]
+        assert w.imag.is_neg() and not w.imag.resolve_neg().is_neg()
+        assert w.data_ptr() == z.data_ptr() == w.conj().data_ptr() != w.resolve_conj().data_ptr()
+        with pytest.raises(RuntimeError, match=r"conjugate bit set. Use tensor.resolve_conj\(\).numpy\(\)"):
+            w.numpy()
+        with pytest.raises(RuntimeError, match=r"negative bit set. Use tensor.resolve_neg\(\).numpy\(\)"):
+            w.imag.numpy()
+        with pytest.raises(RuntimeError, match="doesn't work on unresolved conjugated tensors"):
+            T.view_as_real(w)
+        w.mul_(1j)
+        assert z.tolist() == [[2 - 1j, -1 - 3j]]
+        w.imag.add_(1)
+        assert z.tolist() == [[2 - 2j, -1 - 4j]] and w.tolist() == [[2 + 2j, -1 + 4j]]
+        parts = z.real.numpy()
+        z.mul_(2)
+        assert parts.tolist() == [[4, -2]]
+
+
+def test_conjugated_arguments_of_traces():
+    step = jtorch.jit.trace(lambda z: z * 2)
+    z = jtorch.tensor([1 + 2j, 3 - 1j])
+    for _ in range(3):
+        assert step(z.conj()).tolist() == [2 - 4j, 6 + 2j]
+    assert step(z).tolist() == [2 + 4j, 6 - 2j]
 
 
 OVERLAPPING = {n for n in VIEWS if "expand" in n or "broadcast" in n or "unfold" in n}

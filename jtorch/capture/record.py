@@ -13,7 +13,9 @@ from jtorch.capture.execute import Execution, ProgramTable
 from jtorch.config import config
 from jtorch.ir.graph import Builder, Type, Value, contiguous_strides, topological, user_location
 from jtorch.ir.passes.batch import dependents
+from jtorch.ir.prims.complex import conj
 from jtorch.ir.prims.create import detach, make_leaf, variable
+from jtorch.ir.prims.elementwise import neg
 from jtorch.storage import SharedBuffer
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 # References to a pending cell that are not the user's: the epoch's list, the loop variable, getrefcount's argument.
 _INTERNAL_REFERENCES = 3
+# View operations after which a tensor is more than the memory that it is read from.
+_NOT_MEMORY = (variable, conj, neg)
 
 
 class Recorder:
@@ -91,7 +95,7 @@ class Recorder:
         cell = storage.cell
         if (cell.buffer is None or cell.value is not None or storage.version or kind.nbytes >= cell.type.nbytes
                 or kind.dtype is not cell.type.dtype or self.tracing is not None or self.levels
-                or any(op is variable for op, _ in t._view)):  # type: ignore[union-attr]
+                or any(op in _NOT_MEMORY for op, _ in t._view)):  # type: ignore[union-attr]
             return None
         strides, offset = t._geometry or (None, 0)
         if strides is not None and strides != contiguous_strides(kind.shape):

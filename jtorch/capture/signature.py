@@ -27,7 +27,7 @@ class Leaf:
             self.cell, self.storage, self.buffer = storage.cell, storage, storage.cell.buffer
             self.ptr = self.buffer.ptr
             return
-        if t._geometry is None or is_dense(t):
+        if (t._geometry is None or is_dense(t)) and not t._pending_ops():
             self.buffer = storage.cell.buffer
             self.ptr = self.buffer.ptr + t.storage_offset() * t.itemsize
         else:

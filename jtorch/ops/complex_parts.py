@@ -21,6 +21,10 @@ def view_as_real(input: Tensor) -> Tensor:
     """Pairs (real, imaginary) along a new last dimension. A view."""
     if not input.dtype.is_complex:
         raise RuntimeError("view_as_real is only supported for complex tensors")
+    if is_conj(input):
+        raise RuntimeError("view_as_real doesn't work on unresolved conjugated tensors.  To resolve the conjugate "
+                           "tensor so you can view it as real, use self.resolve_conj(); however, be warned that the "
+                           "resulting tensor will NOT alias the original.")
     return make_view(input, parts.view_as_real, ())
 
 
@@ -48,7 +52,7 @@ def view_as_complex(input: Tensor) -> Tensor:
 @expose("real", method=False)
 def real(input: Tensor) -> Tensor:
     """The real part. A view."""
-    return select(view_as_real(input), -1, 0) if input.dtype.is_complex else input
+    return _part(input, 0) if input.dtype.is_complex else input
 
 
 @expose("imag", method=False)
@@ -56,7 +60,12 @@ def imag(input: Tensor) -> Tensor:
     """The imaginary part. A view."""
     if not input.dtype.is_complex:
         raise RuntimeError("imag is not implemented for tensors with non-complex dtypes.")
-    return select(view_as_real(input), -1, 1)
+    part = _part(input, 1)
+    return make_view(part, ew.neg, ()) if is_conj(input) else part
+
+
+def _part(z: Tensor, place: int) -> Tensor:
+    return select(view_as_real(conj(z) if is_conj(z) else z), -1, place)
 
 
 def _set_part(part: Any) -> Any:
@@ -75,29 +84,32 @@ def conj_physical(input: Value) -> Value:
 
 @expose("conj")
 def conj(input: Tensor) -> Tensor:
-    """The conjugate, computed (PyTorch marks a view instead, which is resolved when it is read)."""
-    return conj_physical(input) if input.dtype.is_complex else alias(input)
-
-
-@expose("resolve_conj")
-def resolve_conj(input: Tensor) -> Tensor:
-    return input
-
-
-@expose("resolve_neg")
-def resolve_neg(input: Tensor) -> Tensor:
-    return input
+    """The conjugate. A view: it is computed when it is read."""
+    return make_view(input, parts.conj, ()) if input.dtype.is_complex else alias(input)
 
 
 @expose("is_conj")
 def is_conj(input: Tensor) -> bool:
-    """Conjugates are computed here, never marked."""
-    return False
+    """Is this a view that conjugates what lies in memory?"""
+    return parts.conj in input._pending_ops()
 
 
 @expose("is_neg")
 def is_neg(input: Tensor) -> bool:
-    return False
+    """Is this a view that negates what lies in memory (the imaginary part of a conjugate)?"""
+    return ew.neg in input._pending_ops()
+
+
+@expose("resolve_conj")
+def resolve_conj(input: Tensor) -> Tensor:
+    """The tensor itself, or a copy with the conjugates in memory."""
+    return input.clone() if is_conj(input) else input
+
+
+@expose("resolve_neg")
+def resolve_neg(input: Tensor) -> Tensor:
+    """The tensor itself, or a copy with the negated elements in memory."""
+    return input.clone() if is_neg(input) else input
 
 
 @define("isreal", out=False)

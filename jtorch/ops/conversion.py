@@ -15,9 +15,10 @@ from jtorch.dtypes import dtype
 from jtorch.ir import arith
 from jtorch.ir.arith import Operand
 from jtorch.ir.graph import Value
+from jtorch.ir.prims.complex import conj
 from jtorch.ir.prims.create import constant
 from jtorch.ir.prims.create import detach as detach_marker
-from jtorch.ir.prims.elementwise import cast_to, where
+from jtorch.ir.prims.elementwise import cast_to, neg, where
 from jtorch.ir.prims.movement import expand_to, pad, reshape_to, slice_axis
 from jtorch.ops.arguments import default_float, shape_of
 from jtorch.ops.attach import define, expose
@@ -135,6 +136,10 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
         raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
     if self._type.dtype is dtypes.bfloat16:
         raise TypeError("Got unsupported ScalarType BFloat16")
+    for op, bit, resolve in ((conj, "conjugate", "resolve_conj"), (neg, "negative", "resolve_neg")):
+        if op in self._pending_ops():
+            raise RuntimeError(f"Can't call numpy() on Tensor that has {bit} bit set. Use tensor.{resolve}().numpy() "
+                               "instead.")
     return export(self)
 
 
@@ -156,7 +161,7 @@ def export(t: Tensor) -> np.ndarray:
             cell.buffer = SharedBuffer.from_numpy(fresh)
             cell.buffer.copy_from(old)
     array = t._array()
-    if array.nbytes and not t._view_reinterprets():
+    if array.nbytes and not t._pending_ops():
         owner = array
         while isinstance(owner.base, np.ndarray):
             owner = owner.base

@@ -99,8 +99,8 @@ def check_place(storage: Storage, size: tuple[int, ...], stride: tuple[int, ...]
 
 
 def parts_of(t: Tensor) -> tuple[Storage, tuple[int, ...], tuple[int, ...], int]:
-    """What `tensor_over` makes the tensor's elements from. A view as another dtype is copied."""
-    if t._view_reinterprets():
+    """What `tensor_over` makes the tensor's elements from. A view as another dtype, or of conjugates, is copied."""
+    if t._storage.cell.type.dtype is not t._type.dtype or t._pending_ops():
         t = clone(detach(t))
     return t._storage, t._type.shape, t.stride(), t.storage_offset()
 

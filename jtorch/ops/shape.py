@@ -7,12 +7,12 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from jtorch import dtypes
-from jtorch._tensor import Size, Tensor, attach, contiguous_strides, from_array
+from jtorch._tensor import Size, Tensor, attach, contiguous_strides
 from jtorch.ir import arith
 from jtorch.ir.prims import create, movement
+from jtorch.ir.prims.complex import view_as_complex, view_as_real
+from jtorch.ir.prims.view_dtype import view_dtype
 from jtorch.ops.arguments import shape_of, wrap_dim, wrap_dims
 from jtorch.ops.attach import FUNCTIONS, expose
 from jtorch.views import make_view, reshaped_strides
@@ -74,29 +74,14 @@ def view(self: Tensor, *shape: Any, size: Any = None, dtype: Any = None) -> Tens
     if size is not None:
         shape = (size,)
     if dtype is not None or (len(shape) == 1 and isinstance(shape[0], dtypes.dtype)):
-        return _view_dtype(self, dtype or shape[0])
+        d = dtype or shape[0]
+        return alias(self) if d is self.dtype else make_view(self, view_dtype, (d,))
     new = inferred_shape(shape_of(shape), self._type.numel)
     if self._geometry is not None and reshaped_strides(self._type.shape, self._geometry[0], new) is None:
         raise RuntimeError("view size is not compatible with input tensor's size and stride (at least one dimension "
                            "spans "
                            "across two contiguous subspaces). Use .reshape(...) instead.")
     return _reshape(self, new)
-
-
-def _view_dtype(t: Tensor, d: dtypes.dtype) -> Tensor:
-    """The same bytes as another dtype: a copy, since storages are typed."""
-    if d is t.dtype:
-        return alias(t)
-    array = t.detach()._array()
-    old, new = t.dtype.itemsize, d.itemsize
-    if new != old:
-        if not t.ndim:
-            raise RuntimeError(f"self.dim() cannot be 0 to view {t.dtype} as {d} (different element sizes)")
-        if new > old and (t.shape[-1] * old) % new:
-            raise RuntimeError(f"self.size(-1) must be divisible by {new // old} to view {t.dtype} as {d} (different "
-                               f"element sizes), but got {t.shape[-1]}")
-    return from_array(np.ascontiguousarray(array).view(d.numpy).reshape(
-        t.shape if new == old else (*t.shape[:-1], t.shape[-1] * old // new)).copy())
 
 
 @expose("view_as", function=False)
@@ -565,19 +550,18 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None
     start = input.storage_offset() if storage_offset is None else storage_offset
     if start < 0:
         raise RuntimeError(f"Tensor: invalid storage offset {start}")
-    memory = input._storage.cell.type
     reach = start + sum((n - 1) * s for n, s in zip(shape, strides)) if 0 not in shape else -1
-    if reach >= memory.numel:
+    nbytes = input._storage.cell.type.nbytes
+    if (reach + 1) * input.itemsize > nbytes:
         raise RuntimeError(f"setStorage: sizes {list(shape)}, strides {list(strides)}, storage offset {start}, and "
-                           "itemsize "
-                           f"{memory.dtype.itemsize} requiring a storage size of "
-                           f"{(reach + 1) * memory.dtype.itemsize} are "
-                           f"out of bounds for storage of size {memory.nbytes}")
+                           f"itemsize {input.itemsize} requiring a storage size of {(reach + 1) * input.itemsize} are "
+                           f"out of bounds for storage of size {nbytes}")
     return make_view(whole(input), movement.as_strided, (shape, strides, start))
 
 
 def whole(x: Tensor) -> Tensor:
-    """The storage of a tensor as a tensor: what strides and offsets refer to. It keeps the markers of the chain."""
+    """The storage of a tensor as a tensor of its dtype: what strides and offsets refer to. It keeps the markers of the
+    chain, and conjugation."""
     if x._view is None:
         return x
     base: Tensor = object.__new__(Tensor)
@@ -585,6 +569,18 @@ def whole(x: Tensor) -> Tensor:
     base._view = tuple([(operation, owner) for operation, owner in x._view if operation is create.detach
                         or (operation is create.variable and owner._view is None)]) or None
     base._value, base._version, base._epoch, base._requires_grad, base._grad = None, -1, None, False, None  # type: ignore
+    d = x._type.dtype
+    if base._type.dtype is not d:
+        base = _reshape(base, (base._type.numel,))
+        if base._type.dtype.is_complex and base._type.dtype.to_real() is d:  # as these, it is differentiable
+            base = make_view(base, view_as_real, ())
+        elif d.is_complex and base._type.dtype is d.to_real():
+            base = make_view(_reshape(base, (-1, 2)), view_as_complex, ())
+        else:
+            used = base._type.nbytes // d.itemsize * d.itemsize // base.itemsize
+            base = make_view(slice_dim(base, 0, 0, used), view_dtype, (d,))
+    for op in x._pending_ops():
+        base = make_view(base, op, ())
     return base
 
 

@@ -101,7 +101,7 @@ def rebuild_tensor_v3(storage: Any, storage_offset: Any, size: Any, stride: Any,
 def _finished(t: Tensor, requires_grad: Any, metadata: Any) -> Tensor:
     marks = metadata or {}
     if marks.get("conj"):
-        t = t.conj().resolve_conj()
+        t = t.conj()
     if marks.get("neg"):
         t = -t
     set_requires_grad(t, bool(requires_grad))

@@ -16,5 +16,6 @@ from jtorch.ir.prims import (  # noqa: F401  importing registers them
     reduce,
     solve,
     special,
+    view_dtype,
     window,
 )
