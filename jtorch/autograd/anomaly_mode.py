@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jtorch.autograd.node import name_of
-from jtorch.capture.execute import Execution, array_of
+from jtorch.capture.execute import array_of, compute_once
 from jtorch.capture.record import Recorder, current
 from jtorch.ir.graph import Value
 
@@ -80,7 +80,7 @@ def check(recorder: Recorder, steps: Sequence[tuple[Value, Sequence[Value | None
     """RuntimeError for the first of the derivatives (node, cotangents of its operands) that holds a NaN."""
     values = [g for _, found in steps for g in found
               if g is not None and (g.dtype.is_floating_point or g.dtype.is_complex)]
-    buffers = dict(zip(values, Execution(recorder.epoch, None).run(values, [None] * len(values))))
+    buffers = dict(zip(values, compute_once(recorder.epoch, values)))
     for node, found in steps:
         for i, g in enumerate(found):
             if g in buffers and np.isnan(array_of(buffers[g], g.type).astype(np.complex128)).any():

@@ -53,14 +53,18 @@ statistics = {"interpreted": 0, "compiled": 0, "fallbacks": 0}
 class Program:
     """A graph of recorded values and the means to run it."""
 
-    __slots__ = ("graph", "leaves", "in_place", "runs", "executable", "handle", "sizes", "failed", "spare")
+    __slots__ = ("graph", "leaves", "scalars", "data", "in_place", "wanted_in_place", "runs", "executable", "handle",
+                 "sizes", "failed", "spare")
 
     def __init__(self, outputs: tuple[Value, ...], in_place: tuple[tuple[int, int], ...]) -> None:
         params = sorted((v for v in topological(outputs) if v.op.kind == "leaf"), key=lambda v: v.attrs[0])
         self.graph = Graph(params, outputs, "eager")
-        self.leaves = [p.attrs[0] for p in params]
+        self.leaves = [p.attrs[0] for p in params]  # sorted: scalars have negative numbers
+        self.scalars = [n for n in self.leaves if n < 0]
+        self.data = [n for n in self.leaves if n >= 0]
         place = {number: i for i, number in enumerate(self.leaves)}
         self.in_place = {out: place[number] for out, number in in_place if number in place}
+        self.wanted_in_place = frozenset([out for out, _ in in_place])
         self.sizes = [o.type.nbytes for o in outputs]
         written = [params[i] for i in self.in_place.values()]
         self.spare = frozenset(written) if written and settles(self.graph) else frozenset()
@@ -94,14 +98,45 @@ class Program:
         return self.executable
 
 
+class Plan:
+    """How the results of a tuple of values come about: some are leaves, the others one program computes."""
+
+    __slots__ = ("results", "outputs", "program", "direct", "differentiable")
+
+    def __init__(self, values: Sequence[Value], table: ProgramTable) -> None:
+        outputs: dict[Value, int] = {}
+        self.results: list[int] = []  # a place among the program's outputs, or ~number of a leaf
+        for v in values:
+            source = strip_markers(v)
+            is_data = source.op.kind == "leaf" and source.attrs[0] >= 0
+            self.results.append(~source.attrs[0] if is_data else outputs.setdefault(source, len(outputs)))
+        self.outputs = tuple(outputs)
+        self.direct = self.results == list(range(len(outputs)))  # is each value one output of its own?
+        self.differentiable = any(v.requires_grad for v in values)
+        self.program = table.find(self.outputs, ()) if outputs else None
+
+    def distribute(self, epoch: Epoch, computed: list[Any]) -> list[Any]:
+        """A buffer for each value, from those that the program computed."""
+        return [computed[r] if r >= 0 else data_of(epoch.leaves[~r]) for r in self.results]
+
+
 class ProgramTable(dict):
-    """(outputs, in-place pairs) -> Program."""
+    """(outputs, in-place pairs) -> Program, and the plans that lead there."""
+
+    def __init__(self) -> None:
+        self.plans: dict[tuple[Value, ...], Plan] = {}
 
     def find(self, outputs: tuple[Value, ...], in_place: tuple[tuple[int, int], ...]) -> Program:
         key = (outputs, in_place)
         found = self.get(key)
         if found is None:
             found = self[key] = Program(outputs, in_place)
+        return found
+
+    def plan(self, values: tuple[Value, ...]) -> Plan:
+        found = self.plans.get(values)
+        if found is None:
+            found = self.plans[values] = Plan(values, self)
         return found
 
 
@@ -111,84 +146,112 @@ def strip_markers(v: Value) -> Value:
     return v
 
 
-class Execution:
-    """One run of some of an epoch's values."""
+def compute(epoch: Epoch, table: ProgramTable, plan: Plan, donors: Sequence[Cell | None] | None = None) -> list[Any]:
+    """Buffers of a plan's values. `donors[i]` is the cell whose memory result i may take over if nobody else has it."""
+    if epoch.mapped and dependents(plan.outputs):
+        raise RuntimeError(MAPPED)
+    program = plan.program
+    if program is None:
+        computed = []
+    elif donors is None:
+        computed = run_program(epoch, program)
+    else:
+        in_place, taken = takeovers(epoch, plan, donors)
+        computed = run_program(epoch, table.find(plan.outputs, in_place) if in_place else program, taken)
+    return computed if plan.direct else plan.distribute(epoch, computed)
 
-    def __init__(self, epoch: Epoch, programs: ProgramTable | None) -> None:
-        self.epoch, self.programs = epoch, programs
 
-    def run(self, values: Sequence[Value], donors: Sequence[Cell | None]) -> list[Any]:
-        """Buffers of `values`. `donors[i]` is the cell whose memory result i may take over if nobody else has it."""
-        if self.epoch.mapped and dependents(values):
-            raise RuntimeError(MAPPED)
-        results: list[Any] = [None] * len(values)
-        todo: dict[Value, list[int]] = {}
-        for i, v in enumerate(values):
-            source = strip_markers(v)
-            if source.op.kind == "leaf" and source.attrs[0] >= 0:
-                buffer = self.epoch.leaves[source.attrs[0]].buffer
-                results[i] = buffer.copy() if type(buffer) is SharedBuffer else buffer
-            else:
-                todo.setdefault(source, []).append(i)
-        if not todo:
-            return results
-        outputs = tuple(todo)
-        in_place = []
+def compute_once(epoch: Epoch, values: Sequence[Value]) -> list[Any]:
+    """Buffers of an epoch's values, interpreted: what will hardly be asked again."""
+    plan = ProgramTable().plan(tuple(values))
+    if epoch.mapped and dependents(plan.outputs):
+        raise RuntimeError(MAPPED)
+    return plan.distribute(epoch, interpreted(epoch, plan.program) if plan.program is not None else [])
+
+
+def data_of(leaf: Cell) -> Any:
+    """The memory of a leaf that a result is equal to; a copy if the outside looks at it."""
+    buffer = leaf.buffer
+    return buffer.copy() if type(buffer) is SharedBuffer else buffer
+
+
+def takeovers(epoch: Epoch, plan: Plan, donors: Sequence[Cell | None]) -> tuple[tuple[tuple[int, int], ...], dict]:
+    """What the donors that nobody else holds are good for: pairs (output, leaf) to be computed in place, and the memory
+    of each output that is given one."""
+    numbers = {id(c): n for n, c in enumerate(epoch.leaves)}
+    in_place, taken = [], {}
+    for i in range(len(donors)):
+        donor, place = donors[i], plan.results[i]
+        if donor is None or place < 0 or plan.results.count(place) > 1 or sys.getrefcount(donor.buffer) > 2:
+            continue
+        number = numbers.get(id(donor))
+        if number is None:  # written over without having been read
+            if _held(donor) <= _DONOR_REFERENCES - 2:
+                taken[place] = donor.buffer
         # What may be differentiated later needs the leaves as they are: nothing is written over beside it.
-        may_write = not self.epoch.variables and any(d is not None for d in donors)
-        numbers = {id(c): n for n, c in enumerate(self.epoch.leaves)} if may_write else {}
-        for place, indices in enumerate(todo.values()):
-            donor = donors[indices[0]] if len(indices) == 1 and indices[0] < len(donors) else None
-            if (donor is not None and id(donor) in numbers and _held(donor) <= _DONOR_REFERENCES
-                    and sys.getrefcount(donor.buffer) <= 2):
-                in_place.append((place, numbers[id(donor)]))
-        buffers = self.run_program(outputs, tuple(in_place))
-        for indices, buffer in zip(todo.values(), buffers):
-            for i in indices:
-                results[i] = buffer
-        return results
-
-    def run_program(self, outputs: tuple[Value, ...], in_place: tuple[tuple[int, int], ...]) -> list[Any]:
-        program = Program(outputs, ()) if self.programs is None else self.programs.find(outputs, in_place)
-        program.runs += 1
-        executable = None if self.programs is None else program.prepare()
-        if executable is None:
-            statistics["interpreted"] += 1
-            return self.interpret(program)
-        statistics["compiled"] += 1
-        return run_executable(executable, program, [self.pointer(n) for n in program.leaves])
-
-    def pointer(self, number: int) -> Any:
-        if number >= 0:
-            return self.epoch.leaves[number].buffer
-        return scalar_buffer(self.epoch.scalars[-number - 1])
-
-    def interpret(self, program: Program) -> list[Any]:
-        arrays = []
-        for p, number in zip(program.graph.params, program.leaves):
-            if number >= 0:
-                arrays.append(array_of(self.epoch.leaves[number].buffer, p.type))
-            else:
-                arrays.append(np.asarray(self.epoch.scalars[-number - 1], p.type.dtype.numpy))
-        try:
-            results = interpret(program.graph, arrays, observe.watch_node if observe.sinks else None, program.spare)
-        except MemoryError as error:
-            raise OutOfMemoryError(f"not enough memory: {error}") from None
-        buffers = []
-        for i, a in enumerate(results):
-            source = program.in_place.get(i)
-            kept = source is not None and a.ctypes.data == arrays[source].ctypes.data
-            buffers.append(self.pointer(program.leaves[source]) if kept else buffer_of(a))
-        return buffers
+        elif not epoch.variables and _held(donor) <= _DONOR_REFERENCES:
+            in_place.append((place, number))
+            taken[place] = donor.buffer
+    return tuple(in_place), taken
 
 
-def run_executable(executable: Any, program: Program, inputs: list[Any]) -> list[Any]:
+def run_program(epoch: Epoch, program: Program, taken: dict[int, Any] | None = None) -> list[Any]:
+    """The program's outputs; `taken` are buffers for some of them."""
+    program.runs += 1
+    executable = program.executable or program.prepare()
+    if executable is None:
+        return interpreted(epoch, program)
+    statistics["compiled"] += 1
+    leaves = epoch.leaves
+    boxes = [boxed(epoch.scalars[-n - 1]) for n in program.scalars] if program.scalars else ()
+    ptrs = [address for address, _ in boxes]
+    for n in program.data:
+        ptrs.append(leaves[n].buffer.ptr)
     outputs = []
     for i, size in enumerate(program.sizes):
-        source = program.in_place.get(i)
-        outputs.append(allocator.alloc(size) if source is None else inputs[source])
-    observe.run(executable, [b.ptr for b in inputs] + [b.ptr for b in outputs])
+        if taken and i in taken and (i in program.in_place or i not in program.wanted_in_place):
+            buffer = taken[i]
+        else:
+            buffer = allocator.alloc(size)
+        outputs.append(buffer)
+        ptrs.append(buffer.ptr)
+    if observe.sinks:
+        observe.run(executable, ptrs)
+    else:
+        executable.run(ptrs)
     return outputs
+
+
+def interpreted(epoch: Epoch, program: Program) -> list[Any]:
+    statistics["interpreted"] += 1
+    arrays = []
+    for p, number in zip(program.graph.params, program.leaves):
+        if number >= 0:
+            arrays.append(array_of(epoch.leaves[number].buffer, p.type))
+        else:
+            arrays.append(np.asarray(epoch.scalars[-number - 1], p.type.dtype.numpy))
+    try:
+        results = interpret(program.graph, arrays, observe.watch_node if observe.sinks else None, program.spare)
+    except MemoryError as error:
+        raise OutOfMemoryError(f"not enough memory: {error}") from None
+    buffers = []
+    for i, a in enumerate(results):
+        source = program.in_place.get(i)
+        kept = source is not None and a.ctypes.data == arrays[source].ctypes.data
+        buffers.append(epoch.leaves[program.leaves[source]].buffer if kept else buffer_of(a))  # type: ignore[index]
+    return buffers
+
+
+_FLOAT_DATA = object.__basicsize__
+"""Where float and complex objects hold their numbers."""
+
+
+def boxed(x: bool | int | float | complex) -> tuple[int, Any]:
+    """The address of a number in memory as kernels read it, and what keeps it there."""
+    if type(x) is float or type(x) is complex:
+        return id(x) + _FLOAT_DATA, x
+    buffer = scalar_buffer(x)
+    return buffer.ptr, buffer
 
 
 def scalar_buffer(x: bool | int | float | complex) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jtorch import dtypes
 from jtorch.capture import observe
 from jtorch.capture.cell import Cell, Epoch
-from jtorch.capture.execute import Execution, ProgramTable
+from jtorch.capture.execute import ProgramTable, compute, compute_once
 from jtorch.config import config
 from jtorch.ir.graph import Builder, Type, Value, contiguous_strides, topological, user_location
 from jtorch.ir.passes.batch import dependents
@@ -48,6 +48,7 @@ class Recorder:
         self.set_autocast(self.autocast)
         self.backwards: dict[tuple, Any] = {}  # (roots, cotangents) -> gradients
         self.programs = ProgramTable()
+        self.leaf_table: dict[tuple[int, Any], Value] = {}  # (number, id of the type or Python type) -> leaf
         self.epoch = Epoch(self)
 
     @property
@@ -122,8 +123,12 @@ class Recorder:
     def leaf(self, cell: Cell) -> Value:
         """A materialised cell as a new leaf."""
         leaves = self.epoch.leaves
+        key = (len(leaves), id(cell.type))
         leaves.append(cell)
-        return make_leaf(self.builder, len(leaves) - 1, cell.type)
+        found = self.leaf_table.get(key)
+        if found is None:
+            found = self.leaf_table[key] = make_leaf(self.builder, key[0], cell.type)
+        return found
 
     def variable(self, owner: Any, v: Value) -> Value:
         """`v` as something that the derivative is taken with respect to."""
@@ -140,7 +145,11 @@ class Recorder:
         """A Python number as a leaf that is read at run time; a few common ones are constants."""
         scalars = self.epoch.scalars
         scalars.append(x)
-        return make_leaf(self.builder, -len(scalars), _SCALAR_TYPES[type(x)])
+        key = (-len(scalars), type(x))
+        found = self.leaf_table.get(key)
+        if found is None:
+            found = self.leaf_table[key] = make_leaf(self.builder, key[0], _SCALAR_TYPES[type(x)])
+        return found
 
     def detached(self, v: Value) -> Value:
         return self.builder.intern(detach, (v,), ()) if v.requires_grad else v
@@ -165,12 +174,13 @@ class Recorder:
                 return
             if self.tracing is not None:
                 self.tracing.refuse_value()
-            wanted = [c for c in epoch.pending if c.buffer is None and sys.getrefcount(c) > _INTERNAL_REFERENCES]
+            pending = epoch.pending
+            wanted = [c for c in pending if c.buffer is None and sys.getrefcount(c) > _INTERNAL_REFERENCES]
             if observe.sinks:  # a profile shows also what nobody keeps
-                nodes = topological([c.value for c in epoch.pending if c.buffer is None])  # type: ignore[misc]
+                nodes = topological([c.value for c in pending if c.buffer is None])  # type: ignore[misc]
                 used = {i for v in nodes for i in v.inputs} | {c.value for c in wanted}
-                wanted += [c for c in epoch.pending if c.buffer is None and c.value not in used]
-            epoch.pending.clear()
+                wanted += [c for c in pending if c.buffer is None and c.value not in used]
+            pending.clear()
             if epoch.mapped:  # examples that outlived their function: asking for their value is an error
                 lost = dependents([c.value for c in wanted])  # type: ignore[misc]
                 wanted = [c for c in wanted if c.value.siblings[0] not in lost]  # type: ignore[union-attr]
@@ -182,29 +192,28 @@ class Recorder:
                 raise
             finally:
                 self.epoch = Epoch(self)
-                self.release(wanted)
                 epoch.leaf_values.clear()
-                epoch.variable_values.clear()
+                self.release(epoch, wanted)
             if len(self.builder.table) > config.max_interned:
                 self.reset()
 
     def compute(self, epoch: Epoch, cells: Sequence[Cell]) -> None:
-        groups: dict[Value, list[Cell]] = {}
+        values: tuple[Value, ...] = tuple([c.value for c in cells])  # type: ignore[misc]
+        donors: list[Cell | None] | None = None
         for c in cells:
-            groups.setdefault(c.value, []).append(c)  # type: ignore[arg-type]
-        values = tuple(groups)
-        residuals = self.residuals(epoch, values)
-        donors = []
-        for v in values:
-            c = groups[v][0]
-            donors.append(c.previous if c.previous is not None and len(groups[v]) == 1 else None)
-        execution = Execution(epoch, self.programs)
-        buffers = execution.run(values + residuals, donors)
-        for v, buffer in zip(values, buffers):
-            for c in groups[v]:
-                c.buffer = buffer
-        for v, buffer in zip(residuals, buffers[len(values):]):
-            epoch.saved[v] = Cell(v.type, None, None, buffer)
+            if c.previous is not None:
+                donors = [c.previous for c in cells]
+                break
+        plan = self.programs.plan(values)
+        residuals = self.residuals(epoch, values) if plan.differentiable else ()
+        if residuals:
+            plan = self.programs.plan(values + residuals)
+        buffers = compute(epoch, self.programs, plan, donors)
+        for c, buffer in zip(cells, buffers):
+            c.buffer = buffer
+        if residuals:
+            for v, buffer in zip(residuals, buffers[len(values):]):
+                epoch.saved[v] = Cell(v.type, None, None, buffer)
 
     def residuals(self, epoch: Epoch, values: tuple[Value, ...]) -> tuple[Value, ...]:
         """What to compute besides `values` so that a backward after this flush need not repeat the dear work."""
@@ -229,24 +238,33 @@ class Recorder:
         return found
 
     @staticmethod
-    def release(cells: Sequence[Cell]) -> None:
-        """A computed cell keeps its history only while a backward may still go through it."""
+    def release(epoch: Epoch, cells: Sequence[Cell]) -> None:
+        """A computed cell keeps its history only while a backward may still go through it; without one, the epoch lets
+        go of what its computation was made of."""
+        finished = not epoch.variables
         for c in cells:
             c.previous = None
-            v, epoch = c.value, c.epoch
-            if v is None or epoch is None or c.buffer is None:
+            v = c.value
+            if v is None or c.epoch is None:
                 continue
-            if not v.requires_grad:
+            if c.buffer is None:
+                finished = False
+            elif not v.requires_grad:
                 c.value = c.epoch = None
             elif v.siblings[0] in epoch.spent:
                 c.epoch = SPENT
+        if finished:
+            epoch.leaves.clear()
+            epoch.scalars.clear()
+        else:
+            epoch.variable_values.clear()
 
     def materialise(self, cell: Cell) -> None:
         """Compute `cell`, whoever recorded it."""
         if cell.buffer is not None:
             return
         if cell.epoch is self.epoch and self.holding:  # computed alone
-            cell.buffer = Execution(self.epoch, self.programs).run((cell.value,), [None])[0]  # type: ignore[arg-type]
+            cell.buffer = compute(self.epoch, self.programs, self.programs.plan((cell.value,)))[0]  # type: ignore[arg-type]
         elif cell.epoch is self.epoch:
             self.flush()
             if cell.buffer is None:
@@ -269,7 +287,7 @@ def materialise_elsewhere(cell: Cell) -> None:
         if cell.buffer is None:
             if epoch.recorder.tracing is not None:
                 epoch.recorder.tracing.refuse_value()
-            cell.buffer = Execution(epoch, None).run((cell.value,), [None])[0]
+            cell.buffer = compute_once(epoch, (cell.value,))[0]
             if not cell.value.requires_grad and epoch is not epoch.recorder.epoch:
                 cell.value = cell.epoch = None
 
