@@ -1,5 +1,7 @@
 """Operators of tensors against PyTorch: values, dtypes, in-place and out= forms, gradients."""
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -398,3 +400,40 @@ def test_in_place_operations_keep_their_memory(monkeypatch) -> None:
         jtorch.synchronize()
         gradient, = jtorch.autograd.grad(y.sum(), w)
         np.testing.assert_array_equal(gradient.numpy(), [0, 1, 2, 3])
+
+
+def test_what_is_written_over_unread_gives_its_memory(monkeypatch) -> None:
+    monkeypatch.setattr(jtorch.config.config, "eager_compile", "sync")
+    t = jtorch.ones(1000)
+    addresses = []
+    for _ in range(4):
+        assert t.fill_(3.0)[0].item() == 3
+        addresses.append(t.data_ptr())
+    assert len(set(addresses[-2:])) == 1
+    kept, before = t.detach().clone(), t.data_ptr()
+    held = t._storage.cell  # somebody else still needs the old contents
+    t.fill_(4.0)
+    jtorch.synchronize()
+    assert t.data_ptr() != before and t[0].item() == 4 and kept[0].item() == 3 and held.buffer.ptr == before
+
+
+def test_a_result_does_not_hold_what_it_was_computed_from(monkeypatch) -> None:
+    monkeypatch.setattr(jtorch.config.config, "eager_compile", "sync")
+    for _ in range(4):
+        source = jtorch.ones(1 << 16)
+        jtorch.synchronize()
+        watch = weakref.ref(source._storage.cell.buffer)
+        total = source.sum()
+        assert total.item() == 1 << 16
+        del source
+        assert watch() is None
+        assert total.item() == 1 << 16
+
+
+@pytest.mark.parametrize("number", [2.5, -0.0, 7, -(1 << 40), 1 + 2j, True])
+def test_numbers_reach_compiled_programs(monkeypatch, number) -> None:
+    monkeypatch.setattr(jtorch.config.config, "eager_compile", "sync")
+    data = np.arange(1, 6, dtype=np.complex64 if isinstance(number, complex) else np.float64)
+    for _ in range(4):
+        same(jtorch.tensor(data) * number, torch.tensor(data) * number)
+        same(jtorch.tensor([1, 2]).mul(number), torch.tensor([1, 2]).mul(number))

@@ -17,7 +17,7 @@ from jtorch.ir.interpret import interpret, settles
 from jtorch.ir.passes.batch import dependents
 from jtorch.ir.prims.create import graft
 from jtorch.lazy import lazy_module
-from jtorch.runtime.memory import Buffer, allocator
+from jtorch.runtime.memory import ALIGNMENT, Buffer, allocator
 from jtorch.storage import SharedBuffer
 
 if TYPE_CHECKING:
@@ -178,20 +178,22 @@ def data_of(leaf: Cell) -> Any:
 def takeovers(epoch: Epoch, plan: Plan, donors: Sequence[Cell | None]) -> tuple[tuple[tuple[int, int], ...], dict]:
     """What the donors that nobody else holds are good for: pairs (output, leaf) to be computed in place, and the memory
     of each output that is given one."""
-    numbers = {id(c): n for n, c in enumerate(epoch.leaves)}
+    leaves = {id(c): n for n, c in enumerate(epoch.leaves)}
+    read = plan.program.leaves if plan.program is not None else ()
     in_place, taken = [], {}
     for i in range(len(donors)):
         donor, place = donors[i], plan.results[i]
-        if donor is None or place < 0 or plan.results.count(place) > 1 or sys.getrefcount(donor.buffer) > 2:
+        if donor is None or place < 0 or sys.getrefcount(donor.buffer) > 2 or plan.results.count(place) > 1:
             continue
-        number = numbers.get(id(donor))
-        if number is None:  # written over without having been read
+        number = leaves.get(id(donor))
+        if number is None:
             if _held(donor) <= _DONOR_REFERENCES - 2:
                 taken[place] = donor.buffer
         # What may be differentiated later needs the leaves as they are: nothing is written over beside it.
         elif not epoch.variables and _held(donor) <= _DONOR_REFERENCES:
-            in_place.append((place, number))
             taken[place] = donor.buffer
+            if number in read:
+                in_place.append((place, number))
     return tuple(in_place), taken
 
 
@@ -263,8 +265,21 @@ def array_of(buffer: Any, type: Any) -> np.ndarray:
     return buffer.numpy(type.dtype.numpy, type.shape)
 
 
+ALIGNED = range(16 << 10, 64 << 20)
+"""Bytes of arrays that are worth a copy to where kernels are fastest: NumPy's memory may begin within a cache line, so
+that each vector spans two. Below it costs more than it gains, above the memory is what a kernel waits for."""
+
+
 def buffer_of(array: np.ndarray) -> Any:
-    """A Buffer with the array's contents; its memory is taken over if it is the array's own and contiguous."""
-    if array.base is not None or not array.flags.c_contiguous or not array.flags.writeable:
-        array = array.copy(order="C")
-    return Buffer.from_numpy(array)
+    """A Buffer of the array's contents: its own memory if that is nobody else's, contiguous, and lies well."""
+    if array.nbytes not in ALIGNED:
+        if array.base is not None or not array.flags.c_contiguous or not array.flags.writeable:
+            array = array.copy(order="C")
+        return Buffer.from_numpy(array)
+    if array.base is None and array.flags.c_contiguous and array.flags.writeable:
+        buffer = Buffer.from_numpy(array)
+        if buffer.ptr % ALIGNMENT == 0:
+            return buffer
+    buffer = allocator.alloc(array.nbytes)
+    buffer.numpy(array.dtype, array.shape)[...] = array
+    return buffer

@@ -16,7 +16,7 @@ from jtorch.capture.record import current
 from jtorch.dtypes import dtype
 from jtorch.ir import arith
 from jtorch.ir.arith import Operand
-from jtorch.ir.graph import Builder, Type, Value
+from jtorch.ir.graph import Builder, Type, Value, kind_of
 from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims.create import constant, iota
 from jtorch.ir.prims.movement import as_strided, expand_to, reshape_to
@@ -295,7 +295,12 @@ def require_grad(t: Tensor) -> Tensor:
 
 
 def constant_of(shape: tuple[int, ...], value: Any, d: dtype) -> Value:
-    return constant(current.recorder.builder, value, d, shape)
+    recorder = current.recorder
+    key = (constant, shape, kind_of(value), value, d)
+    found = recorder.calls.get(key)
+    if found is None:
+        found = recorder.calls[key] = constant(recorder.builder, value, d, check_shape(shape))
+    return found
 
 
 def _floating(dt: Any) -> dtype:
@@ -308,9 +313,9 @@ def _maker(name: str, value: float) -> None:
         devices.check(device)
         _check_dtype(name, dtype)
         d = _floating(dtype) if out is None or dtype is not None else out.dtype
-        if name == "zeros" and any(n < 0 for n in size):
+        if name == "zeros" and size and min(size) < 0:
             raise RuntimeError("zeros: Dimension size must be non-negative.")
-        return finish(constant_of(check_shape(size), value, d), requires_grad, out)
+        return finish(constant_of(size, value, d), requires_grad, out)
 
     def function(*size: Any, **kwargs: Any) -> Tensor:
         if "size" in kwargs:
@@ -325,7 +330,7 @@ def _maker(name: str, value: float) -> None:
     def new(self: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False,
             layout: Any = None, pin_memory: bool = False) -> Tensor:
         devices.check(device)
-        return finish(constant_of(check_shape(shape_of(size)), value, as_dtype(dtype) or self._type.dtype),
+        return finish(constant_of(shape_of(size), value, as_dtype(dtype) or self._type.dtype),
                       requires_grad)
 
     def new_keyword(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
