@@ -329,6 +329,27 @@ def adaptive(name: str) -> Iterator[Sample]:
             F(T), f"{name}{nd}d")(x, o, **m))
 
 
+@of("interpolate")
+def interpolations() -> Iterator[Sample]:
+    for spatial, sizes, kind, antialias in (((4,), (7,), "linear", False), ((5, 4), (3, 6), "linear", False),
+                                            ((5, 4), (7, 3), "cubic", False), ((9, 8), (4, 11), "linear", True),
+                                            ((9, 7), (4, 2), "cubic", True)):
+        nd = len(spatial)
+        call = {"mode": "bicubic" if kind == "cubic" else "linear" if nd == 1 else "bilinear", "antialias": antialias}
+        yield Sample((normal(2, 3, *spatial),), {"sizes": sizes, "scales": (None,) * nd, "kind": kind,
+                                                 "align_corners": False, "antialias": antialias},
+                     lambda T, x, sizes=sizes, call=call: F(T).interpolate(x, sizes, **call))
+
+
+@of("grid_sample")
+def grids() -> Iterator[Sample]:
+    for channels, mode, padding in ((2, "bilinear", "zeros"), (9, "bilinear", "border"), (2, "bicubic", "reflection"),
+                                    (9, "bicubic", "zeros")):
+        attrs = {"mode": mode, "padding_mode": padding, "align_corners": False}
+        yield Sample((normal(1, channels, 4, 3), uniform(-1.2, 1.2, 1, 2, 3, 2)), attrs,
+                     lambda T, x, grid, attrs=attrs: F(T).grid_sample(x, grid, **attrs))
+
+
 # --- optimizers -------------------------------------------------------------------------------------------------------
 
 def _steps(n: int, scalars: tuple[float, ...], step: bool = True, **attrs: Any) -> Sample:

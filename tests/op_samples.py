@@ -201,6 +201,14 @@ def indexing(name: str) -> Iterator[Sample]:
             yield Sample((normal(3, 8),), {"dtype": d}, lambda T, x, t=t: x.view(getattr(T, t)), smooth=False)
         yield Sample((normal(0, 4),), {"dtype": dtypes.int16}, smooth=False)
         return
+    if name.startswith("sample"):
+        for shape, index in (((2, 3, 5, 1), integers(-1, 6, 2, 4, 7)), ((2, 1, 4, 3), integers(0, 4, 2, 2, 6)),
+                             ((1, 6, 5, 1), integers(0, 5, 1, 17, 3))):
+            weight, out = normal(*index.shape), normal(*shape[:2], index.shape[2], shape[3])
+            x = normal(*shape)
+            arrays = {"sample": (x, index, weight), "sample_input_grad": (out, index, weight),
+                      "sample_weight_grad": (x, index, out)}[name]
+            yield Sample(arrays, {"size": shape[2]} if name == "sample_input_grad" else {}, None)
     if name == "take":
         yield Sample((x, rows), {"axis": 1}, lambda T, x, i: x[:, i])
         yield Sample((x, np.array(2)), {"axis": 2}, lambda T, x, i: x[:, :, i])

@@ -41,7 +41,35 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("mode", ["constant", "reflect", "replicate", "circular"])
 @pytest.mark.parametrize("shape, widths", [
-    ((2, 3, 5, 6), (1, 2, 3, 4)), ((2, 3, 5, 6), (-1, 2, 1, -2)), ((2, 3, 4, 5, 6), (1, 2, 3, 1, 0, 3)),
-    ((1, 20000), (7, 3))])
+    ((2, 3, 5, 6), (-1, 2, 1, -2)), ((2, 3, 4, 5, 6), (1, 2, 3, 1, 0, 3)), ((1, 20000), (7, 3))])
 def test_pad(mode: str, shape: tuple, widths: tuple) -> None:
     same(lambda t, x: t.nn.functional.pad(x, widths, mode=mode), normal(*shape))
+
+
+@pytest.mark.parametrize("mode, padding, align, spatial", [
+    ("nearest", "reflection", False, (7, 5)), ("bilinear", "border", True, (7, 5)), ("bicubic", "zeros", False, (7, 5)),
+    ("bilinear", "reflection", True, (3, 4, 5))])
+def test_grid_sample(mode: str, padding: str, align: bool, spatial: tuple) -> None:
+    grid = np.random.default_rng(2).uniform(-1.4, 1.4, (2, *spatial, len(spatial))).astype(np.float32)
+    same(lambda t, x, g: t.nn.functional.grid_sample(x, g, mode, padding, align) + 0 * g.sum(),
+         normal(2, 3, *spatial), grid, atol=1e-4)
+
+
+def test_grid_sample_of_places_that_are_no_numbers() -> None:
+    x = jtorch.arange(12.0).reshape(1, 1, 3, 4)
+    grid = jtorch.tensor([[[[float("nan"), 0.0], [float("inf"), 0.0], [1e30, 1e30], [-1.0, -1.0]]]])
+    for padding in ("border", "zeros"):
+        expected = torch.nn.functional.grid_sample(torch.from_numpy(x.numpy()), torch.from_numpy(grid.numpy()),
+                                                   mode="nearest", padding_mode=padding, align_corners=True)
+        for _ in range(2):
+            y = jtorch.nn.functional.grid_sample(x, grid, mode="nearest", padding_mode=padding, align_corners=True)
+            np.testing.assert_array_equal(y.numpy(), expected.numpy())
+
+
+@pytest.mark.parametrize("shape, call", [
+    ((2, 3, 50), {"size": 7, "mode": "linear", "align_corners": True}),
+    ((2, 3, 5, 6), {"scale_factor": (1.7, 0.6), "mode": "bicubic"}),
+    ((2, 3, 100, 7), {"size": (3, 9), "mode": "bicubic", "antialias": True}),
+    ((1, 2, 3, 4, 5), {"size": (5, 2, 9), "mode": "trilinear"})])
+def test_interpolate(shape: tuple, call: dict) -> None:
+    same(lambda t, x: t.nn.functional.interpolate(x, **call), normal(*shape))

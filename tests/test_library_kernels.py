@@ -300,6 +300,19 @@ def test_indexing(seed: int) -> None:
             check("scatter", arrays, tolerance, axis=axis, mode=mode)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_samples(seed: int) -> None:
+    draw = Draw(seed)
+    pick = draw.pick.choice
+    n, channels, size, inner = pick([1, 2]), pick([1, 4, 7, 40]), pick([1, 9, 70]), pick([1, 1, 3, 300])
+    taps, count, dtype = pick([0, 1, 4, 17]), pick([0, 1, 5, 600]), np.dtype(pick([np.float32, np.float64]))
+    x, out = draw.array((n, channels, size, inner), dtype), draw.array((n, channels, count, inner), dtype)
+    index, weight = draw.indices((n, taps, count), pick([-1, 0]), size), draw.array((n, taps, count), dtype)
+    check("sample", [x, index, weight], 1e-3)
+    check("sample_input_grad", [out, index, weight], 1e-3, size=size)
+    check("sample_weight_grad", [x, index, out], 1e-2)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_copies(seed: int) -> None:
     draw = Draw(seed)

@@ -13,6 +13,7 @@ from jtorch.ir.composites import (  # noqa: F401  importing registers them
     pooling,
     products,
     random,
+    resampling,
     sampling,
     softmax,
     statistics,

@@ -14,6 +14,7 @@ from jtorch.ir.prims import (  # noqa: F401  importing registers them
     movement,
     random,
     reduce,
+    sample,
     solve,
     special,
     view_dtype,

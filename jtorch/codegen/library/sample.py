@@ -1,0 +1,268 @@
+# ruff: noqa: B018, F841  the kernels have holes, and what is filled in uses the names
+"""Weighted sums of elements at named places, and their derivatives. A place outside of the data adds nothing."""
+from __future__ import annotations
+
+from jtorch import dtypes
+from jtorch.codegen.library.call import Lowering, Operand, conversion, grain_of, pointer
+from jtorch.codegen.library.copy import contiguous, zero
+from jtorch.codegen.library.indexing import integers
+from jtorch.codegen.library.language import (
+    EVERY,
+    OFFSETS,
+    SUMS,
+    VALUE,
+    Pointer,
+    T,
+    index_div,
+    index_mod,
+    reassoc_add,
+    select,
+)
+
+UNROLLED = 16
+"""Places per element up to which the loop over them is unrolled."""
+
+BLOCK = 2048
+"""Places and weights that an item keeps in the cache."""
+
+
+def sample_places(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, channels: int, size: int, count: int,
+                  taps: int, some: int, block: int, begin: int, end: int, worker: int) -> None:
+    """out[n, c, o] = sum of weight[n, k, o] * x[n, c, index[n, k, o]]; an item is a block of o, of `some` channels."""
+    blocks = index_div(count + block - 1, block)
+    parts = index_div(channels + some - 1, some)
+    for item in range(begin, end):
+        o0 = index_mod(item, blocks) * block
+        q = index_div(item, blocks)
+        c0 = index_mod(q, parts) * some
+        n = index_div(q, parts)
+        o1 = min(o0 + block, count)
+        c1 = min(c0 + some, channels)
+        SUMS
+
+
+IN_TURN = """\
+for c in range(c0, c1):
+    p = (n * channels + c) * size
+    y = (n * channels + c) * count
+    for o in range(o0, o1):
+        out[y + o] = T(0)
+    for k in range(taps):
+        for o in range(o0, o1):
+            q = (n * taps + k) * count + o
+            i = index[q]
+            inside = (i >= 0) & (i < size)
+            out[y + o] += select(inside, x[p + select(inside, i, 0)], T(0)) * weight[q]"""
+
+
+def _unrolled(taps: int, zero: str) -> str:
+    """The sum over places written out. Four channels are done side by side: places and weights are loaded once."""
+    lines = []
+    middle = "c1 - index_mod(c1 - c0, 4)"
+    for together, first, last in ((4, "c0", middle), (1, middle, "c1")):
+        lines += [f"for c in range({first}, {last}, {together}):", "    p = (n * channels + c) * size",
+                  "    y = (n * channels + c) * count", "    for o in range(o0, o1):",
+                  "        q = n * taps * count + o"]
+        for k in range(taps):
+            lines += [f"        i{k} = index[q + {k} * count]", f"        inside{k} = (i{k} >= 0) & (i{k} < size)",
+                      f"        p{k} = p + select(inside{k}, i{k}, 0)", f"        w{k} = weight[q + {k} * count]"]
+            for c in range(together):
+                value = f"select(inside{k}, x[p{k} + {c} * size], {zero}) * w{k}"
+                lines.append(f"        acc{c} = {f'acc{c} + ' if k else ''}{value}")
+        lines += [f"        out[y + {c} * count + o] = acc{c}" for c in range(together)]
+    return "\n".join(lines)
+
+
+def sample_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, channels: int, size: int, count: int,
+                inner: int, taps: int, block: int, begin: int, end: int, worker: int) -> None:
+    """out[n, c, o, :] = sum of weight[n, k, o] * x[n, c, index[n, k, o], :]; an item is a block of o of one plane."""
+    blocks = index_div(count + block - 1, block)
+    for item in range(begin, end):
+        plane = index_div(item, blocks)
+        o0 = index_mod(item, blocks) * block
+        n = index_div(plane, channels)
+        for o in range(o0, min(o0 + block, count)):
+            q = n * taps * count + o
+            y = (plane * count + o) * inner
+            OFFSETS
+            if EVERY:
+                for j in range(inner):
+                    out[y + j] = VALUE
+            else:
+                for j in range(inner):
+                    out[y + j] = T(0)
+                for k in range(taps):
+                    i = index[q + k * count]
+                    if (i >= 0) & (i < size):
+                        w = weight[q + k * count]
+                        p = (plane * size + i) * inner
+                        for j in range(inner):
+                            out[y + j] += w * x[p + j]
+
+
+def sample_rows_grad(g: Pointer, index: Pointer, weight: Pointer, gx: Pointer, channels: int, size: int, count: int,
+                     inner: int, taps: int, block: int, begin: int, end: int, worker: int) -> None:
+    """gx[n, c, index[n, k, o], :] += weight[n, k, o] * g[n, c, o, :], from 0; an item is a block of columns of one
+    plane."""
+    blocks = index_div(inner + block - 1, block)
+    for item in range(begin, end):
+        plane = index_div(item, blocks)
+        j0 = index_mod(item, blocks) * block
+        j1 = min(j0 + block, inner)
+        n = index_div(plane, channels)
+        for i in range(size):
+            for j in range(j0, j1):
+                gx[(plane * size + i) * inner + j] = T(0)
+        for o in range(count):
+            y = (plane * count + o) * inner
+            for k in range(taps):
+                i = index[(n * taps + k) * count + o]
+                if (i >= 0) & (i < size):
+                    w = weight[(n * taps + k) * count + o]
+                    p = (plane * size + i) * inner
+                    for j in range(j0, j1):
+                        gx[p + j] += w * g[y + j]
+
+
+def sample_places_grad(g: Pointer, index: Pointer, weight: Pointer, gx: Pointer, channels: int, size: int, count: int,
+                       taps: int, begin: int, end: int, worker: int) -> None:
+    """`sample_rows_grad` where a row is one element; an item is a plane."""
+    for plane in range(begin, end):
+        n = index_div(plane, channels)
+        for i in range(plane * size, plane * size + size):
+            gx[i] = T(0)
+        for o in range(count):
+            v = g[plane * count + o]
+            for k in range(taps):
+                q = (n * taps + k) * count + o
+                i = index[q]
+                if (i >= 0) & (i < size):
+                    gx[plane * size + i] += weight[q] * v
+
+
+def sample_weights_grad(x: Pointer, index: Pointer, g: Pointer, out: Pointer, channels: int, size: int, count: int,
+                        taps: int, block: int, begin: int, end: int, worker: int) -> None:
+    """out[n, k, o] = sum over c of g[n, c, o] * x[n, c, index[n, k, o]]; an item is a block of o of one n."""
+    blocks = index_div(count + block - 1, block)
+    for item in range(begin, end):
+        n = index_div(item, blocks)
+        o0 = index_mod(item, blocks) * block
+        o1 = min(o0 + block, count)
+        for k in range(taps):
+            q = (n * taps + k) * count
+            for o in range(o0, o1):
+                out[q + o] = T(0)
+            for c in range(n * channels, n * channels + channels):
+                for o in range(o0, o1):
+                    i = index[q + o]
+                    inside = (i >= 0) & (i < size)
+                    out[q + o] += select(inside, x[c * size + select(inside, i, 0)], T(0)) * g[c * count + o]
+
+
+def sample_row_weights_grad(x: Pointer, index: Pointer, g: Pointer, out: Pointer, channels: int, size: int, count: int,
+                            inner: int, taps: int, block: int, begin: int, end: int, worker: int) -> None:
+    """out[n, k, o] = sum over c and r of g[n, c, o, r] * x[n, c, index[n, k, o], r]; an item is a block of o."""
+    blocks = index_div(count + block - 1, block)
+    for item in range(begin, end):
+        n = index_div(item, blocks)
+        o0 = index_mod(item, blocks) * block
+        for o in range(o0, min(o0 + block, count)):
+            for k in range(taps):
+                q = (n * taps + k) * count + o
+                i = index[q]
+                total = T(0)
+                if (i >= 0) & (i < size):
+                    for c in range(n * channels, n * channels + channels):
+                        p = (c * size + i) * inner
+                        y = (c * count + o) * inner
+                        for j in range(inner):
+                            total = reassoc_add(total, g[y + j] * x[p + j])
+                out[q] = total
+
+
+def _operands(low: Lowering) -> list[Operand]:
+    d = low.outputs[0].dtype
+    if d not in (dtypes.float32, dtypes.float64):
+        raise NotImplementedError("only float32 and float64")
+    return [contiguous(low, v) for v in low.inputs]
+
+
+def _row_holes(d: dtypes.dtype, taps: int) -> dict[str, str]:
+    c = conversion(d)
+    if not 0 < taps <= UNROLLED:
+        return {"OFFSETS": "pass", "EVERY": "False", "VALUE": f"{c}(0)", "T": c}
+    offsets = "\n".join(f"i{k} = index[q + {k} * count]\nw{k} = weight[q + {k} * count]\n"
+                        f"p{k} = (plane * size + i{k}) * inner" for k in range(taps))
+    every = " & ".join(f"(i{k} >= 0) & (i{k} < size)" for k in range(taps))
+    return {"OFFSETS": offsets, "EVERY": every, "VALUE": " + ".join(f"w{k} * x[p{k} + j]" for k in range(taps)), "T": c}
+
+
+def sample(low: Lowering) -> None:
+    out = low.outputs[0]
+    if not out.numel:
+        return
+    x, index, weight = _operands(low)
+    n, channels, size, inner = x.shape
+    taps, count = index.shape[1:]
+    if not size:
+        zero(low, out)
+        return
+    p = pointer(x.dtype)
+    args = [("x", p, x.arg), ("index", "p:int64", index.arg), ("weight", p, weight.arg), ("out", p, out.arg)]
+    if inner > 1:
+        block = max(1, min(count, 16384 // inner))
+        low.call(sample_rows, [*args, *integers("channels size count inner taps block", channels, size, count, inner,
+                                                taps, block)],
+                 n * channels * -(-count // block), grain_of(block * (5 + inner * taps * 0.1)),
+                 holes=_row_holes(x.dtype, taps))
+        return
+    c = conversion(x.dtype)
+    block = max(1, min(count, BLOCK // max(taps, 1)))
+    some = max(1, min(channels, BLOCK // block, -(-n * channels * -(-count // block) // 16)))
+    low.call(sample_places, [*args, *integers("channels size count taps some block", channels, size, count, taps, some,
+                                              block)],
+             n * -(-channels // some) * -(-count // block), grain_of(some * block * taps * 0.7),
+             holes={"SUMS": _unrolled(taps, f"{c}(0)") if 0 < taps <= UNROLLED else IN_TURN, "T": c})
+
+
+def sample_input_grad(low: Lowering) -> None:
+    out = low.outputs[0]
+    if not out.numel:
+        return
+    g, index, weight = _operands(low)
+    n, channels, size, inner = out.shape
+    taps, count = index.shape[1:]
+    p, holes = pointer(g.dtype), {"T": conversion(g.dtype)}
+    args = [("g", p, g.arg), ("index", "p:int64", index.arg), ("weight", p, weight.arg), ("gx", p, out.arg)]
+    if inner == 1:
+        low.call(sample_places_grad, [*args, *integers("channels size count taps", channels, size, count, taps)],
+                 n * channels, grain_of(size * 0.1 + count * taps * 1.0), holes=holes)
+        return
+    block = min(inner, 256)
+    low.call(sample_rows_grad, [*args, *integers("channels size count inner taps block", channels, size, count, inner,
+                                                 taps, block)],
+             n * channels * -(-inner // block), grain_of((size + count * taps) * (2 + block * 0.1)), holes=holes)
+
+
+def sample_weight_grad(low: Lowering) -> None:
+    out = low.outputs[0]
+    if not out.numel:
+        return
+    x, index, g = _operands(low)
+    n, channels, size, inner = x.shape
+    taps, count = index.shape[1:]
+    p, holes = pointer(x.dtype), {"T": conversion(x.dtype)}
+    args = [("x", p, x.arg), ("index", "p:int64", index.arg), ("g", p, g.arg), ("out", p, out.arg)]
+    if not size:
+        zero(low, out)
+        return
+    if inner > 1:
+        block = min(count, 128)
+        low.call(sample_row_weights_grad, [*args, *integers("channels size count inner taps block", channels, size,
+                                                            count, inner, taps, block)],
+                 n * -(-count // block), grain_of(block * taps * (5 + channels * inner * 0.1)), holes=holes)
+        return
+    block = min(count, 1024)
+    low.call(sample_weights_grad, [*args, *integers("channels size count taps block", channels, size, count, taps,
+                                                    block)],
+             n * -(-count // block), grain_of(block * taps * channels * 0.7), holes=holes)
