@@ -199,16 +199,6 @@ def view_of(t: Tensor, kind: Type, operations: tuple[tuple[Op, tuple], ...]) -> 
 _COPY: Geometry = ((), -1)
 
 
-def base_value(recorder: Recorder, t: Tensor) -> list[Value]:
-    """The values along the chain, from the storage's contents to the tensor."""
-    if recorder.tracing is not None:
-        recorder.tracing.entering = t
-    values = [recorder.cell_value(t._storage.cell)]
-    for operation, attrs in t._view or ():
-        values.append(apply_view(recorder, values[-1], operation, attrs))
-    return values
-
-
 def apply_view(recorder: Recorder, v: Value, operation: Op, attrs: Any) -> Value:
     if operation is variable:
         return recorder.variable(attrs, v)
@@ -238,9 +228,9 @@ def assign(t: Tensor, v: Value) -> Tensor:
     storage = t._storage
     new = v
     if t._view is not None:
-        values = base_value(recorder, t)
-        for (operation, attrs), parent in zip(reversed(t._view), reversed(values[:-1])):
-            new = _WRITE[operation](parent, attrs, new)
+        if recorder.tracing is not None:
+            recorder.tracing.entering = t
+        new = written(recorder, recorder.cell_value(storage.cell), t._view, v)
     noted, epoch = not t._requires_grad, recorder.epoch
     if not recorder.grad_enabled:
         before = storage.cell.value
@@ -253,6 +243,22 @@ def assign(t: Tensor, v: Value) -> Tensor:
     if noted:
         t._value, t._version, t._epoch = v, storage.version, epoch  # storing may have begun another epoch
     return t
+
+
+def written(recorder: Recorder, base: Value, chain: tuple[tuple[Op, Any], ...], v: Value) -> Value:
+    """`base` with `v` in place of the view that `chain` leads to."""
+    key = (written, base, chain, v)
+    new = recorder.calls.get(key)
+    if new is None:
+        parents = [base]
+        for operation, attrs in chain[:-1]:
+            parents.append(apply_view(recorder, parents[-1], operation, attrs))
+        new = v
+        for (operation, attrs), parent in zip(reversed(chain), reversed(parents)):
+            new = _WRITE[operation](parent, attrs, new)
+        if not any(operation is variable for operation, _ in chain):  # those are numbered anew in each epoch
+            recorder.calls[key] = new
+    return new
 
 
 def store(recorder: Recorder, storage: Any, new: Value) -> None:

@@ -77,12 +77,24 @@ class Recorder:
             v = self.leaf(part)
         else:
             v = self.cell_value(storage.cell)
-            for op, attrs in t._view or ():
-                v = self.variable(attrs, v) if op is variable else self.builder.intern(op, (v,), attrs)
+            if t._view is not None:
+                v = self.viewed(v, t._view)
         if t._requires_grad and not v.requires_grad:
             v = self.variable(t, v)
         t._value, t._version, t._epoch = v, storage.version, epoch
         return v
+
+    def viewed(self, v: Value, chain: tuple[tuple[Any, Any], ...]) -> Value:
+        """What a chain of view operations makes of `v`."""
+        key = ("viewed", v, chain)
+        found = self.calls.get(key)
+        if found is None:
+            found = v
+            for op, attrs in chain:
+                found = self.variable(attrs, found) if op is variable else self.builder.intern(op, (found,), attrs)
+            if not any(op is variable for op, _ in chain):  # those are numbered anew in each epoch
+                self.calls[key] = found
+        return found
 
     def value(self, t: Tensor) -> Value:
         if t._epoch is self.epoch and t._version == t._storage.version:

@@ -80,7 +80,7 @@ class Writer:
     def _name_strides(self, key: tuple[str, int], access: Access) -> None:
         names = []
         for s in access if access != DENSE else ():
-            names.append("1" if s == 1 else f"s{self.strides}" if s == "s" else "")
+            names.append(f"s{self.strides}" if s == "s" else "")
             self.strides += s == "s"
         self.stride_names[key] = names
 
@@ -96,12 +96,12 @@ class Writer:
             new = [n for n in sorted(level.loops - previous.loops) if access[n] != 0]
             if not new:
                 continue
-            terms = ([base] if base else []) + [self.counter[n] if access[n] == 1 else f"{self.counter[n]} * {names[n]}"
-                                               for n in new]
-            text = " + ".join(terms)
+            terms = [base] if base else []
+            terms += [self.counter[n] + (f" * {names[n]}" if names[n] else "") for n in new if access[n] != -1]
+            text = " - ".join([" + ".join(terms) or "0", *[self.counter[n] for n in new if access[n] == -1]])
             if level is chain[-1] and self.vector in level.loops - previous.loops:
                 return text
-            if len(terms) == 1 and access[new[0]] == 1:
+            if text.isidentifier():
                 base = text
                 continue
             base = f"o{key[0]}{key[1]}_{len(level.loops)}"
@@ -331,7 +331,8 @@ def emit_tile(w: Writer) -> Kernel:
     chain = [top, Level(everything - {w.vector, side}), Level(everything - {w.vector}), Level(everything)]
     staging: list[str] = []
     for i, v in enumerate(nest.values):
-        if not (isinstance(v, Load) and v.access != DENSE and v.access[side] == 1 and v.access[w.vector] == "s"):
+        if not (isinstance(v, Load) and v.access != DENSE and v.access[side] in (1, -1)
+                and v.access[w.vector] == "s"):
             continue
         q = w.new_scratch(_scratch_type(v.dtype))
         across = Level(chain[1].loops | {w.vector})

@@ -101,11 +101,15 @@ class Writer:
             return self.dense(chain)
         base = ""
         for level, outside in zip(chain[1:], chain):
-            terms = [base] if base else []
+            terms, reversed_terms = [base] if base else [], []
             for n in sorted(level.loops - outside.loops):
-                if access[n] != 0:
+                if access[n] == -1:
+                    reversed_terms.append(self.counter[n])
+                elif access[n] != 0:
                     terms.append(self.counter[n] + (f" * {self.stride_names[key][n]}" if access[n] == "s" else ""))
-            text = " + ".join(terms)
+            if reversed_terms and not terms:
+                terms.append("0")
+            text = " - ".join([" + ".join(terms), *reversed_terms])
             if level is chain[-1] or text.isidentifier() or not text:
                 base = text
                 continue

@@ -9,7 +9,7 @@
               | Apply(dtype, text, args, cost, fails) scalar expression over {0}, {1}, ...
               | Fold(dtype, op, arg)                  arg folded over all reduce loops
     store    := Store(value, buffer, access)
-    access   := per loop 0 (does not vary), 1 (contiguous), 's' (run-time stride); or DENSE:
+    access   := per loop 0 (does not vary), 1 (contiguous), -1 (the same, reversed), 's' (run-time stride); or DENSE:
                 all loops in order, row-major, so that no stride need be passed
     schedule := 'map'     no reduce loops; the last parallel loop is the vector
               | 'tile'    the same, in tiles of the last two loops: some access is contiguous in the last but one
@@ -165,7 +165,7 @@ def show(nest: Nest) -> str:
     def at(access: Access) -> str:
         if access == DENSE:
             return ", ".join(names)
-        return " + ".join([n if s == 1 else f"{n}*s" for n, s in zip(names, access) if s != 0]) or "0"
+        return " + ".join([{1: n, -1: f"-{n}"}.get(s, f"{n}*s") for n, s in zip(names, access) if s != 0]) or "0"
 
     chunked = " chunked" if nest.chunked else ""
     lines = [f"nest {nest.schedule}{chunked} over ({', '.join(names)}), buffers ({', '.join(nest.buffers)}):"]

@@ -178,7 +178,7 @@ def structure(body: Body, parallel: list[tuple[int, int]], reduce: list[tuple[in
             return DENSE
         result: list = []
         for s in found:
-            if s == 0 or s == 1:
+            if -1 <= s <= 1:
                 result.append(s)
             else:
                 result.append("s")

@@ -443,6 +443,8 @@ _copied = define(method=False, function=False)(_copy_value)
 def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     if not isinstance(src, (Tensor, *NUMBERS)):
         raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not {type(src).__name__}")
+    if isinstance(src, Tensor) and src._type == self._type:
+        return assign(self, current.recorder.value(src))
     return assign(self, evaluate(_copied.function, (self, src)))
 
 

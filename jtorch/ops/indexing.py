@@ -15,6 +15,7 @@ from jtorch.ir.arith import Operand
 from jtorch.ir.graph import Type, Value, contiguous_strides
 from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims import indexing, movement
+from jtorch.ir.prims.create import detach, variable
 from jtorch.ir.prims.library import cumsum
 from jtorch.ops.attach import FUNCTIONS, check_apart, define, expose
 from jtorch.ops.conversion import copy_, fill_
@@ -181,6 +182,37 @@ def _row(t: Tensor, i: int) -> Tensor:
     return v
 
 
+_part_memo: dict[tuple, tuple] = {}
+
+
+def _part(t: Tensor, index: Any) -> Tensor | None:
+    """The view that integers, slices of integers, None and Ellipsis select, remembered for the next time; None where
+    other things stand in the brackets."""
+    key: list[Any] = [t._type, t._geometry]
+    for item in index if type(index) is tuple else (index,):
+        if type(item) is slice:
+            item = item.start, item.stop, item.step
+            for bound in item:
+                if bound is not None and type(bound) is not int:
+                    return None
+        elif type(item) is not int and item is not None and item is not Ellipsis:
+            return None
+        key.append(item)
+    packed = tuple(key)
+    found = _part_memo.get(packed)
+    if found is None:
+        part = parse(t, index)[0]
+        operations = tuple([o for o in (part._view or ())[len(t._view or ()):] if o[0] not in (variable, detach)])
+        if len(_part_memo) > 10_000:
+            _part_memo.clear()
+        _part_memo[packed] = part._type, operations, part._geometry
+        return part
+    kind, operations, geometry = found
+    part = view_of(t, kind, operations)
+    part._geometry = geometry
+    return part
+
+
 # --- advanced indices ------------------------------------------------------------------------------------------------
 
 def _check_index_dtype(x: Tensor) -> None:
@@ -310,6 +342,9 @@ def _one_mask(part: Tensor, tensors: list[tuple[int, Tensor]]) -> tuple[int, Ten
 def getitem(self: Tensor, index: Any) -> Tensor:
     if type(index) is int and self._type.shape:
         return _row(self, index)
+    found = _part(self, index)
+    if found is not None:
+        return found
     part, tensors = parse(self, index)
     if not tensors:
         return part
@@ -319,7 +354,8 @@ def getitem(self: Tensor, index: Any) -> Tensor:
 
 
 def setitem(self: Tensor, index: Any, value: Any) -> None:
-    part, tensors = parse(self, index)
+    found = _row(self, index) if type(index) is int and self._type.shape else _part(self, index)
+    part, tensors = (found, []) if found is not None else parse(self, index)
     if not isinstance(value, (Tensor, *NUMBERS)):
         if isinstance(value, np.generic):
             value = value.item()
@@ -334,7 +370,9 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
             shape = value.shape
             while len(shape) > part.ndim and shape[0] == 1:
                 shape = shape[1:]
-            copy_(part, (value if len(shape) == value.ndim else value.reshape(shape)).expand(part.shape))
+            if shape != part.shape:
+                value = (value if len(shape) == value.ndim else value.reshape(shape)).expand(part.shape)
+            copy_(part, value)
         else:
             fill_(part, value)
         return

@@ -1,7 +1,6 @@
 """Several tensors as one: `cat`, `stack` and their relatives, grids and blocks."""
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -163,9 +162,24 @@ def cartesian_prod(*tensors: Tensor) -> Tensor:
 def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
     if input.ndim != 1:
         raise RuntimeError(f"Expect a 1D vector, but got shape {list(input.shape)}")
-    pick = itertools.combinations_with_replacement if with_replacement else itertools.combinations
-    rows = list(pick(range(input.shape[0]), r))
-    return input[from_array(np.array(rows, np.int64).reshape(len(rows), r))]
+    if r < 0:
+        raise RuntimeError(f"Expect a non-negative number, but got {r}")
+    if not r:
+        return input[:0].clone()
+    return input[from_array(_combinations(input.shape[0], r, with_replacement))]
+
+
+def _combinations(n: int, r: int, with_replacement: bool) -> np.ndarray:
+    """The ways to choose r of n places, as ascending rows in their order: each row is followed by all that may come
+    after its last place."""
+    rows = np.zeros((1, 0), np.int64)
+    for _ in range(r):
+        first = rows[:, -1] + (not with_replacement) if rows.shape[1] else np.zeros(1, np.int64)
+        counts = np.maximum(n - first, 0)
+        ends = np.cumsum(counts)
+        column = np.arange(ends[-1] if len(ends) else 0) + np.repeat(first - ends + counts, counts)
+        rows = np.column_stack([np.repeat(rows, counts, 0), column])
+    return rows
 
 
 @define(method=False)
@@ -177,13 +191,14 @@ def _block_diag(tensors: tuple[Value, ...]) -> Value:
             raise RuntimeError("torch.block_diag: Input tensors must have 2 or fewer dimensions. Input 0 has "
                                f"{v.ndim} dimensions")
         parts.append(cast_to(_at_least(v, 2), d))
-    width = sum(p.shape[1] for p in parts)
-    rows, before = [], 0
+    rows, columns = (sum([p.shape[i] for p in parts]) for i in (0, 1))
+    result = movement.expand_to(create.constant(tensors[0].builder, 0, d), (rows, columns))
+    r = c = 0
     for p in parts:
-        zero = create.constant(p.builder, 0, d)
-        rows.append(movement.pad(p, zero, widths=((0, 0, 0), (before, width - before - p.shape[1], 0))))
-        before += p.shape[1]
-    return joined(rows, 0)
+        n, m = p.shape
+        result = movement.slice_update(result, p, starts=(r, c), stops=(r + n, c + m), steps=(1, 1))
+        r, c = r + n, c + m
+    return result
 
 
 FUNCTIONS.pop("_block_diag")

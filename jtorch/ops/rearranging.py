@@ -10,7 +10,7 @@ from jtorch.ir.graph import Value
 from jtorch.ir.prims import create, movement
 from jtorch.ops.arguments import shape_of, wrap_dim, wrap_dims
 from jtorch.ops.attach import FUNCTIONS, define, expose, write_out
-from jtorch.ops.shape import _slice_function, as_strided, diagonal, reshape, select
+from jtorch.ops.shape import _slice_function, as_strided, diagonal, reshape, select, transpose
 from jtorch.views import assign
 
 
@@ -55,8 +55,8 @@ def _ints(x: Any) -> tuple[int, ...]:
     return tuple(x) if isinstance(x, (tuple, list)) else (x,)
 
 
-@define()
-def rot90(input: Value, k: int = 1, dims: Any = (0, 1)) -> Value:
+@expose("rot90")
+def rot90(input: Tensor, k: int = 1, dims: Any = (0, 1)) -> Tensor:
     if len(dims) != 2:
         raise RuntimeError(f"expected total rotation dims == 2, but got dims = {len(dims)}")
     if input.ndim < 2:
@@ -64,16 +64,10 @@ def rot90(input: Value, k: int = 1, dims: Any = (0, 1)) -> Value:
     a, b = (wrap_dim(d, input.ndim) for d in dims)
     if a == b:
         raise RuntimeError(f"expected rotation dims to be different, but got dim0 = {dims[0]} and dim1 = {dims[1]}")
-    order = list(range(input.ndim))
-    order[a], order[b] = b, a
     k %= 4
-    if k == 2:
-        return movement.flip(input, axes=tuple(sorted((a, b))))
-    if k == 1:
-        return movement.permute(movement.flip(input, axes=(b,)), perm=tuple(order))
-    if k == 3:
-        return movement.flip(movement.permute(input, perm=tuple(order)), axes=(b,))
-    return input
+    if k == 0:
+        return input.clone()
+    return _flip(input, (a, b)) if k == 2 else transpose(_flip(input, (b if k == 1 else a,)), a, b)
 
 
 @define()
