@@ -133,8 +133,8 @@ class Executable:
             raise self._user_error(error) from None
 
     def _user_error(self, error: KernelError) -> Exception:
-        node, kind, message = self.codes[error.code]
-        raised = kind(message)
+        node, kind, message = self.codes[error.code & 0xFFFFF]
+        raised = kind(message(error.code >> 20 & 0x3FFFFF, error.code >> 42) if callable(message) else message)
         if node is not None and node.loc is not None:
             raised.add_note(f"recorded at {node.loc[0]}:{node.loc[1]}")
         return raised
@@ -231,13 +231,15 @@ class Compilation:
     def lower(self, groups: list[Group]) -> list[Entry]:
         entries: list[Entry] = []
         epilogues, counts = find_epilogues(groups), readers(groups)
+        wanted = {self.placed.root(v) for v in self.placed.graph.outputs}.union(*[g.loads for g in groups])
+        wanted.update([self.placed.root(v) for g in groups if g.library is not None for v in g.library.inputs])
         absorbed: set[int] = set()
         for group in groups:
             if group.number in absorbed:
                 continue
             if group.library is not None:
                 if any(v.type.numel for v in group.library.siblings):
-                    found, took = self.lower_library(group, epilogues.get(group.library), counts)
+                    found, took = self.lower_library(group, epilogues.get(group.library), counts, wanted)
                     entries += found
                     if took:
                         absorbed.add(epilogues[group.library].number)
@@ -246,7 +248,8 @@ class Compilation:
                 step.elements]
         return entries
 
-    def lower_library(self, group: Group, finisher: Group | None, counts: dict[Value, int]) -> tuple[list[Entry], bool]:
+    def lower_library(self, group: Group, finisher: Group | None, counts: dict[Value, int], wanted: set[Value]
+                      ) -> tuple[list[Entry], bool]:
         """Entries of a library node, and whether they take the group `finisher` along."""
         node = group.library
         assert node is not None
@@ -258,7 +261,7 @@ class Compilation:
             if counts[node] == 1 and node not in outputs:  # nobody else reads the node's own result
                 spare = [v for v in finisher.home if v.type.nbytes == node.type.nbytes and v.dtype is node.dtype
                          and outputs.get(v) not in self.in_place]
-        found, took = library_entries(self.placed, group, attached, spare)
+        found, took = library_entries(self.placed, group, attached, spare, wanted)
         return found or [host_entry(self.placed, group)], took
 
     def plan(self) -> MemoryPlan:

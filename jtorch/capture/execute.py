@@ -46,6 +46,9 @@ MAPPED = ("vmap: the value of one example is needed, and there is none: the mapp
           "bool(), item(), numpy(), print and data-dependent control flow (a Python branch on a tensor) are not "
           "supported inside of it; use torch.where instead, and return what is needed outside.")
 
+AMBIGUOUS = frozenset({"eig", "eigh", "svd"})
+"""Operations whose results hold up to signs and order only: the first run and the later ones must be of one tier."""
+
 statistics = {"interpreted": 0, "compiled": 0, "fallbacks": 0}
 """Counts of graph executions per tier, and of graphs that could not be compiled. For `jit.explain` and tests."""
 
@@ -54,7 +57,7 @@ class Program:
     """A graph of recorded values and the means to run it."""
 
     __slots__ = ("graph", "leaves", "scalars", "data", "in_place", "wanted_in_place", "runs", "executable", "handle",
-                 "sizes", "failed", "spare")
+                 "sizes", "failed", "ambiguous", "spare")
 
     def __init__(self, outputs: tuple[Value, ...], in_place: tuple[tuple[int, int], ...]) -> None:
         params = sorted((v for v in topological(outputs) if v.op.kind == "leaf"), key=lambda v: v.attrs[0])
@@ -72,6 +75,7 @@ class Program:
         self.executable: Any = None
         self.handle: Any = None
         self.failed = False
+        self.ambiguous = config.eager_compile != "never" and any(n.op.name in AMBIGUOUS for n in self.graph.nodes)
 
     def prepare(self) -> Any:
         """The executable if it is this program's turn to have one, else None."""
@@ -83,8 +87,8 @@ class Program:
                     self.executable, self.handle = self.handle.result(), None
             elif self.runs == 1 and config.eager_compile != "never" and driver.is_known(self.graph):
                 self.executable = driver.compile_graph(self.graph, self.in_place)
-            elif self.runs >= config.compile_after or config.deterministic:
-                if config.eager_compile == "sync" or config.deterministic:
+            elif self.runs >= config.compile_after or config.deterministic or self.ambiguous:
+                if config.eager_compile == "sync" or config.deterministic or self.ambiguous:
                     self.executable = driver.compile_graph(self.graph, self.in_place)
                 elif config.eager_compile == "async":
                     self.handle = driver.compile_async(self.graph, self.in_place)

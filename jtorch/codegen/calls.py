@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,13 @@ from jtorch.ir.interpret import run_op
 
 
 def library_entries(placed: Placed, group: Group, epilogue: Attached | None = None,
-                    spare: Sequence[Value] = (), in_place: bool = False) -> tuple[list[Entry] | None, bool]:
+                    spare: Sequence[Value] = (), in_place: bool = False, wanted: Collection[Value] | None = None
+                    ) -> tuple[list[Entry] | None, bool]:
     """Entries of the library kernels for a node (None where there is none), and whether they run `epilogue`.
 
     `spare`: results of the epilogue whose memory the node's own result may use, if it is overwritten in order.
     `in_place`: the node is an update, and its result is where its first operand is.
+    `wanted`: what is read later; all, where it is not given.
     """
     node = group.library
     assert node is not None
@@ -38,7 +40,8 @@ def library_entries(placed: Placed, group: Group, epilogue: Attached | None = No
         inputs.append(library.Operand(("in", read.index(view.root)), v.dtype, view.shape, view.strides, view.offset))
     for i, v in enumerate(node.siblings):
         outputs.append(library.whole(("out", i), v.dtype, v.shape))
-    lowering = library.lower(node, inputs, outputs, epilogue, 0 if in_place else None)
+    later = None if wanted is None else frozenset([i for i, v in enumerate(node.siblings) if v in wanted])
+    lowering = library.lower(node, inputs, outputs, epilogue, 0 if in_place else None, later)
     if lowering is None:
         return None, False
     temporaries = [Temporary(int8, n) for n in lowering.temps]

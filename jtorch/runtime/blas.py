@@ -19,13 +19,26 @@ PACKAGE = "scipy_openblas32"
 PREFIX = "scipy_"
 
 ROUTINES = ("sgemm", "dgemm", "sgemv", "dgemv", "sger", "dger", "sdot", "ddot", "saxpy", "daxpy")
-"""CBLAS routines whose addresses are given; integers are int32."""
+"""What is called through CBLAS; integers are int32."""
 
 ROW_MAJOR, NO_TRANS, TRANS = 101, 111, 112
 """CBLAS constants."""
 
 AVX512 = {"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512cd"}
 """What OpenBLAS's SkylakeX kernels need."""
+
+
+class Addresses(dict):
+    """Name -> address: CBLAS's routines of `ROUTINES` ('sgemm' is `cblas_sgemm`), LAPACK's and the others as Fortran
+    knows them ('sgetrf'). Raises AttributeError for what the library has not."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+
+    def __missing__(self, name: str) -> int:
+        symbol = "cblas_" + name if name in ROUTINES else name + "_"
+        found = self[name] = ctypes.cast(getattr(self._library, PREFIX + symbol), ctypes.c_void_p).value or 0
+        return found
 
 
 class Blas:
@@ -37,13 +50,10 @@ class Blas:
         corename = self._entry("openblas_get_corename")
         corename.restype = ctypes.c_char_p
         self.core: str = corename().decode()
-        self.address = {name: self._address("cblas_" + name) for name in ROUTINES}
+        self.address = Addresses(library)
 
     def _entry(self, name: str):
         return getattr(self._library, PREFIX + name)
-
-    def _address(self, name: str) -> int:
-        return ctypes.cast(self._entry(name), ctypes.c_void_p).value or 0
 
 
 @functools.cache

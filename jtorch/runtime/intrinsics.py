@@ -767,6 +767,12 @@ _register_gemm("call_gemm_f32", types.float32)
 _register_gemm("call_gemm_f64", types.float64)
 
 
+@intrinsic(lambda *args: (types.none, (types.int64,) * len(args)), "call_routine")
+def call_routine(builder, sig, address, *args):
+    """A routine that takes addresses, as Fortran's do."""
+    _call_address(builder, address, ir.FunctionType(ir.VoidType(), [x.type for x in args]), args)
+
+
 @intrinsic(fixed(types.none, *(types.int64,) * 5), "call_kernel")
 def call_kernel(builder, sig, address, table, begin, end, worker):
     """Run another kernel by its entry address."""

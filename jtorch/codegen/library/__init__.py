@@ -1,5 +1,5 @@
 """Hand-written kernels for what is not a loop nest over a formula: matrix products, convolutions, windows, indexing,
-random draws, scans.
+random draws, scans, linear algebra.
 
     plan = lower(node, inputs, outputs)      # Lowering: kernel calls and temporaries, or None
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from jtorch.codegen.library import border, conv, gemm, indexing, pool, random, sample, scan, sorting
+from jtorch.codegen.library import border, conv, gemm, indexing, lapack, pool, random, sample, scan, sorting
 from jtorch.codegen.library.call import Epilogue, KernelCall, Lowering, Operand, whole
 from jtorch.ir.graph import Value
 
@@ -29,6 +29,11 @@ LOWERINGS: dict[str, Callable[[Lowering], None]] = {
     "slice_update": indexing.slice_update, "as_strided_scatter": indexing.as_strided_scatter,
     "concatenate": indexing.concatenate, "pad": border.pad,
     "extend": border.extend, "flip": indexing.flip,
+    "cholesky": lapack.cholesky, "lu_decomposition": lapack.lu, "lu_factor": lapack.lu, "lu_order": lapack.lu_order,
+    "solve": lapack.solve, "solve_triangular": lapack.solve_triangular, "inverse": lapack.inverse,
+    "determinant": lapack.determinant, "cofactors": lapack.cofactors, "qr": lapack.qr, "reflectors": lapack.reflectors,
+    "eigh": lapack.eigh, "svd": lapack.svd, "eig": lapack.eig, "least_squares": lapack.least_squares,
+    "succeeded": lapack.succeeded,
     "copy": indexing.plain_copy, "permute": indexing.permute, "reshape": indexing.reshape,
 }
 """Operation -> function that fills in a `Lowering`, or raises NotImplementedError with the reason why it cannot."""
@@ -44,7 +49,7 @@ def covers(node: Value) -> bool:
 
 def lower(node: Value, inputs: Sequence[Operand] | None = None, outputs: Sequence[Operand] | None = None,
           epilogue: Callable[[int, int, int], Epilogue | None] | None = None,
-          in_place: int | None = None) -> Lowering | None:
+          in_place: int | None = None, wanted: frozenset[int] | None = None) -> Lowering | None:
     """Kernel calls for `node`. None where there is no kernel for these operands: use the operation's NumPy meaning.
 
     Operands are contiguous unless they are given; inputs may have any strides, outputs are contiguous. The calls stand
@@ -57,6 +62,8 @@ def lower(node: Value, inputs: Sequence[Operand] | None = None, outputs: Sequenc
     if outputs is None:
         outputs = [whole(("out", i), v.dtype, v.shape) for i, v in enumerate(node.siblings)]
     low = Lowering(node, tuple(inputs), tuple(outputs), epilogue, in_place)
+    if wanted is not None:
+        low.wanted = wanted
     try:
         LOWERINGS[node.op.name](low)
     except NotImplementedError:

@@ -26,10 +26,11 @@ Arg = Any
     ('in', i, bytes)              address of operand i's data, plus an offset
     ('out', i, bytes)             address of result i
     ('temp', i, bytes)            address of temporary i of the lowering
-    ('symbol', name)              address of a BLAS routine ('sgemm', 'dgemm')
+    ('symbol', name)              address of a routine of BLAS ('sgemm', see runtime/blas.py) or LAPACK ('sgetrf')
     ('scratch',)                  address of the scratch memory, ('scratch_stride',) its bytes per worker
     ('error',)                    address of the error word
-    ('code', exception, message)  a number for `store_error` that makes the program raise this
+    ('code', exception, message)  a number below 2**20 for `store_error` that makes the program raise this. `message` is
+                                  the text, or makes it from two numbers in the bits above, from 20 and 42 on
 """
 
 TILES = ("from jtorch.runtime.tiles import matrix_tile, product_tile, shifted, tile_columns, tile_rows, transpose"
@@ -133,6 +134,7 @@ class Lowering:
     `epilogue` is None or a function (batch, rows, columns) -> Epilogue | None: asked for lines that finish blocks of
     the result seen with these extents. If the lowering takes them, `took_epilogue` becomes true.
     `in_place` says that result 0 has the memory of this operand (which is dead, whole and contiguous).
+    `wanted` are the numbers of the results that somebody reads; the others need not be computed.
     """
 
     node: Value
@@ -143,6 +145,7 @@ class Lowering:
     calls: list[KernelCall] = field(default_factory=list)
     temps: list[int] = field(default_factory=list)
     took_epilogue: bool = False
+    wanted: frozenset[int] = frozenset(range(8))
 
     def temp(self, d: dtype, shape: Sequence[int]) -> Operand:
         self.temps.append(max(1, math.prod(shape)) * d.itemsize)

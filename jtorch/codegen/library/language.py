@@ -58,6 +58,10 @@ def call_gemm(address: Any, ta: int, tb: int, m: int, n: int, k: int, alpha: Any
     raise NotImplementedError("only compiled kernels call BLAS")
 
 
+def call_routine(address: int, *args: int) -> None:
+    raise NotImplementedError("only compiled kernels call LAPACK")
+
+
 def shifted(pointer: Pointer, index: int) -> Pointer:
     return pointer[index:]
 
@@ -101,5 +105,5 @@ call_gemm_T = call_gemm
 load = store = f32
 AVERAGE = BEST = BITS = BOUNDS = COLUMN = COMBINE = DC = DIVISOR = EDGE = EPILOGUE = EVERY = FOLD = 0
 INDEX_EDGE = INDEX_INSIDE = 0
-KEY = PASSES = WORST = 0
+ALPHA = KEY = NAN = PASSES = WORST = 0
 LOWEST = OFFSETS = PITCH = PLACE = ROW = SC = SIZE = STRIPS = SUMS = SX = TERMS = TILES = VALUE = WEIGHTS = WINS = 0

@@ -55,11 +55,16 @@ _REASONS = {
 """Why a routine fails, in PyTorch's words."""
 
 
+def failure(place: int, info: int, name: str, reason: str, batched: bool) -> str:
+    """The message about the matrix number `place`, whose code is `info`."""
+    where = f"(Batch element {place}): " if batched else ""
+    return f"{name}: {where}{_REASONS[reason].format(info=info)}"
+
+
 def _succeeded_numpy(v: np.ndarray, info: np.ndarray, name: str, reason: str) -> np.ndarray:
     if np.any(info):
         place = int(np.flatnonzero(info)[0])
-        where = f"(Batch element {place}): " if info.ndim else ""
-        raise LinAlgError(f"{name}: {where}{_REASONS[reason].format(info=int(info.reshape(-1)[place]))}")
+        raise LinAlgError(failure(place, int(info.reshape(-1)[place]), name, reason, info.ndim > 0))
     return v
 
 
