@@ -1,4 +1,4 @@
-"""LAPACK's kernels against their operations' NumPy meaning; what is only unique up to signs, against what defines it."""
+"""LAPACK's kernels against their operations' NumPy meaning; what is unique up to signs, against what defines it."""
 from __future__ import annotations
 
 from collections.abc import Iterator

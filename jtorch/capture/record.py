@@ -235,14 +235,15 @@ class Recorder:
         key = ("residuals", roots, values)
         found = self.backwards.get(key)
         if found is None:
-            have, kept, seen, stack = set(values), [], set(), list(roots)
+            have, seen, stack = set(values), set(), list(roots)
+            kept: dict[Value, None] = {}
             while stack:
                 v = stack.pop()
                 if v in seen or v.op.name == "variable":
                     continue
                 seen.add(v)
-                if v.op.kind not in ("elementwise", "movement", "marker", "create", "leaf") and v not in have:
-                    kept.append(v)
+                if v.op.kind not in ("elementwise", "movement", "marker", "create", "leaf"):
+                    kept.update(dict.fromkeys(s for s in v.siblings if s not in have))  # also a factor nobody asked for
                 for i in v.inputs:
                     if i.requires_grad or (i.op.kind in ("random", "library") and i not in seen):
                         stack.append(i)
