@@ -217,37 +217,38 @@ class Recorder:
                 donors = [c.previous for c in cells]
                 break
         plan = self.programs.plan(values)
-        residuals = self.residuals(epoch, values) if plan.differentiable else ()
+        dear = self.dear_results(epoch, values) if plan.differentiable else {}
+        residuals = tuple([v for v in dear if v not in values])
         if residuals:
             plan = self.programs.plan(values + residuals)
         buffers = compute(epoch, self.programs, plan, donors)
         for c, buffer in zip(cells, buffers):
             c.buffer = buffer
-        if residuals:
-            for v, buffer in zip(residuals, buffers[len(values):]):
+        for v, buffer in zip(values + residuals, buffers) if dear else ():
+            if v in dear and type(buffer) is not SharedBuffer:
                 epoch.saved[v] = Cell(v.type, None, None, buffer)
 
-    def residuals(self, epoch: Epoch, values: tuple[Value, ...]) -> tuple[Value, ...]:
-        """What to compute besides `values` so that a backward after this flush need not repeat the dear work."""
+    def dear_results(self, epoch: Epoch, values: tuple[Value, ...]) -> dict[Value, None]:
+        """What a flush that computes `values` keeps, so that a backward after it need not repeat the dear work."""
         roots = tuple([v for v in values if v.requires_grad and v.siblings[0] not in epoch.spent])
         if not roots:
-            return ()
+            return {}
         key = ("residuals", roots, values)
         found = self.backwards.get(key)
         if found is None:
-            have, seen, stack = set(values), set(), list(roots)
             kept: dict[Value, None] = {}
+            seen, stack = set(), list(roots)
             while stack:
                 v = stack.pop()
                 if v in seen or v.op.name == "variable":
                     continue
                 seen.add(v)
                 if v.op.kind not in ("elementwise", "movement", "marker", "create", "leaf"):
-                    kept.update(dict.fromkeys(s for s in v.siblings if s not in have))  # also a factor nobody asked for
+                    kept.update(dict.fromkeys(v.siblings))  # also a factor that nobody has asked for yet
                 for i in v.inputs:
                     if i.requires_grad or (i.op.kind in ("random", "library") and i not in seen):
                         stack.append(i)
-            found = self.backwards[key] = tuple(sorted(kept, key=lambda v: v.id))
+            found = self.backwards[key] = dict.fromkeys(sorted(kept, key=lambda v: v.id))
         return found
 
     @staticmethod
