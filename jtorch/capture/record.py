@@ -218,7 +218,8 @@ class Recorder:
                 break
         plan = self.programs.plan(values)
         dear = self.dear_results(epoch, values) if plan.differentiable else {}
-        residuals = tuple([v for v in dear if v not in values])
+        have = set(values) if dear else ()
+        residuals = tuple([v for v in dear if v not in have])
         if residuals:
             plan = self.programs.plan(values + residuals)
         buffers = compute(epoch, self.programs, plan, donors)
