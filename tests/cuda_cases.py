@@ -13,7 +13,7 @@ from jtorch.codegen.cuda_program import Program, cuda_program
 from jtorch.ir.graph import Builder, Graph, Type, Value
 from jtorch.ir.passes.autodiff import gradients
 from jtorch.ir.primitive import op
-from jtorch.ir.prims.create import make_leaf, variable
+from jtorch.ir.prims.create import constant, make_leaf, variable
 from jtorch.ir.prims.elementwise import cast_to
 from jtorch.ir.prims.movement import expand_to
 
@@ -57,6 +57,18 @@ def views(x: Value, y: Value) -> Any:
     """Every second row, reversed columns."""
     every_second = op("slice")(x, starts=(1, 0), stops=x.shape, steps=(2, 1))
     return every_second * 2.0 + op("flip")(y, axes=(1,)), op("flip")(op("permute")(y, perm=(1, 0)), axes=(0,))
+
+
+@case("pads", lambda n, m: [(F32, (n, m)), (BOOL, (n, m)), (F16, (n + 3, m + 1))])
+def pads(x: Value, b: Value, h: Value) -> Any:
+    """Of a computed value, a boolean one and a half, at different places and under a sum."""
+    zero, one = constant(x.builder, 0.0, F32, ()), constant(x.builder, True, BOOL, ())
+    up = op("pad")(op("exp")(x), zero, widths=((0, 3, 0), (1, 0, 0)))
+    down = op("pad")(x, constant(x.builder, 1.5, F32, ()), widths=((3, 0, 0), (0, 1, 0)))
+    mask = op("pad")(b, one, widths=((1, 2, 0), (0, 1, 0)))
+    both = op("where")(mask, up, down) + cast_to(h, F32)
+    tall = op("pad")(h, constant(x.builder, 0.0, F16, ()), widths=((0, 2, 0), (0, 0, 0)))
+    return both, op("sum")(up - down, axes=(1,)), cast_to(tall, F32) * 2.0
 
 
 @case("where and casts", lambda n, m: [(F32, (n, m)), (I32, (n, m)), (BOOL, (n, m)), (U8, (n, m))])

@@ -14,8 +14,8 @@ UNARY = ("neg", "abs", "exp", "tanh", "sigmoid", "relu", "sqrt_abs", "sin")
 BINARY = ("add", "sub", "mul", "maximum", "minimum", "where")
 
 
-def random_graph(rng: np.random.Generator, nodes: int = 12) -> tuple[Graph, list[np.ndarray]]:
-    """A graph and arrays for its parameters."""
+def random_graph(rng: np.random.Generator, nodes: int = 12, pads: bool = False) -> tuple[Graph, list[np.ndarray]]:
+    """A graph and arrays for its parameters. `pads`: with slices that are padded to the shape of something else."""
     b = Builder()
     sizes = rng.choice([1, 2, 3, 4, 6, 8, 33], size=3)
     if rng.random() < 0.3:
@@ -32,7 +32,7 @@ def random_graph(rng: np.random.Generator, nodes: int = 12) -> tuple[Graph, list
 
     pool = [param(base), param(base), param(()), param(base[-1:])]
     for _ in range(nodes):
-        pool.append(random_node(rng, b, pool))
+        pool.append(random_pad(rng, b, pool) if pads and rng.random() < 0.3 else random_node(rng, b, pool))
     count = int(rng.integers(1, 4))
     outputs = [pool[-1]] + [pool[int(rng.integers(0, len(pool)))] for _ in range(count - 1)]
     return Graph(params, outputs), arrays
@@ -62,6 +62,22 @@ def random_node(rng: np.random.Generator, b: Builder, pool: list[Value]) -> Valu
             return op("sub")(x, expand_to(reshape_to(r, kept), x.shape))
         return r
     return random_move(rng, x)
+
+
+def random_pad(rng: np.random.Generator, b: Builder, pool: list[Value]) -> Value:
+    """A value, or a part of it, padded to the shape of another or a little more."""
+    x = pool[int(rng.integers(0, len(pool)))]
+    if rng.random() < 0.7:
+        starts = tuple(int(rng.integers(0, max(1, n // 2))) for n in x.shape)
+        x = op("slice")(x, starts=starts, stops=x.shape, steps=(1,) * x.ndim)
+    larger = [v.shape for v in pool if v.ndim == x.ndim and all(n <= m for n, m in zip(x.shape, v.shape))]
+    shape = larger[int(rng.integers(0, len(larger)))] if larger else tuple(n + int(rng.integers(0, 3)) for n in x.shape)
+    widths = []
+    for n, m in zip(x.shape, shape):
+        before = int(rng.integers(0, m - n + 1))
+        widths.append((before, m - n - before, 0))
+    value = constant(b, float(rng.integers(0, 3)) / 2, dtypes.float32, ())
+    return op("pad")(x, value, widths=tuple(widths))
 
 
 def random_move(rng: np.random.Generator, x: Value) -> Value:

@@ -10,7 +10,7 @@ from jtorch.ir import prims  # noqa: F401
 from jtorch.ir.graph import Builder, Graph, Type
 from jtorch.ir.interpret import interpret
 from jtorch.ir.primitive import op
-from jtorch.ir.prims.create import make_leaf
+from jtorch.ir.prims.create import constant, make_leaf
 from jtorch.ir.prims.movement import expand_to, permute_to, reshape_to
 
 
@@ -66,6 +66,12 @@ def test_random_graphs(seed):
 def test_larger_random_graphs(seed):
     graph, arrays = random_graph(np.random.default_rng(seed), 50)
     check(graph, arrays, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_graphs_with_pads(seed):
+    graph, arrays = random_graph(np.random.default_rng(seed), 20, pads=True)
+    check(graph, arrays, rtol=1e-4, atol=1e-4)
 
 
 # --- shapes ----------------------------------------------------------------------------------------------------------
@@ -248,6 +254,43 @@ def test_concatenate_and_pad():
         zero = op("sum")(x, axes=(0, 1)) * 0
         return [c + 1, op("pad")(x + 1, zero, widths=((1, 0, 0), (0, 2, 1)))]
     check(build([(F, (4, 3)), (F, (4, 5))], f), floats((4, 3), (4, 5)))
+
+
+def widths_around(start, stop, size):
+    return (start, size - stop, 0)
+
+
+def test_the_gradient_of_differences_is_one_kernel():
+    """Pads, each of another part, computed on the way, added up: nothing but the operand is read, and it in place."""
+    def f(g):
+        low, high = (op("slice")(g, starts=(0, i), stops=(40, 29 + i), steps=(1, 1)) for i in (0, 1))
+        zero = constant(g.builder, 0.0, F, ())
+        pads = [op("pad")(v, zero, widths=((0, 0, 0), widths_around(i, i + 29, 30)))
+                for i, v in enumerate((op("neg")(low), high))]
+        return pads[0] + pads[1]
+    graph = build([(F, (40, 30))], f)
+    exe = check(graph, floats((40, 30)))
+    assert len(exe.kernels) == 1 and "load_if" in exe.kernels[0].source
+
+
+@pytest.mark.parametrize("axes", [(0,), (1,), (0, 1)])
+@pytest.mark.parametrize("value", [0.0, -1.5])
+def test_reductions_of_pads(axes, value):
+    def f(x, y):
+        number = constant(x.builder, value, F, ())
+        wide = op("pad")(op("exp")(x), number, widths=((1, 2, 0), (0, 3, 0)))
+        return op("sum")(wide * y, axes=axes), op("max")(wide - 1.0, axes=axes)
+    check(build([(F, (500, 90)), (F, (503, 93))], f), floats((500, 90), (503, 93)), rtol=1e-4, atol=2e-3)
+
+
+def test_what_a_pad_reads_goes_on_elsewhere():
+    """The padded value itself is read again, in its own shape and in another pad."""
+    def f(x, y):
+        e = op("exp")(x)
+        zero = constant(x.builder, 0.0, F, ())
+        above, below = (op("pad")(e, zero, widths=(w, (0, 0, 0))) for w in ((2, 0, 0), (0, 2, 0)))
+        return above * y + below, e + 1.0
+    check(build([(F, (50, 7)), (F, (52, 7))], f), floats((50, 7), (52, 7)))
 
 
 def test_iota_and_constants():

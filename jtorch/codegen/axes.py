@@ -67,11 +67,19 @@ class Axes:
         """The (unsplit) axes that occur in the forms."""
         return {axis for f in forms for axis, _ in self.normal(f)[1]}
 
+    def within(self, form: Form, size: int) -> tuple[bool, bool]:
+        """Is the index never below 0; is it always below `size`?"""
+        first, terms = self.normal(form)
+        reach = [c * (self.extents[a] - 1) for a, c in terms]
+        return first + sum(r for r in reach if r < 0) >= 0, first + sum(r for r in reach if r > 0) < size
+
     def reshape(self, forms: Sequence[Form], old: Sequence[int], new: Sequence[int]) -> tuple[Form, ...] | None:
         """Forms of the same elements seen with shape `new`; splits axes where it must; None if not affine.
 
         (r: 6)(c: 4) seen as (24,) is one form r*4 + c; (24: x) seen as (6, 4) splits x.
         """
+        if not all(all(self.within(f, n)) for f, n in zip(forms, old)):
+            return None
         offset, terms = linear(self.normals(forms), row_major(old))
         strides = row_major(new)
         offsets, found = [], [[] for _ in new]

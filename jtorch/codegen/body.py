@@ -27,6 +27,7 @@ class Read:
     source: Any  # a root Value or a Temporary
     offset: int
     strides: Strides
+    guard: int | None = None  # the statement that says where there is an element; 0 stands where there is none
 
 
 @dataclass(slots=True)
@@ -78,6 +79,12 @@ class Body:
     statements: list[Any] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
 
+    def operands(self, s: Any) -> tuple[int, ...]:
+        """The statements that a statement computes from."""
+        if isinstance(s, Compute):
+            return s.args
+        return (s.guard,) if isinstance(s, Read) and s.guard is not None else ()
+
     def accesses(self) -> list[Any]:
         """Everything that has strides."""
         found = [s for s in self.statements if getattr(s, "strides", None) is not None]
@@ -89,7 +96,8 @@ class Body:
         outer = frozenset(self.outer)
         for s in self.statements:
             if isinstance(s, Read | Position):
-                result.append(frozenset(s.strides))
+                guard = getattr(s, "guard", None)
+                result.append(frozenset(s.strides) | (frozenset() if guard is None else result[guard]))
             elif isinstance(s, Compute):
                 result.append(frozenset().union(*[result[a] for a in s.args]))
             elif isinstance(s, Reduce):

@@ -139,8 +139,11 @@ class Writer:
     def text(self, i: int, chain: list[Level]) -> str:
         v = self.nest.values[i]
         if isinstance(v, Load):
-            element = f"p{v.buffer}[{self.index(('v', i), v.access, chain)}]"
-            if self.reads_ahead and self.can_prefetch(v.dtype, v.access):
+            place = self.index(("v", i), v.access, chain)
+            element = f"p{v.buffer}[{place}]"
+            if v.guard is not None:
+                element = f"load_if(v{v.guard}, p{v.buffer}, {place})"
+            elif self.reads_ahead and self.can_prefetch(v.dtype, v.access):
                 element = f"load_ahead({element}, p{v.buffer}, d + ahead, i)"
             return LOADS[v.dtype].format(element) if v.dtype in LOADS else element
         if isinstance(v, Constant):
@@ -161,9 +164,7 @@ class Writer:
             if i in found or i in stop:
                 continue
             found.add(i)
-            v = self.nest.values[i]
-            if isinstance(v, Apply):
-                stack.extend(v.args)
+            stack.extend(getattr(self.nest.values[i], "args", ()))
         return sorted(found)
 
     def place(self, targets: Iterable[int], chain: list[Level]) -> None:
@@ -331,8 +332,8 @@ def emit_tile(w: Writer) -> Kernel:
     chain = [top, Level(everything - {w.vector, side}), Level(everything - {w.vector}), Level(everything)]
     staging: list[str] = []
     for i, v in enumerate(nest.values):
-        if not (isinstance(v, Load) and v.access != DENSE and v.access[side] in (1, -1)
-                and v.access[w.vector] == "s"):
+        crosses = isinstance(v, Load) and v.access != DENSE and v.access[side] in (1, -1) and v.access[w.vector] == "s"
+        if not crosses or v.guard is not None:
             continue
         q = w.new_scratch(_scratch_type(v.dtype))
         across = Level(chain[1].loops | {w.vector})

@@ -154,7 +154,8 @@ class Writer:
     def text(self, i: int, chain: list[Level]) -> str:
         v = self.nest.values[i]
         if isinstance(v, Load):
-            return LOADS.get(v.dtype, "{0}").format(f"p{v.buffer}[{self.position(f'v{i}', v.access, chain)}]")
+            element = LOADS.get(v.dtype, "{0}").format(f"p{v.buffer}[{self.position(f'v{i}', v.access, chain)}]")
+            return element if v.guard is None else f"({element} if v{v.guard} else {scalar.CONVERSIONS[v.dtype]}(0))"
         if isinstance(v, Constant):
             return self.constants[i]
         if isinstance(v, Literal):

@@ -2,7 +2,7 @@
 
     Nest     := parallel loops, reduce loops, buffers, values, stores, schedule, chunked
     loop     := a number; the parallel loops come first, outermost first, then the reduce loops, outermost first
-    value    := Load(dtype, buffer, access)           an element, converted to its compute dtype
+    value    := Load(dtype, buffer, access, guard)    an element, converted to its compute dtype; 0 where not `guard`
               | Constant(dtype, kind)                 run-time number: the next of the nest's constants
               | Literal(dtype, text)                  0, 1, inf...: the few numbers that structure depends on
               | Iota(dtype, access)                   the number  sum(loop * stride)
@@ -38,6 +38,11 @@ class Load:
     dtype: str
     buffer: int
     access: Access
+    guard: int | None = None
+
+    @property
+    def args(self) -> tuple[int, ...]:
+        return () if self.guard is None else (self.guard,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,8 @@ class Nest:
         result: list[frozenset[int]] = []
         for v in self.values:
             if isinstance(v, Load | Iota):
-                result.append(every if v.access == DENSE else frozenset(i for i, s in enumerate(v.access) if s != 0))
+                own = every if v.access == DENSE else frozenset(i for i, s in enumerate(v.access) if s != 0)
+                result.append(own.union(*[result[a] for a in getattr(v, "args", ())]))
             elif isinstance(v, Apply):
                 result.append(frozenset().union(*[result[a] for a in v.args]))
             elif isinstance(v, Fold):
@@ -171,7 +177,7 @@ def show(nest: Nest) -> str:
     lines = [f"nest {nest.schedule}{chunked} over ({', '.join(names)}), buffers ({', '.join(nest.buffers)}):"]
     for i, v in enumerate(nest.values):
         if isinstance(v, Load):
-            text = f"b{v.buffer}[{at(v.access)}]"
+            text = f"b{v.buffer}[{at(v.access)}]" + (f" where v{v.guard}" if v.guard is not None else "")
         elif isinstance(v, Constant):
             text = f"constant {v.kind}"
         elif isinstance(v, Literal):

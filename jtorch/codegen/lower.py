@@ -1,6 +1,7 @@
 """Fusion group -> body -> kernels."""
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from jtorch.codegen.axes import linear, row_major
@@ -45,6 +46,26 @@ def body_of(group: Group) -> Body:
         key = (op.name, d, arg)
         return place[key] if key in place else add(key, Reduce(d, op, arg, node))
 
+    def guard(v: Value, forms) -> int | None:
+        """Where do the forms stay within `v`? None if everywhere."""
+        every: int | None = None
+        for form, size in zip(axes.normals(forms), v.shape):
+            above, below = axes.within(form, size)
+            if above and below:
+                continue
+            first, terms = form
+            key = ("guard", form, size)
+            if key not in place:
+                d = int32 if sum(abs(c) * axes.extents[a] for a, c in terms) + abs(first) + size < 2**31 else int64
+                bounds = [add(("position", terms), Position(d, 0, dict(terms)))]
+                bounds += [add(None, Number(d, -first))] if not above else []
+                bounds += [add(None, Number(d, size - first))] if not below else []
+                text = "({0} >= {1}) & ({0} < {2})" if len(bounds) == 3 else \
+                    "{0} < {1}" if above else "{0} >= {1}"
+                add(key, Compute(bool_, text, tuple(bounds), 1))
+            every = place[key] if every is None else add(None, Compute(bool_, "{0} & {1}", (every, place[key]), 1))
+        return every
+
     def operand(v: Value, forms) -> int:
         root = placed.root(v)
         if group.computes(v, forms):
@@ -54,10 +75,11 @@ def body_of(group: Group) -> Body:
         view = placed.view(v)
         offset, terms = linear(axes.normals(forms), view.strides)
         offset += view.offset
-        key = (root, offset, terms)
+        where = guard(v, forms) if group.padded else None
+        key = (root, offset, terms, where)
         if key in place:
             return place[key]
-        return add(key, Read(root.dtype, root, offset, dict(terms)))
+        return add(key, Read(root.dtype, root, offset, dict(terms), where))
 
     for node in group.nodes:
         op = node.op
@@ -77,6 +99,10 @@ def body_of(group: Group) -> Body:
             add(node, Position(node.dtype, offset, dict(terms)))
         elif op.name == "full":
             add(node, Number(node.dtype, node.attr("value")))
+        elif op.name == "pad":
+            x, number = node.inputs
+            arg, where = operand(x, group.sources[node]), guard(x, group.sources[node])
+            add(node, Compute(node.dtype, "select({0}, {1}, {2})", (where, arg, operand(number, ())), 1, None, node))
         else:
             args = tuple([operand(v, forms) for v in node.inputs])
             if op.name == "div" and node.dtype.is_floating_point and _is_row_divisor(group, node):
@@ -163,13 +189,15 @@ def split(body: Body, length: int) -> tuple[Body, Body]:
                 table[i] = len(target.statements) - 1
                 stack.pop()
                 continue
-            args = s.args if isinstance(s, Compute) else ()
+            args = body.operands(s)
             missing = [a for a in args if a not in table]
             if missing:
                 stack.extend(missing)
                 continue
             if isinstance(s, Compute):
                 s = Compute(s.dtype, s.text, tuple([table[a] for a in args]), s.cost, s.fails, s.node)
+            elif args:
+                s = replace(s, guard=table[args[0]])
             table[i] = len(target.statements)
             target.statements.append(s)
             stack.pop()

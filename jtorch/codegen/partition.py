@@ -49,6 +49,22 @@ def is_fusible(node: Value) -> bool:
     return (kind == "elementwise" and node.op.expr is not None) or kind == "reduce" or node.op.name in ("full", "iota")
 
 
+def fusible_pads(placed: Placed) -> set[Value]:
+    """Constants around a value that only loops read: these read the value, where there is one."""
+    pads = {node for node in placed.graph.nodes if node.op.name == "pad" and is_constant(node.inputs[1])
+            and not node.dtype.is_complex and node.type.numel and node.inputs[0].type.numel
+            and not any(between for _, _, between in node.attrs[0])}
+    for node in placed.graph.nodes if pads else ():
+        if not is_fusible(node):
+            pads.difference_update(node.inputs)
+    return pads.difference(map(placed.root, placed.graph.outputs))
+
+
+def inside_pad(node: Value, forms: Forms) -> Forms:
+    """The forms in which a pad, seen in `forms`, sees its operand: they leave it where the constant stands."""
+    return tuple([(first - before, terms) for (first, terms), (before, _, _) in zip(forms, node.attrs[0])])
+
+
 def reduced_axes(node: Value) -> tuple[int, ...]:
     return node.attrs[0] if isinstance(node.attrs[0], tuple) else (node.attrs[0],)
 
@@ -57,11 +73,12 @@ class Group:
     """Nodes that become one loop nest (or two: see `split`), or one library call (`library` is its node)."""
 
     __slots__ = ("number", "placed", "axes", "forms", "nodes", "phase", "point", "shape", "reduced", "row_shape", "row",
-                 "loads", "library", "split", "reason", "home", "sources", "free")
+                 "loads", "library", "split", "reason", "home", "sources", "free",
+                 "pads", "padded")
 
-    def __init__(self, number: int, placed: Placed, free: dict[Value, frozenset[Value]],
+    def __init__(self, number: int, placed: Placed, free: dict[Value, frozenset[Value]], pads: set[Value],
                  library: Value | None = None) -> None:
-        self.number, self.placed, self.free, self.library = number, placed, free, library
+        self.number, self.placed, self.free, self.pads, self.library = number, placed, free, pads, library
         self.axes = Axes()
         self.forms: dict[Value, Forms] = {}  # of every value computed here
         self.nodes: list[Value] = []  # in order of computation, recomputed ones included
@@ -72,7 +89,8 @@ class Group:
         self.reduced: Forms | None = None
         self.row_shape: Shape | None = None  # the same at row level
         self.row: Forms = ()
-        self.sources: dict[Value, Forms] = {}  # reduction -> forms of its operand
+        self.sources: dict[Value, Forms] = {}  # reduction or pad -> forms of its operand
+        self.padded = False  # are some values seen in forms that leave them, and computed only where they do not?
         self.loads: dict[Value, None] = {}
         self.split = False
         self.reason = "the graph ends"
@@ -159,8 +177,12 @@ class Group:
         """Add `node`; or say why not, leaving the group as it was."""
         if len(self.nodes) >= MAX_NODES:
             return f"a kernel holds at most {MAX_NODES} operations"
-        reduces = node.op.kind == "reduce"
+        reduces, pads = node.op.kind == "reduce", node.op.name == "pad"
         operands = [v for v in node.inputs if not is_constant(self.placed.root(v))]
+        if pads:
+            if self.placed.root(node.inputs[0]) in self.forms:
+                return "it reads a value of this loop at other places"
+            operands = []
         shape = node.inputs[0].shape if reduces else node.shape
         forms = self._domain(shape, operands)
         if isinstance(forms, str):
@@ -179,7 +201,7 @@ class Group:
                 return refusal
         elif self.split and is_point and phase and reduced:
             return "few rows: the reduction is split over chunks, and its result comes from a second kernel"
-        refusal = self._take_operands(node, forms, materialised)
+        refusal = self._take_operands(node, inside_pad(node, forms) if pads else forms, materialised)
         if refusal:
             return refusal
         if reduces:
@@ -199,6 +221,9 @@ class Group:
 
     def _append(self, node: Value, forms: Forms, phase: int) -> None:
         self.forms[node], self.phase[node] = forms, phase
+        if node.op.name == "pad":
+            self.sources[node] = inside_pad(node, self.axes.normals(forms))
+            self.padded = True
         self.nodes.append(node)
 
     def open(self, node: Value, materialised: set[Value]) -> None:
@@ -220,6 +245,8 @@ class Group:
             for i, f in enumerate(seen):
                 if f is None or shape[i] == 1:
                     continue
+                if self.padded and not all(self.axes.within(f, shape[i])):
+                    return "it reads a value of this loop at other places"
                 present = found[i]
                 if present is None:
                     found[i] = f
@@ -335,12 +362,14 @@ class Group:
                 elif r not in roots:
                     loads.append(r)
                 continue
-            if r.op.kind == "reduce" or not is_fusible(r) or r.op.fails is not None:
+            if r.op.kind == "reduce" or not (is_fusible(r) or r in self.pads) or r.op.fails is not None:
                 return None
             if r.type.numel > 1:
                 cost += r.op.cost
             nodes += r not in self.free
             found[r] = seen
+            if r in self.pads:
+                seen = inside_pad(r, self.axes.normals(seen))
             if cost > RECOMPUTE_COST or len(roots) > RECOMPUTE_ROOTS or nodes > RECOMPUTE_NODES:
                 return None
             for i in r.inputs:
@@ -425,8 +454,9 @@ def partition(placed: Placed) -> list[Group]:
     """Groups in order of execution, without those whose values nobody needs."""
     graph, root = placed.graph, placed.root
     materialised: set[Value] = {root(o) for o in graph.outputs}
+    pads = fusible_pads(placed)
     for node in graph.nodes:
-        if not is_move(node) and not is_fusible(node):
+        if not is_move(node) and not is_fusible(node) and node not in pads:
             materialised.update([root(v) for v in node.inputs])
     groups: list[Group] = []
     free = free_scalars(placed)
@@ -440,8 +470,8 @@ def partition(placed: Placed) -> list[Group]:
     for node in graph.nodes:
         if is_move(node) or (is_constant(node) and node not in materialised):
             continue
-        if not is_fusible(node):
-            group = Group(len(groups), placed, free, node)
+        if not is_fusible(node) and node not in pads:
+            group = Group(len(groups), placed, free, pads, node)
             groups.append(group)
             for v in node.siblings:
                 home[v] = group
@@ -471,7 +501,7 @@ def partition(placed: Placed) -> list[Group]:
         else:
             if latest is not None and latest.library is not None:
                 latest.reason = f"{latest.library.op.name} is a library kernel"
-            group = Group(len(groups), placed, free)
+            group = Group(len(groups), placed, free, pads)
             groups.append(group)
             group.open(node, materialised)
         group.home[node] = None

@@ -241,6 +241,19 @@ def load(builder, sig, pointer, index):
     return convert(builder, value, types.uint8, types.boolean) if sig.return_type == types.boolean else value
 
 
+@intrinsic(lambda condition, pointer, index: (pointer.dtype, (types.boolean, pointer, types.int64)), "load_if")
+def load_if(builder, sig, condition, pointer, index):
+    """pointer[index] where `condition` holds, else 0: a masked load in a vectorised loop."""
+    before = builder.block
+    with builder.if_then(condition):
+        value = builder.load(builder.gep(pointer, [index]))
+        inside = builder.block
+    result = builder.phi(value.type)
+    result.add_incoming(ir.Constant(value.type, 0), before)
+    result.add_incoming(value, inside)
+    return convert(builder, result, types.uint8, types.boolean) if sig.return_type == types.boolean else result
+
+
 @intrinsic(_store_rule, operators=(operator.setitem,))
 def store(builder, sig, pointer, index, value):
     if value.type == I1:
