@@ -319,14 +319,13 @@ def attention() -> Iterator[Sample]:
 
 # --- pooling ----------------------------------------------------------------------------------------------------------
 
-@of("adaptive_avg_pool", "adaptive_max_pool")
-def adaptive(name: str) -> Iterator[Sample]:
+@of("adaptive_avg_pool")
+def adaptive() -> Iterator[Sample]:
     for spatial, output in (((6,), (3,)), ((7,), (3,)), ((7, 5), (1, 1)), ((7, 5), (3, 4)), ((3, 4, 5), (2, 4, 3)),
                             ((3, 2), (5, 4))):
         nd = len(spatial)
-        more = {"return_indices": True} if "max" in name else {}
-        yield Sample((distinct(2, 3, *spatial),), {"output": output}, lambda T, x, o=output, nd=nd, m=more: getattr(
-            F(T), f"{name}{nd}d")(x, o, **m))
+        yield Sample((distinct(2, 3, *spatial),), {"output": output}, lambda T, x, o=output, nd=nd: getattr(
+            F(T), f"adaptive_avg_pool{nd}d")(x, o))
 
 
 @of("interpolate")

@@ -268,6 +268,11 @@ def convolutions(name: str) -> Iterator[Sample]:
 
 
 def pools(name: str) -> Iterator[Sample]:
+    if name == "adaptive_max_pool":
+        for spatial, output in (((6,), (3,)), ((7,), (3,)), ((7, 5), (3, 4)), ((3, 4, 5), (2, 4, 3)), ((3, 2), (5, 4))):
+            yield Sample((distinct(2, 3, *spatial),), {"output": output}, lambda T, x, o=output: getattr(
+                T.nn.functional, f"adaptive_max_pool{len(o)}d")(x, o, return_indices=True))
+        return
     for nd, k, s, p, d, ceil in ((1, 2, 2, 0, 1, False), (2, 3, 2, 1, 1, False), (2, 3, 2, 1, 1, True),
                                  (2, 2, 1, 1, 2, False), (3, 2, 2, 0, 1, True)):
         x = distinct(2, 3, *(7, 6, 5)[:nd])

@@ -275,6 +275,17 @@ def test_pooling(seed: int) -> None:
             check("avg_pool_grad", [draw.array((*lead, *out), dtype)], tolerance, input_spatial=spatial, **attrs)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_adaptive_pooling(seed: int) -> None:
+    draw = Draw(seed)
+    pick = draw.pick.choice
+    spatial = tuple(pick([1, 2, 7, 40]) for _ in range(pick([1, 2, 3])))
+    x = draw.array((*pick([(), (2,), (2, 3)]), *spatial), np.dtype(pick(["f4", "f8", "f2", "i4", "u1"])))
+    if x.dtype.kind == "f" and seed % 3 == 0:
+        x[..., 0] = np.nan
+    check("adaptive_max_pool", [x], output=tuple(pick([1, 2, 3, 9]) for _ in spatial))
+
+
 # --- indexing --------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("seed", range(40))

@@ -16,7 +16,8 @@ from jtorch.ir.graph import Value
 LOWERINGS: dict[str, Callable[[Lowering], None]] = {
     "matmul": gemm.matmul,
     "convolution": conv.convolution, "conv_input_grad": conv.input_grad, "conv_weight_grad": conv.weight_grad,
-    "max_pool": pool.max_pool, "max_pool_grad": pool.max_pool_grad, "avg_pool": pool.avg_pool,
+    "max_pool": pool.max_pool, "max_pool_grad": pool.max_pool_grad,
+    "adaptive_max_pool": pool.adaptive_max_pool, "avg_pool": pool.avg_pool,
     "avg_pool_grad": pool.avg_pool_grad,
     "mt19937": random.mt19937, "shuffle": random.shuffle,
     "cumsum": scan.running, "cumprod": scan.running, "cummax": scan.extrema, "cummin": scan.extrema,

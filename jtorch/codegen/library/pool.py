@@ -32,12 +32,14 @@ from jtorch.codegen.library.language import (
     INDEX_INSIDE,
     LOWEST,
     OFFSETS,
+    SIZE,
     Pointer,
     T,
     i64,
     index_div,
     index_mod,
     load,
+    select,
     store,
 )
 
@@ -92,6 +94,54 @@ def max_planes(x: Pointer, y: Pointer, index: Pointer, xp: int, depth: int, heig
                                         at = place
                 y[target + j] = store(best)
                 INDEX_EDGE
+
+
+def adaptive_max_planes(x: Pointer, y: Pointer, index: Pointer, best: Pointer, at: Pointer, scratch_stride: int,
+                        half: int, xp: int, depth: int, height: int, width: int, od: int, oh: int, ow: int, begin: int,
+                        end: int, worker: int) -> None:
+    """y = the largest element of each window, index = its place in the plane (the first of equal ones; NaN wins).
+
+    An item is a row of a plane: the rows of its windows are folded into one, then the windows of that one. A worker's
+    scratch memory holds the places of that row in its first `half` bytes, the values behind them.
+    """
+    places = index_div(worker * scratch_stride, 8)
+    columns = index_div(worker * scratch_stride + half, SIZE)
+    for item in range(begin, end):
+        plane = index_div(item, od * oh)
+        k = index_mod(index_div(item, oh), od)
+        row = index_mod(item, oh)
+        z0 = index_div(k * depth, od)
+        z1 = index_div((k + 1) * depth + od - 1, od)
+        y0 = index_div(row * height, oh)
+        y1 = index_div((row + 1) * height + oh - 1, oh)
+        base = plane * xp
+        first = (z0 * height + y0) * width
+        for j in range(width):
+            best[columns + j] = load(x[base + first + j])
+            at[places + j] = first + j
+        for iz in range(z0, z1):
+            for iy in range(y0, y1):
+                place = (iz * height + iy) * width
+                for j in range(width):
+                    v = load(x[base + place + j])
+                    top = best[columns + j]
+                    wins = (v > top) | ((v != v) & (top == top))
+                    best[columns + j] = select(wins, v, top)
+                    at[places + j] = select(wins, place + j, at[places + j])
+        for j in range(ow):
+            x0 = index_div(j * width, ow)
+            x1 = index_div((j + 1) * width + ow - 1, ow)
+            top = best[columns + x0]
+            place = at[places + x0]
+            for i in range(x0 + 1, x1):
+                v = best[columns + i]
+                here = at[places + i]
+                same = (v == top) | ((v != v) & (top != top))
+                wins = (v > top) | ((v != v) & (top == top)) | (same & (here < place))
+                top = select(wins, v, top)
+                place = select(wins, here, place)
+            y[item * ow + j] = store(top)
+            index[item * ow + j] = place
 
 
 def max_planes_grad(g: Pointer, index: Pointer, gx: Pointer, count: int, size: int, begin: int, end: int,
@@ -305,6 +355,28 @@ def max_pool(low: Lowering) -> None:
             *v.integers("depth height width", "kd kh kw", "sd sh sw", "pd ph pw"),
             *((name, "i", value) for name, value in zip(("dd", "dh", "dw"), dilation)), *v.integers("od oh ow")]
     low.call(max_planes, args, v.planes * v.out[0] * v.out[1], grain_of(v.out[2] * v.cells * 0.3 + 10), holes=holes)
+
+
+def adaptive_max_pool(low: Lowering) -> None:
+    x = low.inputs[0]
+    out, index = low.outputs
+    if not out.numel:
+        return
+    n = len(low.node.attr("output"))
+    d = x.dtype
+    if d is dtypes.bool_ or d.is_complex:
+        raise NotImplementedError("numbers with an order only")
+    spatial, small = three(x.shape[len(x.shape) - n:], 1), three(out.shape[len(out.shape) - n:], 1)
+    x, xp = planes_of(low, x, n)
+    row = -(-spatial[2] * 8 // 64) * 64
+    sizes = zip(("depth", "height", "width", "od", "oh", "ow"), (*spatial, *small))
+    low.call(adaptive_max_planes, [
+        ("x", pointer(d), x.arg), ("y", pointer(d), out.arg), ("index", "p:int64", index.arg),
+        ("best", pointer(d.compute), ("scratch",)), ("at", "p:int64", ("scratch",)),
+        ("scratch_stride", "i", ("scratch_stride",)), ("half", "i", row), ("xp", "i", xp),
+        *[(name, "i", v) for name, v in sizes]],
+        out.numel // small[2], grain_of(prod(spatial) / (small[0] * small[1]) * 0.5 + 20), scratch=2 * row,
+        holes={"load": loader(d), "store": storer(d), "SIZE": str(d.compute.itemsize)})
 
 
 def max_pool_grad(low: Lowering) -> None:

@@ -1,20 +1,18 @@
-"""Pooling to a given size: window i of an axis of n, pooled to m, is [floor(i * n / m), ceil((i + 1) * n / m))."""
+"""Pooling to a given size."""
 from __future__ import annotations
 
-import math
 from math import prod
 
 from jtorch import dtypes
 from jtorch.ir.arith import where
-from jtorch.ir.composites.define import REQUIRED, composite, mean_over, sum_over
+from jtorch.ir.composites.define import REQUIRED, add_axis, along, composite, filled, mean_over
+from jtorch.ir.composites.resampling import sample_axis, sample_axis_grad
 from jtorch.ir.graph import Builder, Shape, Type, Value
 from jtorch.ir.primitive import Op
+from jtorch.ir.prims import window
 from jtorch.ir.prims.create import constant, iota
 from jtorch.ir.prims.elementwise import cast_to, expand, floor_divide
-from jtorch.ir.prims.indexing import gather, take
-from jtorch.ir.prims.movement import permute_to, reshape_to
-from jtorch.ir.prims.reduce import argmax
-from jtorch.ir.prims.window import max_pool, pick
+from jtorch.ir.prims.movement import concatenate, reshape_to, slice_axis
 
 
 def _infer(x: Type, output: Shape) -> Type:
@@ -33,69 +31,80 @@ def _divides(spatial: Shape, output: Shape) -> bool:
     return all(m and n % m == 0 for n, m in zip(spatial, output))
 
 
-def _window(b: Builder, n: int, m: int) -> tuple[Value, Value, Value]:
-    """(index[m, k], which of them are inside bool[m, k], their number [m]) of the windows of one axis."""
-    k = max((-(-(i + 1) * n // m) - i * n // m for i in range(m)), default=1)
+def _alike(spatial: Shape, output: Shape) -> dict | None:
+    """Attributes of the `avg_pool` that has the same windows, where they are alike, small and several."""
+    sizes = tuple(n // m if m else 0 for n, m in zip(spatial, output))
+    if not _divides(spatial, output) or prod(output) == 1 or prod(sizes) > SMALL:
+        return None
+    return {"kernel": sizes, "stride": sizes, "padding": (0,) * len(sizes), "ceil_mode": False,
+            "count_include_pad": True, "divisor_override": None}
+
+
+def _places(b: Builder, n: int, m: int) -> tuple[Value, Value]:
+    """(index[k, m], -1 where a window has fewer elements than k; their number [m]) of the windows of one axis."""
+    k = max([stop - start for start, stop in window.spans(n, m)], default=1)
     place = b.apply(iota, length=m, dtype=dtypes.int64)
-    size, pieces = (constant(b, v, dtypes.int64, (m,)) for v in (n, m))
+    pieces = constant(b, m, dtypes.int64, (m,))
     start = floor_divide(place * n, pieces)
     stop = floor_divide((place + 1) * n + (m - 1), pieces)
-    index = reshape_to(start, (m, 1)) + reshape_to(b.apply(iota, length=k, dtype=dtypes.int64), (1, k))
-    inside = index < reshape_to(stop, (m, 1))
-    return where(inside, index, expand(reshape_to(size - 1, (m, 1)), (m, k))), inside, stop - start
+    index = reshape_to(start, (1, m)) + reshape_to(b.apply(iota, length=k, dtype=dtypes.int64), (k, 1))
+    return where(index < reshape_to(stop, (1, m)), index, -1), stop - start
+
+
+SMALL = 32
+"""Elements of a window up to which equal windows are left to the kernel of `avg_pool`."""
+
+LONG = 16
+"""Elements of a window from which on the few windows of an axis are summed one by one, as slices."""
 
 
 def _adaptive_avg_pool(b: Builder, x: Value, output: Shape) -> Value:
     lead = x.ndim - len(output)
+    alike = _alike(x.shape[lead:], output)
+    if alike:
+        return window.avg_pool(x, **alike)
     if _divides(x.shape[lead:], output):
         split = [s for n, m in zip(x.shape[lead:], output) for s in (m, n // m)]
         return mean_over(reshape_to(x, (*x.shape[:lead], *split)), tuple(range(lead + 1, lead + 2 * len(output), 2)))
     for axis, m in enumerate(output, lead):
-        index, inside, size = _window(b, x.shape[axis], m)
-        rows = take(x, index, axis=axis)
-        mask = reshape_to(inside, (*inside.shape, *[1] * (x.ndim - axis - 1)))
-        total = sum_over(where(mask, rows, 0.0), (axis + 1,))
-        x = total / expand(reshape_to(cast_to(size, x.dtype), (m, *[1] * (x.ndim - axis - 1))), total.shape)
+        n = x.shape[axis]
+        if n > LONG * m and 0 < m <= 2 * LONG:
+            parts = [mean_over(slice_axis(x, axis, *ends), (axis,)) for ends in window.spans(n, m)]
+            x = concatenate(*[add_axis(v, axis) for v in parts], axis=axis) if m > 1 else add_axis(parts[0], axis)
+            continue
+        index, size = _places(b, n, m)
+        total = sample_axis(x, axis, index, filled(x, 1.0, index.shape))
+        x = total / expand(along(cast_to(size, x.dtype), axis, x.ndim), total.shape)
     return x
 
 
-adaptive_avg_pool = composite("adaptive_avg_pool", _adaptive_avg_pool, infer=_infer, attrs={"output": REQUIRED},
-                              batch=_batch, domain="adaptive")
-"""Averages over the last axes, to the sizes `output`."""
-
-
-def _adaptive_max_pool(b: Builder, x: Value, output: Shape) -> tuple[Value, Value]:
-    n = len(output)
-    lead = x.ndim - n
+def _adaptive_avg_pool_vjp(g: Value, y: Value, x: Value, output: Shape) -> tuple:
+    lead = x.ndim - len(output)
     spatial = x.shape[lead:]
+    alike = _alike(spatial, output)
+    if alike:
+        return (window.avg_pool_grad(g, input_spatial=spatial, **alike),)
     if _divides(spatial, output):
-        window = tuple(s // m for s, m in zip(spatial, output))
-        ones = (1,) * n
-        return max_pool(x, kernel=window, stride=window, padding=(0,) * n, dilation=ones, ceil_mode=False)
-    flat = constant(b, 0, dtypes.int64)
-    rows = x
-    for axis, (s, m) in enumerate(zip(spatial, output)):  # [..., m1, k1, m2, k2, ...]
-        index, inside, _ = _window(b, s, m)
-        at = lead + 2 * axis
-        rows = take(rows, index, axis=at)
-        mask = reshape_to(inside, (*inside.shape, *[1] * (rows.ndim - at - 2)))
-        rows = where(mask, rows, -math.inf)
-        flat = reshape_to(flat, (*flat.shape, 1, 1)) * s + index
-    order = (*range(lead), *range(lead, rows.ndim, 2), *range(lead + 1, rows.ndim, 2))
-    k = prod(rows.shape[lead + 1::2])
-    rows = reshape_to(permute_to(rows, order), (*x.shape[:lead], *output, k))
-    places = reshape_to(permute_to(flat, (*range(0, 2 * n, 2), *range(1, 2 * n, 2))), (*output, k))
-    best = argmax(rows, axis=rows.ndim - 1)
-    chosen = gather(expand(places, rows.shape), reshape_to(best, (*best.shape, 1)), axis=rows.ndim - 1)
-    indices = reshape_to(chosen, best.shape)
-    return pick(x, indices, n), indices
+        pairs = [(m, n // m) for n, m in zip(spatial, output)]
+        thin = reshape_to(g / prod(k for _, k in pairs), (*x.shape[:lead], *[s for m, _ in pairs for s in (m, 1)]))
+        return (reshape_to(expand(thin, (*x.shape[:lead], *[s for pair in pairs for s in pair])), x.shape),)
+    for axis, m in reversed(list(enumerate(output, lead))):
+        index, size = _places(g.builder, x.shape[axis], m)
+        share = g / expand(along(cast_to(size, g.dtype), axis, g.ndim), g.shape)
+        g = sample_axis_grad(share, axis, index, filled(g, 1.0, index.shape), x.shape[axis])
+    return (g,)
 
 
-def _max_infer(x: Type, output: Shape) -> tuple[Type, Type]:
-    y = _infer(x, output)
-    return y, Type(dtypes.int64, y.shape)
+adaptive_avg_pool = composite("adaptive_avg_pool", _adaptive_avg_pool, _adaptive_avg_pool_vjp, infer=_infer,
+                              attrs={"output": REQUIRED}, batch=_batch, domain="adaptive")
+"""Averages over the last axes, to the sizes `output`, of the windows that `adaptive_max_pool` has."""
 
 
-adaptive_max_pool = composite("adaptive_max_pool", _adaptive_max_pool, infer=_max_infer, attrs={"output": REQUIRED},
-                              batch=_batch, domain="adaptive")
-"""(values, indices): maxima over the last axes, to the sizes `output`; indices are flat in the input's plane."""
+def adaptive_max_pool(x: Value, output: Shape) -> tuple[Value, Value]:
+    """(values, indices) of `window.adaptive_max_pool`, or of `max_pool` where the windows are all alike."""
+    n = len(output)
+    spatial = x.shape[x.ndim - n:]
+    if 0 in spatial or not _divides(spatial, output):
+        return window.adaptive_max_pool(x, output=output)
+    sizes = tuple(s // m for s, m in zip(spatial, output))
+    return window.max_pool(x, kernel=sizes, stride=sizes, padding=(0,) * n, dilation=(1,) * n, ceil_mode=False)

@@ -15,7 +15,7 @@ from jtorch.ir.graph import Builder, Shape, Type, Value
 from jtorch.ir.prims.create import iota
 from jtorch.ir.prims.elementwise import abs_, cast_to, floor, round_
 from jtorch.ir.prims.movement import permute_to, reshape_to, slice_axis
-from jtorch.ir.prims.sample import sample
+from jtorch.ir.prims.sample import sample, sample_input_grad
 
 
 def _count(b: Builder, n: int, axis: int, ndim: int) -> Value:
@@ -28,6 +28,14 @@ def sample_axis(x: Value, axis: int, index: Value, weight: Value) -> Value:
     outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1:])
     y = sample(reshape_to(x, (1, outer, x.shape[axis], inner)), add_axis(index, 0), add_axis(weight, 0))
     return reshape_to(y, (*x.shape[:axis], index.shape[1], *x.shape[axis + 1:]))
+
+
+def sample_axis_grad(g: Value, axis: int, index: Value, weight: Value, n: int) -> Value:
+    """The derivative of `sample_axis` with respect to x, which has n elements along `axis`."""
+    outer, inner = math.prod(g.shape[:axis]), math.prod(g.shape[axis + 1:])
+    x = sample_input_grad(reshape_to(g, (1, outer, g.shape[axis], inner)), add_axis(index, 0), add_axis(weight, 0),
+                          size=n)
+    return reshape_to(x, (*g.shape[:axis], n, *g.shape[axis + 1:]))
 
 
 # --- interpolate ------------------------------------------------------------------------------------------------------

@@ -316,6 +316,41 @@ max_pool_grad = Op(
     attr_names=("input_spatial",), batch=_leading_batch, domain="pool")
 """g added into zeros of planes `input_spatial` at flat `indices`."""
 
+def spans(n: int, m: int) -> list[tuple[int, int]]:
+    """The windows of an axis of n that is pooled to m: they cover it, and overlap where m does not divide n."""
+    return [(i * n // m, -(-(i + 1) * n // m)) for i in range(m)]
+
+
+def _adaptive_infer(x: Type, output: Shape) -> tuple[Type, Type]:
+    n = len(output)
+    if x.ndim < n or 0 in x.shape[x.ndim - n:]:
+        raise RuntimeError("Expected input to have non-zero size for non-batch dimensions, but input has sizes "
+                           f"{list(x.shape)}")
+    shape = (*x.shape[:x.ndim - n], *output)
+    return Type(x.dtype, shape), Type(dtypes.int64, shape)
+
+
+def _adaptive_max_pool_numpy(x: np.ndarray, output: Shape) -> tuple[np.ndarray, np.ndarray]:
+    n = len(output)
+    lead, spatial = x.shape[:x.ndim - n], x.shape[x.ndim - n:]
+    places = np.arange(prod(spatial)).reshape(spatial)
+    index = np.empty((*lead, *output), np.int64)
+    for at in np.ndindex(*output):
+        window = tuple(slice(*spans(s, m)[i]) for s, m, i in zip(spatial, output, at))
+        best = x[(..., *window)].reshape(*lead, places[window].size).argmax(-1)
+        index[(..., *at)] = places[window].ravel()[best]
+    flat = x.reshape(*lead, prod(spatial))
+    return np.take_along_axis(flat, index.reshape(*lead, prod(output)), -1).reshape(index.shape), index
+
+
+adaptive_max_pool = Op(
+    "adaptive_max_pool", "window", _adaptive_infer, _adaptive_max_pool_numpy,
+    lambda g, y, x, output: (max_pool_grad(g[0], y[1], input_spatial=x.shape[x.ndim - len(output):]),),
+    jvp=lambda t, y, x, output: (pick(t[0], y[1], len(output)), None),
+    attr_names=("output",), batch=_leading_batch, domain="pool")
+"""(values, indices): maxima over the last axes, to the sizes `output`; window i of an axis of n that is pooled to m is
+[floor(i * n / m), ceil((i + 1) * n / m)). Indices are flat in the input's plane."""
+
 AVG = ("kernel", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
 
 
