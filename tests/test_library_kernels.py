@@ -159,11 +159,15 @@ for e_r in range(r0, r1):
     ("convolution", [(7, 8, 5, 5), (40, 8, 3, 3)], {"padding": ((1, 1), (1, 1)), "groups": 1}),
     ("convolution", [(3, 8, 9, 9), (40, 8, 1, 1)], {"padding": ((0, 0), (0, 0)), "groups": 1}),
     ("convolution", [(3, 8, 9, 9), (8, 1, 3, 3)], {"padding": ((1, 1), (1, 1)), "groups": 8}),
+    ("conv_input_grad", [(1, 40, 5, 5), (40, 8, 3, 3)], {"padding": ((1, 1), (1, 1)), "groups": 1,
+                                                         "input_spatial": (5, 5)}),
+    ("conv_weight_grad", [(3, 40, 5, 5), (3, 16, 5, 5)], {"padding": ((1, 1), (1, 1)), "groups": 2,
+                                                          "kernel_spatial": (3, 3)}),
 ])
 def test_epilogue(name: str, shapes: list, attrs: dict) -> None:
     draw = Draw(3)
     arrays = [draw.array(s, np.float32, False) for s in shapes]
-    if name == "convolution":
+    if name != "matmul":
         attrs = {"stride": (1, 1), "dilation": (1, 1), **attrs}
     node = node_of(name, arrays, **attrs)
     asked = []
@@ -215,6 +219,8 @@ def test_convolution(seed: int) -> None:
     (17, 1, 40, 9, (12, 12), (3, 3), (1, 1), (1, 1)), (3, 2, 17, 33, (30, 19), (3, 2), (2, 1), (1, 2)),
     (2, 1, 8, 20, (9, 8, 10), (3, 3, 3), (1, 2, 1), (1, 1, 2)), (1, 1, 50, 70, (700,), (5,), (1,), (1,)),
     (1, 1, 64, 64, (28, 28), (3, 3), (1, 1), (1, 1)), (1, 1, 130, 20, (7, 7), (3, 3), (1, 1), (2, 2)),
+    (4, 2, 70, 90, (4, 4), (3, 3), (2, 2), (1, 1)), (5, 1, 20, 50, (5, 3), (4, 3), (3, 2), (2, 1)),
+    (6, 1, 17, 8, (7, 2), (1, 1), (2, 2), (1, 1)), (3, 1, 9, 16, (11,), (5,), (4,), (3,)),
 ])
 def test_convolution_in_registers(n: int, groups: int, cg: int, og: int, spatial: tuple, kernel: tuple, stride: tuple,
                                   dilation: tuple) -> None:

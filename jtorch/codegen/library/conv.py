@@ -9,12 +9,13 @@ What is cut where depends on sizes alone, and sums are taken in a fixed order, s
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 
 from jtorch import dtypes
+from jtorch.codegen.library import conv_small
 from jtorch.codegen.library import gemm as gemm_library
 from jtorch.codegen.library.call import Arg, Lowering, Operand, grain_of, pointer, row_major
+from jtorch.codegen.library.conv_window import Window, holes_of, step, strides_of, window_of
 from jtorch.codegen.library.copy import contiguous, converted, copy, zero
 from jtorch.codegen.library.gemm import FLOPS_PER_NS
 from jtorch.codegen.library.language import (
@@ -65,9 +66,6 @@ BLOCK_FLOPS = 2e6
 
 UNROLLED = 32
 """Elements of a window up to which its loop is unrolled."""
-
-DIRECT_CHANNELS = 4
-"""Input channels times output channels of a group up to which plain loops are used."""
 
 
 def window_columns(x: Pointer, col: Pointer, offsets: Pointer, groups: int, cg: int, depth: int, height: int,
@@ -501,91 +499,6 @@ def sum_pieces(parts: Pointer, out: Pointer, n: int, pieces: int, block: int, be
                 out[i] = out[i] + parts[p * n + i]
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The geometry of a convolution, with three spatial axes. `before` is the padding in front."""
-
-    n: int
-    groups: int
-    cg: int
-    og: int
-    spatial: tuple[int, int, int]
-    kernel: tuple[int, int, int]
-    stride: tuple[int, int, int]
-    before: tuple[int, int, int]
-    dilation: tuple[int, int, int]
-    out: tuple[int, int, int]
-
-    @property
-    def window(self) -> int:
-        return prod(self.kernel)
-
-    @property
-    def plane(self) -> int:
-        return prod(self.out)
-
-    @property
-    def depth(self) -> int:
-        """Rows of the columns."""
-        return self.cg * self.window
-
-    @property
-    def flops(self) -> float:
-        """Of one image and one group."""
-        return 2.0 * self.og * self.depth * self.plane
-
-    @property
-    def is_pointwise(self) -> bool:
-        return self.window == 1 and self.stride == (1, 1, 1) and self.before == (0, 0, 0) and self.out == self.spatial
-
-    @property
-    def is_direct(self) -> bool:
-        return self.cg * self.og <= DIRECT_CHANNELS
-
-    def integers(self, with_og: bool = True) -> list[tuple[str, str, Arg]]:
-        names = ["groups", "cg", *(["og"] if with_og else []), "depth", "height", "width", "kd", "kh", "kw", "sd", "sh",
-                 "sw", "pd", "ph", "pw", "dd", "dh", "dw", "od", "oh", "ow"]
-        values = [self.groups, self.cg, *([self.og] if with_og else []), *self.spatial, *self.kernel, *self.stride,
-                  *self.before, *self.dilation, *self.out]
-        return [(name, "i", value) for name, value in zip(names, values)]
-
-
-def three(values: tuple[int, ...], fill: int) -> tuple[int, int, int]:
-    return (*[fill] * (3 - len(values)), *values)  # type: ignore[return-value]
-
-
-def window_of(x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...], attrs: dict) -> Window:
-    groups = attrs["groups"]
-    return Window(x[0], groups, w[1], w[0] // groups, three(x[2:], 1), three(w[2:], 1), three(attrs["stride"], 1),
-                  three(tuple(lo for lo, _ in attrs["padding"]), 0), three(attrs["dilation"], 1), three(y[2:], 1))
-
-
-def five(x: Operand) -> Operand:
-    """[N, C, *S] with three spatial axes."""
-    lead = 5 - len(x.shape)
-    return Operand(x.place, x.dtype, (*x.shape[:2], *[1] * lead, *x.shape[2:]), (*x.strides[:2], *[0] * lead,
-                                                                                 *x.strides[2:]),
-                   x.offset)
-
-
-def strides_of(x: Operand) -> list[tuple[str, str, Arg]]:
-    return [(name, "i", value) for name, value in zip(("xn", "xc", "xd", "xh", "xw"), five(x).strides)]
-
-
-def step(x: Operand, v: Window) -> str:
-    """The text of x's index along an output row."""
-    unit = x.strides[-1] == 1
-    if v.stride[2] == 1:
-        return "j" if unit else "j * xw"
-    return "j * sw" if unit else "j * sw * xw"
-
-
-def holes_of(d: object, **more: str) -> dict[str, str]:
-    wide = d is dtypes.float64
-    return {"call_gemm_T": "call_gemm_f64" if wide else "call_gemm_f32", "T": "f64" if wide else "f32",
-            "SIZE": "8" if wide else "4", **more}
-
-
 def scratch_args(p: str) -> list[tuple[str, str, Arg]]:
     return [("scratch", p, ("scratch",)), ("scratch_stride", "i", ("scratch_stride",))]
 
@@ -626,6 +539,8 @@ def forward(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fuse
         pointwise(low, v, x, w, out, fused)
     elif v.is_direct:
         direct(low, v, x, w, out, fused)
+    elif conv_small.suits_forward(v):
+        conv_small.forward(low, v, x, w, out)
     else:
         blocked(low, v, x, w, out, fused)
 
@@ -721,6 +636,8 @@ def input_grad(low: Lowering) -> None:
     gx = out if out.dtype is gy.dtype else low.temp(gy.dtype, out.shape)
     if not gy.numel or not v.og:
         zero(low, gx)
+    elif conv_small.suits_input_grad(v):
+        conv_small.input_grad(low, v, gy, w, gx, fused=gx is out)
     elif v.stride == (1, 1, 1):
         forward(low, mirrored(v), gy, turned(low, v, w), gx, fused=gx is out)
     else:
@@ -771,12 +688,12 @@ def weight_grad(low: Lowering) -> None:
     if not gy.numel:
         zero(low, gw)
     else:
-        summed(low, v, contiguous(low, gy), x, gw)
+        summed(low, v, contiguous(low, gy), x, gw, fused=gw is out)
     if gw is not out:
         copy(low, gw, out)
 
 
-def summed(low: Lowering, v: Window, gy: Operand, x: Operand, gw: Operand) -> None:
+def summed(low: Lowering, v: Window, gy: Operand, x: Operand, gw: Operand, fused: bool) -> None:
     """gw, by products over blocks of output rows, added up over images in a fixed order."""
     p = pointer(gw.dtype)
     operands = [("gy", p, gy.arg), ("x", p, x.arg)]
@@ -787,6 +704,9 @@ def summed(low: Lowering, v: Window, gy: Operand, x: Operand, gw: Operand) -> No
         return
     if v.window > 1 and v.n * v.plane >= PLACES and v.cg >= 8 and v.og >= 4:
         tiled_sums(low, v, gy, x, gw)
+        return
+    if conv_small.suits_weight_grad(v):
+        conv_small.weight_grad(low, v, gy, x, gw, fused)
         return
     channels = min(v.cg, max(1, -(-DEPTH // v.window)))
     items = v.groups * -(-v.cg // channels)

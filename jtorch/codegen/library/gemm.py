@@ -6,6 +6,7 @@ How a product is cut into blocks depends on its size alone, so the result does n
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jtorch import dtypes
@@ -62,6 +63,9 @@ TILED_WORK = 1 << 29
 DEPTH = 1024
 """Rows of b that are packed at a time: a panel of them stays in the second-level cache."""
 
+MIN_DEPTH = 128
+"""The fewest, where products are summed: their left operands share cache lines, so parts of all of them take turns."""
+
 VECTOR_WORK = 4096
 """Elements of a matrix from which a product with a single vector does not go to BLAS."""
 
@@ -89,9 +93,11 @@ def gemm_blocks(gemm: int, a: Pointer, b: Pointer, c: Pointer, inner: int, sa0: 
 
 def tile_blocks(a: Pointer, b: Pointer, c: Pointer, scratch: Pointer, scratch_stride: int, inner: int, sa0: int,
                 sa1: int, sb0: int, sb1: int, sc: int, m: int, n: int, k: int, a_row: int, a_col: int, b_row: int,
-                b_col: int, rows: int, cols: int, depth: int, begin: int, end: int, worker: int) -> None:
+                b_col: int, terms0: int, at0: int, bt0: int, terms1: int, at1: int, bt1: int, rows: int, cols: int,
+                depth: int, begin: int, end: int, worker: int) -> None:
     """`gemm_blocks` with sums in registers. Of b, as many columns as a tile has are packed at a time, `depth` rows of
-    them; a is read where it is: packing its rows too, where they are not contiguous, costs more than it gains."""
+    them; a is read where it is: packing its rows too, where they are not contiguous, costs more than it gains.
+    The sum over terms0 x terms1 products, whose operands lie at0, at1 (bt0, bt1) apart."""
     row_blocks = index_div(m + rows - 1, rows)
     col_blocks = index_div(n + cols - 1, cols)
     panel = index_div(worker * scratch_stride, SIZE)
@@ -106,23 +112,27 @@ def tile_blocks(a: Pointer, b: Pointer, c: Pointer, scratch: Pointer, scratch_st
         c1 = min(c0 + cols, n)
         for p0 in range(0, k, depth):
             kp = min(depth, k - p0)
-            x = i0 * sa0 + i1 * sa1 + p0 * a_col
-            for j in range(c0, c1, tile_columns(c)):
-                width = min(tile_columns(c), c1 - j)
-                source = i0 * sb0 + i1 * sb1 + p0 * b_row + j * b_col
-                if b_col == 1:
-                    for p in range(kp):
-                        for q in range(width):
-                            scratch[panel + p * tile_columns(c) + q] = b[source + p * b_row + q]
-                elif b_row == 1:
-                    transpose(shifted(b, source), b_col, shifted(scratch, panel), tile_columns(c), width, kp)
-                else:
-                    for p in range(kp):
-                        for q in range(width):
-                            scratch[panel + p * tile_columns(c) + q] = b[source + p * b_row + q * b_col]
-                for r in range(r0, r1, tile_rows(c)):
-                    matrix_tile(shifted(a, x + r * a_row), a_row, a_col, shifted(scratch, panel), tile_columns(c), kp,
-                                shifted(c, batch * sc + r * n + j), n, min(tile_rows(c), r1 - r), width, p0 > 0)
+            for t in range(terms0 * terms1):
+                t0 = index_div(t, terms1)
+                t1 = index_mod(t, terms1)
+                x = i0 * sa0 + i1 * sa1 + t0 * at0 + t1 * at1 + p0 * a_col
+                for j in range(c0, c1, tile_columns(c)):
+                    width = min(tile_columns(c), c1 - j)
+                    source = i0 * sb0 + i1 * sb1 + t0 * bt0 + t1 * bt1 + p0 * b_row + j * b_col
+                    if b_col == 1:
+                        for p in range(kp):
+                            for q in range(width):
+                                scratch[panel + p * tile_columns(c) + q] = b[source + p * b_row + q]
+                    elif b_row == 1:
+                        transpose(shifted(b, source), b_col, shifted(scratch, panel), tile_columns(c), width, kp)
+                    else:
+                        for p in range(kp):
+                            for q in range(width):
+                                scratch[panel + p * tile_columns(c) + q] = b[source + p * b_row + q * b_col]
+                    for r in range(r0, r1, tile_rows(c)):
+                        matrix_tile(shifted(a, x + r * a_row), a_row, a_col, shifted(scratch, panel), tile_columns(c),
+                                    kp, shifted(c, batch * sc + r * n + j), n, min(tile_rows(c), r1 - r), width,
+                                    (p0 > 0) | (t > 0))
         EPILOGUE
 
 
@@ -339,21 +349,29 @@ def product(low: Lowering, a: Operand, b: Operand, out: Operand, fused: bool = F
                     "T": conversion(out.dtype)}, epilogue=epilogue)
 
 
-def tiled_product(low: Lowering, a: Operand, b: Operand, out: Operand, batch: list[int], sa: list[int], sb: list[int],
-                  epilogue: Epilogue | None) -> None:
+def tiled_product(low: Lowering, a: Operand, b: Operand, out: Operand, batch: Sequence[int], sa: Sequence[int],
+                  sb: Sequence[int], epilogue: Epilogue | None = None, terms: Sequence[tuple[int, int, int]] = (),
+                  barrier: bool = True) -> None:
+    """out = a @ b, each for two batch axes with strides `sa`, `sb`; out is contiguous.
+
+    `terms`, up to two: (number, stride of a, stride of b) of an axis along which such products are summed.
+    """
     (m, k), n = a.shape[-2:], b.shape[-1]
     count = batch[0] * batch[1]
-    rows, cols = tile_block_size(m, n, k, count)
-    depth = min(k, DEPTH)
-    names = ("inner", "sa0", "sa1", "sb0", "sb1", "sc", "m", "n", "k", "a_row", "a_col", "b_row", "b_col", "rows",
-             "cols", "depth")
-    values = (batch[1], *sa, *sb, m * n, m, n, k, *a.strides[-2:], *b.strides[-2:], rows, cols, depth)
+    terms = [(1, 0, 0)] * (2 - len(terms)) + list(terms)
+    products = terms[0][0] * terms[1][0]
+    depth = min(k, max(DEPTH // products, MIN_DEPTH))
+    rows, cols = tile_block_size(m, n, k * products, count)
+    names = ("inner", "sa0", "sa1", "sb0", "sb1", "sc", "m", "n", "k", "a_row", "a_col", "b_row", "b_col", "terms0",
+             "at0", "bt0", "terms1", "at1", "bt1", "rows", "cols", "depth")
+    values = (batch[1], *sa, *sb, m * n, m, n, k, *a.strides[-2:], *b.strides[-2:], *terms[0], *terms[1], rows, cols,
+              depth)
     p, size = pointer(out.dtype), out.dtype.itemsize
     low.call(tile_blocks, [("a", p, a.arg), ("b", p, b.arg), ("c", p, out.arg), ("scratch", p, ("scratch",)),
                            ("scratch_stride", "i", ("scratch_stride",)),
                            *((name, "i", value) for name, value in zip(names, values))],
-             count * -(-m // rows) * -(-n // cols), grain_of(2 * rows * cols * k / FLOPS_PER_NS + 150),
-             (depth + 64) * 64 * size, holes={"SIZE": str(size)}, epilogue=epilogue)
+             count * -(-m // rows) * -(-n // cols), grain_of(2 * rows * cols * k * products / FLOPS_PER_NS + 150),
+             (depth + 64) * 64 * size, barrier, {"SIZE": str(size)}, epilogue)
 
 
 def readable(low: Lowering, x: Operand, batch: list[int], strides: list[int]) -> Matrix:

@@ -21,7 +21,7 @@ from jtorch.codegen.library.call import (
     pointer,
     storer,
 )
-from jtorch.codegen.library.conv import three
+from jtorch.codegen.library.conv_window import three
 from jtorch.codegen.library.copy import contiguous, copy, zero
 from jtorch.codegen.library.language import (
     AVERAGE,
