@@ -55,6 +55,20 @@ def test_elementwise_loops_are_vectorised():
     assert re.search(r"vdivps.*[yz]mm", kernels.asm(kernel))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sines_of_near_angles_do_without_the_table(dtype):
+    source = "def kernel(x, y, begin, end, worker):\n    for i in range(begin, end):\n        y[i] = sin(x[i])\n"
+    x = np.linspace(-9, 9, 1003).astype(dtype)
+    x[[0, 17, 500, 1001]] = 1e30, -3e9, np.inf, np.nan  # far ones are right beside near ones, and in the loop's tail
+    y = np.zeros_like(x)
+    text = kernels.asm(kernels.load(source, kinds((x, y))))
+    hot = [block for block in re.split(r"\.LBB\S+:", text) if re.search(r"vfmadd\w+.*[yz]mm", block)]
+    assert hot and not any("gather" in block for block in hot) and "slow" in text
+    run(source, x, y, end=x.size)
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_allclose(y, np.sin(x), rtol=3e-7, atol=1e-12)
+
+
 @pytest.mark.parametrize("statement", [
     "acc = reassoc_add(acc, x[r * n + i])",
     "acc = reassoc_add(acc, reassoc_mul(x[r * n + i], x[r * n + i]))",

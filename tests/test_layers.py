@@ -20,7 +20,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     **{room: set() for room in GROUND},
     "ir": GROUND,
     "codegen": GROUND | {"ir"},
-    "runtime": GROUND | {"codegen.vecmath", "codegen.vecmath_inverse", "codegen.irmath"},  # text that kernels call
+    "runtime": GROUND | {"codegen.vecmath", "codegen.vecmath_inverse", "codegen.far_angles",
+                         "codegen.irmath"},  # text that kernels call
     "driver": GROUND | {"ir", "codegen", "runtime"},
     **{room: GROUND | TENSOR | {"ir", "driver"} for room in TENSOR},
     **{room: GROUND | TENSOR | FACES | {"ir", "driver"} for room in FACES},
@@ -46,6 +47,7 @@ ALSO: dict[str, set[str]] = {
 # Own modules imported inside of functions, and why.
 LAZY: dict[tuple[str, str], str] = {
     ("ir.graph", "ir.text"): "printing depends on graphs, not the reverse",
+    ("runtime.compile", "runtime.variants"): "it imports llvmlite, which a warm process never does",
     ("runtime.compile", "runtime.frontend"): "it imports Numba, which a warm process never does",
     ("runtime.compile_worker", "runtime.frontend"): "likewise, and the worker wants to be quick to answer",
     ("runtime.native", "runtime.native_ir"): "text of LLVM that only an empty cache needs",

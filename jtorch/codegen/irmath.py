@@ -191,6 +191,11 @@ def f32(x: Expr) -> Expr:
     return Expr(x.builder, x.builder.fptrunc(x.value, F32))
 
 
+def low_word(x: Expr) -> Expr:
+    """The low 32 bits of an integer of 64."""
+    return Expr(x.builder, x.builder.trunc(x.value, I32))
+
+
 def to_float(x: Expr) -> Expr:
     """A signed integer as a float of the same width."""
     return Expr(x.builder, x.builder.sitofp(x.value, FLOAT_OF[x.type]))

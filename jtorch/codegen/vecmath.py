@@ -5,25 +5,24 @@ over the whole range of their argument: NaN, infinities, zeros, denormals and hu
 below 2 ulp (pow: 4; digamma: 8, of 1 near its root); `tests/test_vecmath.py` measures them against mpmath.
 
 float32 is computed in float32 where that is accurate and fast (exp, log, tanh, erf: twice the lanes); where it would
-need two-word arithmetic (pow, log2, sin, erfc) it is computed in float64 and rounded.
+need two-word arithmetic (pow, sin, erfc) it is computed in float64 and rounded.
 
 Polynomials are minimax fits made for this file by Remez exchange in 50-digit arithmetic. The reductions are classic:
 Cody & Waite, *Software Manual for the Elementary Functions* (exp); the substitution s = f/(2+f) of fdlibm's
-`e_log.c` (log); Payne & Hanek, *Radian reduction for trigonometric functions* (sin, cos, tan); two-word arithmetic
+`e_log.c` (log); k pi/2 in two or three words, and for large angles `far_angles` (sin, cos, tan); two-word arithmetic
 after Dekker and Knuth, with fma; erfc through exp(x*x) * erfc(x) * (1 + 2x) as a polynomial in (x-4)/(x+4), after
 Shepherd & Laframboise.
 """
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 
 from llvmlite import ir
 
+from jtorch.codegen.far_angles import FAR, HIGH, LOW, PI_2_HIGH, PI_2_LOW, PI_2_LOWEST
 from jtorch.codegen.irmath import (
     F32,
     F64,
-    I64,
     Expr,
     bits,
     copysign,
@@ -33,6 +32,7 @@ from jtorch.codegen.irmath import (
     floor,
     fma,
     from_bits,
+    low_word,
     poly,
     rint,
     scale,
@@ -98,9 +98,10 @@ class Format:
 
 LN2, LOG2E = 0.6931471805599453, 1.4426950408889634
 LOG2E_LOW = 2.0355273740931033e-17
-LOG10E, LOG10E_LOW = 0.4342944819032518, 1.098319650216765e-17
-LOG10_2_HIGH, LOG10_2_LOW = 0.30102999566361177, 3.694239077158931e-13
-PI_2_HIGH, PI_2_LOW = 1.5707963267948966, 6.123233995736766e-17
+LOG2E_WORDS = {F32: (1.4426950216293335, 1.9259629911266175e-08), F64: (LOG2E, LOG2E_LOW)}
+LOG10E_WORDS = {F32: (0.4342944920063019, -1.0103050118726668e-08), F64: (0.4342944819032518, 1.098319650216765e-17)}
+LOG10_2_WORDS = {F32: (0.301025390625, 4.605038981195214e-06), F64: (0.30102999566361177, 3.694239077158931e-13)}
+TWO_OVER_PI, SHIFTER = 0.6366197723675814, 1.5 * 2.0**52
 
 FORMATS = {
     F32: Format(
@@ -313,11 +314,11 @@ def log1p(x):
 
 
 def log_in_base(x, multiplier, multiplier_low, step_high, step_low):
-    """k * step + log(m) * multiplier, log(m) in two words of which the first is short."""
-    fmt = FORMATS[F64]
+    """k * step + log(m) * multiplier, log(m) and the multiplier in two words; k * step_high is exact."""
+    fmt = FORMATS[x.type]
     k, f, _ = split(x, fmt)
     t, h = log_tail(f, fmt.log_r)
-    high = from_bits(bits(f - h) & -(1 << 32))
+    high = f - h
     low = ((f - high) - h) + t
     product = high * multiplier
     rest = fma(high, multiplier, -product) + fma(low, multiplier, high * multiplier_low)
@@ -326,14 +327,14 @@ def log_in_base(x, multiplier, multiplier_low, step_high, step_low):
     return log_special(x, total + (error + fma(k, step_low, rest)))
 
 
-@define(F64)
-def log2_f64(x):
-    return log_in_base(x, LOG2E, LOG2E_LOW, 1.0, 0.0)
+@define(F32, F64)
+def log2(x):
+    return log_in_base(x, *LOG2E_WORDS[x.type], 1.0, 0.0)
 
 
-@define(F64)
-def log10_f64(x):
-    return log_in_base(x, LOG10E, LOG10E_LOW, LOG10_2_HIGH, LOG10_2_LOW)
+@define(F32, F64)
+def log10(x):
+    return log_in_base(x, *LOG10E_WORDS[x.type], *LOG10_2_WORDS[x.type])
 
 
 def log_of_float(x):
@@ -341,18 +342,6 @@ def log_of_float(x):
     k, f, _ = split(x, FORMATS[F64])
     t, h = log_tail(f, LOG_R_SHORT)
     return k, f - (h - t)
-
-
-@define(F32)
-def log2_f32(x):
-    k, log_m = log_of_float(f64(x))
-    return log_special(x, f32(fma(log_m, LOG2E, k)))
-
-
-@define(F32)
-def log10_f32(x):
-    k, log_m = log_of_float(f64(x))
-    return log_special(x, f32(fma(log_m, LOG10E, k * (LOG10_2_HIGH + LOG10_2_LOW))))
 
 
 # ---------------------------------------------------------------- pow
@@ -440,99 +429,48 @@ COS = (-1.1359654541919689e-11, 2.0875723632524558e-09, -2.755731435701612e-07, 
 SIN_SHORT = (2.718278760271844e-06, -0.00019839331597077176, 0.008333329376748041, -0.16666666641561378)
 COS_SHORT = (-2.721004860193528e-07, 2.4799518074479032e-05, -0.0013888883747882595, 0.0416666666227936)
 
-TABLE_ROWS, TABLE_WORDS = 61, 4
-
-
-def two_over_pi_table() -> list[float]:
-    """Row i: 2**(16 i) * 2/pi modulo 4, as a sum of four doubles; the largest double needs row 60."""
-    precision = 1400
-
-    def arctan_inverse(n):  # arctan(1/n) in fixed point
-        term = total = (1 << precision) // n
-        k = 1
-        while term:
-            term //= -n * n
-            k += 2
-            total += term // k
-        return total
-
-    pi = 4 * (4 * arctan_inverse(5) - arctan_inverse(239))  # Machin
-    two_over_pi = Fraction(2 << precision, pi)
-    table = []
-    for row in range(TABLE_ROWS):
-        rest = two_over_pi * (1 << 16 * row) % 4
-        for _ in range(TABLE_WORDS):
-            word = float(rest)
-            table.append(word)
-            rest -= Fraction(word)
-    return table
-
-
-def table_pointer(module: ir.Module) -> ir.GlobalVariable:
-    table = module.globals.get("jt.two_over_pi")
-    if table is None:
-        words = two_over_pi_table()
-        type_ = ir.ArrayType(F64, len(words))
-        table = ir.GlobalVariable(module, type_, "jt.two_over_pi")
-        table.initializer = ir.Constant(type_, words)
-        table.linkage, table.global_constant = "internal", True
-    return table
-
-
-def quarter_turns(x, mantissa: int):
-    """x as an integer of less than 2**70 times 2**(16 row), and a reader of that row of 2/pi."""
-    exponent = (bits(fabs(x)) >> 52) - 1023
-    row = (exponent - mantissa) >> 4
-    row = select(row < 0, 0, row)
-    row = select(row > TABLE_ROWS - 1, TABLE_ROWS - 1, row)  # infinity and NaN
-    scaled = x * from_bits((1023 - (row << 4)) << 52)
-    builder = x.builder
-    table = table_pointer(builder.module)
-
-    def word(i):
-        zero = ir.Constant(I64, 0)
-        return Expr(builder, builder.load(builder.gep(table, [zero, (row * TABLE_WORDS + i).value], inbounds=True)))
-    return scaled, word
-
-
-def modulo_4(x):
-    return x - rint(x * 0.25) * 4.0
-
-
 def reduce_float(x):
-    """A float32 angle, given as double: the quadrant, and the rest in -pi/4 .. pi/4 as one double."""
-    scaled, word = quarter_turns(x, 23)
-    turns, low = two_product(scaled, word(0))
-    k = rint(turns)
-    rest = (turns - k) + fma(scaled, word(1), low)
-    return quadrant(k), rest * PI_2_HIGH
+    """A float32 angle, given as double: the quadrant in the low bits of an integer, and the rest as one double."""
+    shifted = fma(x, TWO_OVER_PI, SHIFTER)
+    k = shifted - SHIFTER
+    near = fma(k, -PI_2_LOW, fma(k, -PI_2_HIGH, x))
+    return choose_reduction(x, shifted, near)
 
 
 def reduce_double(x):
-    """A float64 angle: the quadrant, and the rest in two words."""
-    scaled, word = quarter_turns(x, 52)
-    a, b = two_product(scaled, word(0))
-    c, d = two_product(scaled, word(1))
-    e, f = two_product(scaled, word(2))
-    high, low1 = two_sum(modulo_4(a), modulo_4(b))
-    high, low2 = two_sum(high, modulo_4(c))
-    k = rint(high)
-    low, rest1 = two_sum(low1, low2)
-    small, rest2 = two_sum(d, e)
-    low, rest3 = two_sum(low, small)
-    high, low = two_sum(high - k, low)
-    low = low + (rest1 + rest3 + (rest2 + f + scaled * word(3)))
-    r, r_low = two_product(high, PI_2_HIGH)
-    return quadrant(k), r, r_low + fma(high, PI_2_LOW, low * PI_2_HIGH)
+    """A float64 angle: the quadrant, and the rest in two words; k pi/2 has three."""
+    shifted = fma(x, TWO_OVER_PI, SHIFTER)
+    k = shifted - SHIFTER
+    a, a_low = two_product(k, PI_2_HIGH)
+    b, b_low = two_product(k, PI_2_LOW)
+    rest, lost1 = two_sum(x - a, -a_low)
+    rest, lost2 = two_sum(rest, -b)
+    low = (lost1 + lost2) - fma(k, PI_2_LOWEST, b_low)
+    near = rest + low
+    q, high = choose_reduction(x, shifted, near)
+    return q, high, select(fabs(x) >= FAR, far_angle(LOW, x), (rest - near) + low)
 
 
-def quadrant(k):
-    """The integer k modulo 4, in the low bits of an integer."""
-    return bits(modulo_4(k) + FORMATS[F64].shifter)
+def choose_reduction(x, shifted, near):
+    """Quadrant and rest, those of a far angle being one word (`far_angles`)."""
+    far, high = fabs(x) >= FAR, far_angle(HIGH, x)
+    return bits(select(far, high, shifted)), select(far, high, near)
+
+
+def far_angle(name, x):
+    """Call `far_angles.HIGH` or `LOW`."""
+    module = x.builder.module
+    function = module.globals.get(name) or ir.Function(module, ir.FunctionType(F64, [F64]), name)
+    return Expr(x.builder, x.builder.call(function, [x.value]))
 
 
 def sin_cos_float(x):
     q, r = reduce_float(f64(x))
+    return sin_cos_short(low_word(q), f32(r))
+
+
+def sin_cos_short(q, r):
+    """Quadrant, and sine and cosine of the rest as precise as a float32."""
     z = r * r
     return q, fma(r * z, poly(z, *SIN_SHORT), r), fma(z * z, poly(z, *COS_SHORT), fma(z, -0.5, 1.0))
 
@@ -550,13 +488,12 @@ def sin_cos_double(x):
 def by_quadrant(q, sine, cosine):
     """sin of (quadrant, rest)."""
     value = select((q & 1).equals(0), sine, cosine)
-    return from_bits(bits(value) ^ ((q & 2) << 62))
+    return from_bits(bits(value) ^ ((q & 2) << (q.type.width - 2)))
 
 
 @define(F32)
 def sin_f32(x):
-    result = f32(by_quadrant(*sin_cos_float(x)))
-    return select(fabs(x) < 2.0**-13, x, result)
+    return select(fabs(x) < 2.0**-13, x, by_quadrant(*sin_cos_float(x)))
 
 
 @define(F64)
@@ -567,7 +504,7 @@ def sin_f64(x):
 @define(F32)
 def cos_f32(x):
     q, sine, cosine = sin_cos_float(x)
-    return f32(by_quadrant(q + 1, sine, cosine))
+    return by_quadrant(q + 1, sine, cosine)
 
 
 @define(F64)
@@ -583,7 +520,7 @@ def tan_of(q, sine, cosine):
 
 @define(F32)
 def tan_f32(x):
-    return select(fabs(x) < 2.0**-13, x, f32(tan_of(*sin_cos_float(x))))
+    return select(fabs(x) < 2.0**-13, x, f32(tan_of(*sin_cos_short(*reduce_float(f64(x))))))
 
 
 @define(F64)

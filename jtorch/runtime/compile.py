@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from jtorch.errors import CompileError
-from jtorch.runtime import prefetch, toolchain
+from jtorch.runtime import toolchain
 
 
 @lru_cache
@@ -38,8 +38,9 @@ def fingerprint() -> str:
     """Names everything but a kernel's text that its object code depends on: compiler versions, our code, the CPU."""
     runtime = Path(__file__).parent
     codegen = runtime.parent / "codegen"
-    ours = [runtime / f"{name}.py" for name in ("compile", "frontend", "intrinsics", "prefetch")]
-    return toolchain.fingerprint(*ours, *(codegen / f"{name}.py" for name in ("irmath", "vecmath", "vecmath_inverse")))
+    ours = [runtime / f"{name}.py" for name in ("compile", "frontend", "intrinsics", "prefetch", "variants")]
+    ours += [codegen / f"{name}.py" for name in ("far_angles", "irmath", "vecmath", "vecmath_inverse")]
+    return toolchain.fingerprint(*ours)
 
 
 def compile_kernel(source: str, params: tuple[str, ...], *, cpu: str | None = None,
@@ -75,12 +76,14 @@ def optimise(source, params, cpu, features):
     """The optimised LLVM module, and the target machine to emit it with."""
     import llvmlite.binding as llvm
 
+    from jtorch.runtime import variants  # imports llvmlite
+
     if cpu is None:
         cpu, features = host()
     text = llvm_text(source, params, features)
     machine = target_machine(cpu, features or "")
-    vectors = prefetch.declare(text)
-    module = llvm.parse_assembly(vectors)
+    text, used = variants.declare(text)
+    module = llvm.parse_assembly(text)
     module.triple = machine.triple
     module.data_layout = str(machine.target_data)
     options = llvm.create_pipeline_tuning_options(speed_level=3)
@@ -88,8 +91,11 @@ def optimise(source, params, cpu, features):
     options.slp_vectorization = False
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
-    if vectors is not text:
-        module.link_in(llvm.parse_assembly(prefetch.definitions()))
+    if used:
+        module.link_in(llvm.parse_assembly(variants.definitions(used)))
+        for function in module.functions:
+            if ".slow" in function.name:
+                function.linkage = "internal"
         inliner = llvm.create_new_module_pass_manager()
         inliner.add_always_inliner_pass()
         inliner.run(module, builder)

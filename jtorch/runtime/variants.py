@@ -1,0 +1,82 @@
+"""Functions whose vector forms are ours, called from loops that LLVM vectorises.
+
+LLVM does not vectorise a loop that contains a prefetch or a branch to a rare path. A kernel that needs one calls a
+function which is pure as far as LLVM knows and has vector variants (`vector-function-abi-variant`) for the loop
+vectoriser to call. What the variants do is linked and inlined when the loops are vectors.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jtorch.codegen import far_angles
+from jtorch.runtime import prefetch
+
+LANES = (2, 4, 8, 16, 32)
+PURE = "nounwind willreturn memory(none)"
+SLOW = "jt.far_angle"  # functions of this name that are called, not inlined
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function whose result has the type of its first operand, `scalar`, and is a vector of it where it is.
+
+    `others`: types of further operands, as (in declarations, in definitions); `kinds`: v, u, l1 for each operand, as
+    LLVM's vector function ABI names them. `body(lanes)`: the lines after the entry label, on %x, %p, %i.
+    """
+
+    name: str
+    scalar: str
+    others: tuple[tuple[str, str], ...]
+    kinds: str
+    body: Callable[[int], list[str]]
+
+    @property
+    def head(self) -> str:
+        """The declaration as llvmlite prints it."""
+        types = (self.scalar, *[declared for declared, _ in self.others])
+        operands = ", ".join([f'{t} %".{i}"' for i, t in enumerate(types, 1)])
+        return f'declare {self.scalar} @"{self.name}"({operands})'
+
+    def definition(self, lanes: int) -> str:
+        name, type_ = (f"{self.name}.{lanes}", f"<{lanes} x {self.scalar}>") if lanes else (self.name, self.scalar)
+        operands = ", ".join([f"{type_} %x", *[f"{t} %{p}" for (_, t), p in zip(self.others, "pi")]])
+        return "\n".join([f'define available_externally {type_} @"{name}"({operands}) alwaysinline {{', "entry:",
+                          *self.body(lanes), "}"])
+
+
+FUNCTIONS = [
+    *[Function(prefetch.symbol(kind, scalar), scalar, ((f"{scalar}*", "ptr"), ("i64", "i64")), "vul1",
+               lambda lanes, kind=kind, scalar=scalar: prefetch.body(kind, scalar, lanes))  # type: ignore[misc]
+      for kind in prefetch.KINDS for scalar in prefetch.BYTES],
+    *[Function(name, "double", (), "v", lambda lanes, name=name: far_angles.body(name, lanes))  # type: ignore[misc]
+      for name in (far_angles.HIGH, far_angles.LOW)],
+]
+
+
+def declare(text: str) -> tuple[str, list[Function]]:
+    """A kernel's LLVM IR with the variants of those functions that it calls, and these."""
+    added, kept, used = [], [], []
+    for f in FUNCTIONS:
+        if f.head not in text:
+            continue
+        used.append(f)
+        variants = {lanes: f"{f.name}.{lanes}" for lanes in LANES}
+        mapping = ",".join([f"_ZGV_LLVM_N{lanes}{f.kinds}_{f.name}({v})" for lanes, v in variants.items()])
+        text = text.replace(f.head, f'{f.head} {PURE} "vector-function-abi-variant"="{mapping}"')
+        for lanes, v in variants.items():
+            operands = ", ".join([f"<{lanes} x {f.scalar}>", *[t for _, t in f.others]])
+            added.append(f'declare <{lanes} x {f.scalar}> @"{v}"({operands}) {PURE}')
+            kept.append(f'ptr @"{v}"')
+    if added:
+        all_kept = f"@llvm.compiler.used = appending global [{len(kept)} x ptr] [{', '.join(kept)}]"
+        text = "\n".join([text, *added, f'{all_kept}, section "llvm.metadata"'])
+    return text, used
+
+
+def definitions(used: list[Function]) -> str:
+    """What the functions do, as LLVM IR."""
+    lines = [f.definition(lanes) for f in used for lanes in (0, *LANES)]
+    if any(f.name.startswith(SLOW) for f in used):
+        lines.append(far_angles.support(LANES))
+    return "\n".join([prefetch.DECLARATION, *lines])
