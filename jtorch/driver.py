@@ -261,7 +261,7 @@ class Compilation:
             if counts[node] == 1 and node not in outputs:  # nobody else reads the node's own result
                 spare = [v for v in finisher.home if v.type.nbytes == node.type.nbytes and v.dtype is node.dtype
                          and outputs.get(v) not in self.in_place]
-        found, took = library_entries(self.placed, group, attached, spare, wanted)
+        found, took = library_entries(self.placed, group, attached, spare, wanted=wanted)
         return found or [host_entry(self.placed, group)], took
 
     def plan(self) -> MemoryPlan:
