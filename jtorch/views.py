@@ -1,6 +1,7 @@
 """Views: tensors that share a storage. Reading replays the chain of view operations; writing runs it backwards."""
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -197,6 +198,65 @@ def view_of(t: Tensor, kind: Type, operations: tuple[tuple[Op, tuple], ...]) -> 
 
 
 _COPY: Geometry = ((), -1)
+
+MANY = 10_000
+"""Views that a memo holds."""
+
+
+class Memo:
+    """How views were made, by what they depend on: a view that was asked for before costs no arithmetic again."""
+
+    def __init__(self) -> None:
+        self.made: dict[tuple, Any] = {}
+        self.views = 0
+
+    def again(self, t: Tensor, key: tuple) -> Any:
+        """The view or tuple of views of `t` that was noted, None where there is none."""
+        found = self.made.get(key)
+        if found is None:
+            return None
+        return _again(t, found) if type(found) is tuple else tuple([_again(t, f) for f in found])
+
+    def note(self, t: Tensor, key: tuple, result: Any) -> Any:
+        """Remember how `result` (a tensor, or a tuple of them) was made of `t`, and return it."""
+        views = result if type(result) is tuple else (result,)
+        found = []
+        start = len(t._view or ())
+        for v in views:
+            if v._storage is not t._storage or (v._view or ())[:start] != (t._view or ()):
+                return result
+            operations = tuple([o for o in (v._view or ())[start:] if o[0] is not variable and o[0] is not detach])
+            found.append((v._type, operations, v._geometry))
+        self.views += len(views)
+        if self.views > MANY:
+            self.made.clear()
+            self.views = 0
+        if len(views) <= MANY:
+            self.made[key] = found if type(result) is tuple else found[0]
+        return result
+
+
+def _again(t: Tensor, made: tuple[Type, tuple, Geometry | None]) -> Tensor:
+    v = view_of(t, made[0], made[1])
+    v._geometry = made[2]
+    return v
+
+
+def remembered(body: Callable[..., Any]) -> Callable[..., Any]:
+    """A function whose views depend on the tensor's type and geometry and on integers alone."""
+    memo = Memo()
+
+    @functools.wraps(body)
+    def function(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            return body(input, *args, **kwargs)
+        for a in args:
+            if type(a) is not int:
+                return body(input, *args)
+        key = (input._type, input._geometry, args)
+        found = memo.again(input, key)
+        return memo.note(input, key, body(input, *args)) if found is None else found
+    return function
 
 
 def apply_view(recorder: Recorder, v: Value, operation: Op, attrs: Any) -> Value:

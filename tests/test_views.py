@@ -448,3 +448,30 @@ def test_complex_numbers_begin_at_even_places():
         assert x[2:].view(2, 2).shape == (2, 2)
         with pytest.raises(RuntimeError, match="storage_offset divisible by 2"):
             module_of(x).view_as_complex(x[1:5].view(2, 2))
+
+
+def test_views_that_are_remembered():
+    """The same view asked for again, of a tensor with another storage, of a view, and of a leaf that requires grad."""
+    x, y = jtorch.arange(24.0).reshape(2, 3, 4).clone(), jtorch.arange(24.0, 48.0).reshape(2, 3, 4).clone()
+    w = jtorch.arange(24.0).reshape(2, 3, 4).clone().requires_grad_()
+    part = jtorch.arange(72.0).reshape(3, 2, 3, 4)[1]
+    makers = [lambda t: t[:, 1], lambda t: t[..., None, 1:3], lambda t: t.diagonal(0, 1, 2), lambda t: t.unfold(2, 2, 1),
+              lambda t: t.split(2, 1)[1], lambda t: t.chunk(2, 2)[1], lambda t: t.unbind(1)[2],
+              lambda t: t.transpose(0, 2), lambda t: t.select(2, -1), lambda t: t.narrow(1, 1, 2)]
+    for make in makers:
+        for _ in range(2):
+            for t in (x, y, w, part):
+                found, wanted = make(t), make(torch.tensor(t.detach().numpy()))
+                np.testing.assert_array_equal(found.detach().numpy(), wanted.numpy())
+                assert found.stride() == wanted.stride() and found._storage is t._storage
+            make(y).mul_(2.0)
+        gradient, = jtorch.autograd.grad((make(w) * make(x)).sum(), w)
+        mirror = torch.zeros(2, 3, 4, requires_grad=True)
+        (make(mirror) * make(torch.tensor(x.numpy()))).sum().backward()
+        np.testing.assert_array_equal(gradient.numpy(), mirror.grad.numpy())
+    with pytest.raises(RuntimeError):
+        make(w).zero_()
+    with jtorch.no_grad():
+        assert not x[:, 1].requires_grad and not w[:, 1].requires_grad
+        w[:, 1] = 0.0
+    assert w[0, 1].sum().item() == 0

@@ -15,13 +15,12 @@ from jtorch.ir.arith import Operand
 from jtorch.ir.graph import Type, Value, contiguous_strides
 from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims import indexing, movement
-from jtorch.ir.prims.create import detach, variable
 from jtorch.ir.prims.library import cumsum
 from jtorch.ops.attach import FUNCTIONS, check_apart, define, expose
 from jtorch.ops.conversion import copy_, fill_
 from jtorch.ops.creation import array_from
 from jtorch.ops.shape import _placed, _reshape, alias
-from jtorch.views import assign, make_view, type_name, view_of
+from jtorch.views import Memo, assign, make_view, type_name, view_of
 
 # --- what stands in the brackets -------------------------------------------------------------------------------------
 
@@ -182,7 +181,7 @@ def _row(t: Tensor, i: int) -> Tensor:
     return v
 
 
-_part_memo: dict[tuple, tuple] = {}
+_parts = Memo()
 
 
 def _part(t: Tensor, index: Any) -> Tensor | None:
@@ -199,18 +198,8 @@ def _part(t: Tensor, index: Any) -> Tensor | None:
             return None
         key.append(item)
     packed = tuple(key)
-    found = _part_memo.get(packed)
-    if found is None:
-        part = parse(t, index)[0]
-        operations = tuple([o for o in (part._view or ())[len(t._view or ()):] if o[0] not in (variable, detach)])
-        if len(_part_memo) > 10_000:
-            _part_memo.clear()
-        _part_memo[packed] = part._type, operations, part._geometry
-        return part
-    kind, operations, geometry = found
-    part = view_of(t, kind, operations)
-    part._geometry = geometry
-    return part
+    found = _parts.again(t, packed)
+    return _parts.note(t, packed, parse(t, index)[0]) if found is None else found
 
 
 # --- advanced indices ------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from jtorch.ir.prims.complex import view_as_complex, view_as_real
 from jtorch.ir.prims.view_dtype import view_dtype
 from jtorch.ops.arguments import shape_of, wrap_dim, wrap_dims
 from jtorch.ops.attach import FUNCTIONS, expose
-from jtorch.views import make_view, reshaped_strides
+from jtorch.views import make_view, remembered, reshaped_strides
 
 # --- shapes ----------------------------------------------------------------------------------------------------------
 
@@ -143,6 +143,7 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
 # --- permutations ----------------------------------------------------------------------------------------------------
 
 @expose("permute")
+@remembered
 def permute(input: Tensor, *dims: Any) -> Tensor:
     given = shape_of(dims)
     n = input.ndim
@@ -166,6 +167,7 @@ attach(permute=_permute_keyword)
 
 
 @expose("transpose", "swapaxes", "swapdims")
+@remembered
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     n = input.ndim
     a, b = wrap_dim(dim0, n), wrap_dim(dim1, n)
@@ -192,6 +194,7 @@ def t(input: Tensor) -> Tensor:
 
 
 @expose("movedim", "moveaxis")
+@remembered
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     n = input.ndim
     src, dst = (x if isinstance(x, (tuple, list)) else (x,) for x in (source, destination))
@@ -276,6 +279,7 @@ def _placed(v: Tensor, strides: tuple[int, ...], offset: int) -> Tensor:
 
 
 @expose("unsqueeze")
+@remembered
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     n = input.ndim + 1
     d = wrap_dim(dim, n)
@@ -286,6 +290,7 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
 
 
 @expose("expand", function=False)
+@remembered
 def expand(self: Tensor, *sizes: Any, size: Any = None, implicit: bool = False) -> Tensor:
     new = shape_of(sizes if size is None else (size,))
     shape = self._type.shape
@@ -356,6 +361,7 @@ def slice_dim(x: Tensor, d: int, start: int, stop: int, step: int = 1) -> Tensor
 
 
 @expose("narrow")
+@remembered
 def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
     if input.ndim == 0:
         raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
@@ -381,6 +387,7 @@ def narrow_copy(input: Tensor, dim: int, start: Any, length: int, *, out: Any = 
 
 
 @expose("select")
+@remembered
 def select(input: Tensor, dim: int, index: Any) -> Tensor:
     if input.ndim == 0:
         raise IndexError("select() cannot be applied to a 0-dim tensor.")
@@ -406,6 +413,7 @@ def _slice_function(input: Tensor, dim: int = 0, start: Any = None, end: Any = N
 
 
 @expose("unbind")
+@remembered
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     if input.ndim == 0:
         raise RuntimeError("Dimension specified as 0 but tensor has no dimensions") if dim in (0, -1) else IndexError(
@@ -415,6 +423,7 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
 
 
 @expose("split")
+@remembered
 def split(input: Tensor, split_size_or_sections: Any = None, dim: int = 0, *, split_size: Any = None) -> tuple[Tensor,
                                                                                                                ...]:
     sizes = split_size_or_sections if split_size is None else split_size
@@ -451,6 +460,7 @@ def split_with_sizes(input: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Ten
 
 
 @expose("chunk")
+@remembered
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     if input.ndim == 0:
         raise RuntimeError("chunk expects at least a 1-dimensional tensor")
@@ -511,6 +521,7 @@ _split_along("dsplit", 3, lambda x: 2)
 
 
 @expose("diagonal")
+@remembered
 def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     n = input.ndim
     a, b = wrap_dim(dim1, n), wrap_dim(dim2, n)
@@ -592,6 +603,7 @@ def dim_order(self: Tensor) -> tuple[int, ...]:
 
 
 @expose("unfold", function=False)
+@remembered
 def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
     d = wrap_dim(dimension, self.ndim)
     shape, strides = self._type.shape, self.stride()

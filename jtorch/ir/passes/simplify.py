@@ -128,6 +128,12 @@ def compose_slices(b: Builder, node: Value, inputs: tuple[Value, ...]) -> Value 
     return node.op(x.inputs[0], starts=tuple(starts), stops=tuple(stops), steps=tuple(steps))
 
 
+@rule("slice_update")
+def drop_whole_update(b: Builder, node: Value, inputs: tuple[Value, ...]) -> Value | None:
+    """All places replaced: what they are replaced by"""
+    return inputs[1] if inputs[1].type == node.type else None
+
+
 @rule("concatenate")
 def drop_empty_pieces(b: Builder, node: Value, inputs: tuple[Value, ...]) -> Value | None:
     """Pieces without elements; a concatenation of one."""
