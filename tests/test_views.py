@@ -455,9 +455,10 @@ def test_views_that_are_remembered():
     x, y = jtorch.arange(24.0).reshape(2, 3, 4).clone(), jtorch.arange(24.0, 48.0).reshape(2, 3, 4).clone()
     w = jtorch.arange(24.0).reshape(2, 3, 4).clone().requires_grad_()
     part = jtorch.arange(72.0).reshape(3, 2, 3, 4)[1]
-    makers = [lambda t: t[:, 1], lambda t: t[..., None, 1:3], lambda t: t.diagonal(0, 1, 2), lambda t: t.unfold(2, 2, 1),
-              lambda t: t.split(2, 1)[1], lambda t: t.chunk(2, 2)[1], lambda t: t.unbind(1)[2],
-              lambda t: t.transpose(0, 2), lambda t: t.select(2, -1), lambda t: t.narrow(1, 1, 2)]
+    makers = [lambda t: t[:, 1], lambda t: t[..., None, 1:3], lambda t: t.diagonal(0, 1, 2),
+              lambda t: t.unfold(2, 2, 1), lambda t: t.split(2, 1)[1], lambda t: t.chunk(2, 2)[1],
+              lambda t: t.unbind(1)[2], lambda t: t.transpose(0, 2), lambda t: t.select(2, -1),
+              lambda t: t.narrow(1, 1, 2)]
     for make in makers:
         for _ in range(2):
             for t in (x, y, w, part):

@@ -214,22 +214,44 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
            dim: int | None = None) -> Any:
     array = input.detach()._array()
     if dim is None and not input.dtype.is_complex:
-        ordered, places = (t._array() for t in FUNCTIONS["sort"](input.detach().reshape(-1)))
-        changed = _changes(ordered)
-        starts = np.flatnonzero(changed)
-        values, counts = ordered[starts], np.diff(starts, append=len(ordered))
-        inverse: Any = np.empty(len(ordered) if return_inverse else 0, np.int64)
-        if return_inverse:
-            inverse[places] = np.cumsum(changed) - 1
-            inverse = inverse.reshape(array.shape)
+        flat = array.reshape(-1)
+        low = _narrow_range(flat)
+        found = _unique_sorted(input, return_inverse) if low is None else _unique_counted(flat, low, return_inverse)
+        values, inverse, counts = found
     elif dim is None:
         values, inverse, counts = np.unique(array.reshape(-1), return_inverse=True, return_counts=True)
-        inverse = inverse.reshape(array.shape)
     else:
         axis = wrap_dim(dim, input.ndim)
         values, inverse, counts = np.unique(array, return_inverse=True, return_counts=True, axis=axis)
-        inverse = inverse.reshape(-1)
+    inverse = inverse.reshape(array.shape if dim is None and return_inverse else -1)
     return _unique_result(values, inverse, counts, return_inverse, return_counts)
+
+
+def _unique_sorted(input: Tensor, return_inverse: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ordered, places = (t._array() for t in FUNCTIONS["sort"](input.detach().reshape(-1)))
+    changed = _changes(ordered)
+    starts = np.flatnonzero(changed)
+    inverse = np.empty(len(ordered) if return_inverse else 0, np.int64)
+    if return_inverse:
+        inverse[places] = np.cumsum(changed) - 1
+    return ordered[starts], inverse, np.diff(starts, append=len(ordered))
+
+
+def _narrow_range(flat: np.ndarray) -> int | None:
+    """The smallest of integers that lie so close together that it is cheaper to count them than to sort them."""
+    if flat.dtype.kind not in "iu" or not flat.size:
+        return None
+    low = int(flat.min())
+    return low if int(flat.max()) - low < max(1024, flat.size // 2) else None
+
+
+def _unique_counted(flat: np.ndarray, low: int, return_inverse: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    places = flat.astype(np.int64) - low if low or flat.dtype == np.uint64 else flat
+    counts = np.bincount(places)
+    present = counts > 0
+    values = np.flatnonzero(present)
+    inverse = (np.cumsum(present) - 1)[places] if return_inverse else np.empty(0, np.int64)
+    return (values + low).astype(flat.dtype), inverse, counts[values]
 
 
 def _unique_result(values: Any, inverse: Any, counts: Any, return_inverse: bool, return_counts: bool) -> Any:
@@ -244,7 +266,10 @@ def _unique_result(values: Any, inverse: Any, counts: Any, return_inverse: bool,
 def _changes(rows: Any) -> Any:
     """Where a row differs from the one before it; the first one counts as different."""
     changed = np.ones(len(rows), bool)
-    changed[1:] = (rows[1:] != rows[:-1]).any(tuple(range(1, rows.ndim)))
+    if rows.ndim == 1:
+        np.not_equal(rows[1:], rows[:-1], out=changed[1:])
+    else:
+        changed[1:] = (rows[1:] != rows[:-1]).any(tuple(range(1, rows.ndim)))
     return changed
 
 
@@ -255,30 +280,34 @@ def unique_consecutive(input: Tensor, return_inverse: bool = False, return_count
     axis = 0 if dim is None else wrap_dim(dim, input.ndim)
     rows = array.reshape(-1) if dim is None else np.moveaxis(array, axis, 0)
     if len(rows) == 0:
-        return _unique_result(array, np.zeros(array.shape if dim is None else 0), np.zeros(0), return_inverse,
-                              return_counts)
+        inverse = np.zeros(array.shape if dim is None else 0)
+        return _unique_result(rows if dim is None else array, inverse, np.zeros(0), return_inverse, return_counts)
     changed = _changes(rows)
     starts = np.flatnonzero(changed)
     values = rows[starts] if dim is None else np.moveaxis(rows[starts], 0, axis)
-    inverse = np.cumsum(changed) - 1
-    if dim is None:
+    inverse = np.cumsum(changed) - 1 if return_inverse else np.empty(0, np.int64)
+    if dim is None and return_inverse:
         inverse = inverse.reshape(array.shape)
-    return _unique_result(np.ascontiguousarray(values), inverse, np.diff([*starts, len(rows)]), return_inverse,
+    return _unique_result(np.ascontiguousarray(values), inverse, np.diff(starts, append=len(rows)), return_inverse,
                           return_counts)
 
 
 @expose("bincount")
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
     array = input._array()
-    if array.ndim != 1 or array.dtype.kind not in "iu" or (array.size and array.min() < 0):
-        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
     if minlength < 0:
         raise RuntimeError("minlength should be >= 0")
-    if weights is None:
-        return from_array(np.bincount(array, minlength=minlength).astype(np.int64))
-    w = weights.detach()._array()
-    counts = np.bincount(array, w.astype(np.float64), minlength)
-    return from_array(counts.astype(np.float32 if w.dtype == np.float32 else np.float64))
+    w = None if weights is None else weights.detach()._array()
+    try:
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise ValueError("not counted")
+        counts = np.bincount(array, None if w is None else w.astype(np.float64), minlength)
+    except ValueError:  # also for negative numbers
+        if w is not None and array.ndim == 1 and w.shape != array.shape:
+            raise RuntimeError("weights should be 1-d and have the same length as input") from None
+        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.") from None
+    return from_array(counts.astype(np.int64 if w is None else np.float32 if w.dtype == np.float32 else np.float64,
+                                    copy=False))
 
 
 @expose("histc")
@@ -288,12 +317,19 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0, *, out
         raise NotImplementedError(f'"histogram_cpu" not implemented for \'{type_name(input.dtype)}\'')
     if bins <= 0:
         raise RuntimeError("bins must be > 0")
-    low, high = (array.min(), array.max()) if min == max and array.size else (min, max)
+    d = array.dtype.type
+    given = min != max or not array.size
+    low, high = (d(min), d(max)) if given else (array.min(), array.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise RuntimeError(f"torch.histc: range of [{low}, {high}] is not finite")
     if low == high:
-        low, high = low - 1, high + 1
+        low, high = low - d(1), high + d(1)
     if not low < high:
-        raise RuntimeError("max must be larger than min")
-    counts, _ = np.histogram(array[(array >= low) & (array <= high)], bins, (low, high))
+        raise RuntimeError("torch.histc: max must be larger than min")
+    if given:
+        array = array[(array >= low) & (array <= high)]
+    places = ((array - low) * d(bins) / (high - low)).astype(np.int64)  # the last edge is in the last bin
+    counts = np.bincount(np.minimum(places, bins - 1, out=places), minlength=bins)
     result = from_array(counts.astype(array.dtype))
     return result if out is None else out.resize_(result.shape).copy_(result)
 

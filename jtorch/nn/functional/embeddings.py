@@ -14,6 +14,7 @@ from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims import movement
 from jtorch.ir.prims.create import constant, detach
 from jtorch.ir.prims.indexing import put_add, scatter, take
+from jtorch.ir.prims.reduce import max_, sum_
 
 __all__ = ["embedding", "embedding_bag", "one_hot"]
 
@@ -64,14 +65,23 @@ def _renorm_rows(weight: Tensor, input: Tensor, max_norm: float, norm_type: floa
 
 
 @operator
-def _bags(rows: Value, weights: Value | None, kept: Value | None, bag: Value, bags: int, mode: str) -> Value:
-    """Rows [n, D] reduced over those with the same number in `bag` [n]; where `kept` is given, others do not count."""
+def _bags(rows: Value, weights: Value | None, kept: Value | None, bag: Value | None, bags: int, mode: str) -> Value:
+    """Rows [n, D] reduced over those with the same number in `bag` [n], or in bags of one size where it is None; where
+    `kept` is given, others do not count."""
     n, width = rows.shape
-    wide = ew.expand(movement.reshape_to(bag, (n, 1)), rows.shape)
+
+    def fold(v: Value) -> Value:
+        """[n, ...] -> [bags, ...]"""
+        if bag is None:
+            split = movement.reshape_to(v, (bags, n // max(bags, 1), *v.shape[1:]))
+            return max_(split, axes=(1,)) if mode == "max" and split.shape[1] else sum_(split, axes=(1,))
+        if mode == "max":
+            bottom = constant(v.builder, -math.inf, v.dtype, (bags, width))
+            return scatter(bottom, ew.expand(movement.reshape_to(bag, (n, 1)), v.shape), v, axis=0, mode="amax")
+        return put_add(constant(v.builder, 0, v.dtype, (bags, *v.shape[1:])), bag, v, axis=0)
+
     if mode == "max":
-        bottom = constant(rows.builder, -math.inf, rows.dtype, (bags, width))
-        values = rows if kept is None else arith.where(movement.reshape_to(kept, (n, 1)), rows, -math.inf)
-        y = scatter(bottom, wide, values, axis=0, mode="amax")
+        y = fold(rows if kept is None else arith.where(movement.reshape_to(kept, (n, 1)), rows, -math.inf))
         return arith.where(arith.eq(y, -math.inf), 0.0, y)
     share = None if weights is None else ew.cast_to(weights, rows.dtype)
     if kept is not None:
@@ -79,11 +89,10 @@ def _bags(rows: Value, weights: Value | None, kept: Value | None, bag: Value, ba
         share = counted if share is None else share * counted
     if share is not None:
         rows = rows * ew.expand(movement.reshape_to(share, (n, 1)), rows.shape)
-    y = put_add(constant(rows.builder, 0, rows.dtype, (bags, width)), bag, rows, axis=0)
+    y = fold(rows)
     if mode == "sum":
         return y
-    ones = constant(rows.builder, 1, rows.dtype, (n,)) if kept is None else ew.cast_to(kept, rows.dtype)
-    size = put_add(constant(rows.builder, 0, rows.dtype, (bags,)), bag, ones, axis=0)
+    size = fold(constant(rows.builder, 1, rows.dtype, (n,)) if kept is None else ew.cast_to(kept, rows.dtype))
     return y / ew.expand(movement.reshape_to(arith.maximum(size, 1.0), (bags, 1)), y.shape)
 
 
@@ -113,14 +122,13 @@ def _check_bag_arguments(input: Tensor, weight: Tensor, offsets: Tensor | None, 
                                f"and {per_sample_weights.dtype}")
 
 
-def _bag_numbers(input: Tensor, offsets: Tensor | None, include_last_offset: bool) -> tuple[Tensor, int]:
-    """(the number of the bag of each index, the number of bags)"""
+def _bag_numbers(input: Tensor, offsets: Tensor | None, include_last_offset: bool) -> tuple[Tensor | None, int]:
+    """(the number of the bag of each index, None where all bags have one size; the number of bags)"""
     if input.ndim == 2:
         if offsets is not None:
             raise ValueError("if input is 2D, then offsets has to be None, as input is treated is a mini-batch of "
                              f"fixed length sequences. However, found offsets of type {type(offsets)}")
-        bags = input.shape[0]
-        return jtorch.arange(bags).repeat_interleave(input.shape[1]), bags
+        return None, input.shape[0]
     if input.ndim != 1:
         raise ValueError(f"input has to be 1D or 2D Tensor, but got Tensor of dimension {input.ndim}")
     if offsets is None or offsets.ndim != 1:
