@@ -18,18 +18,21 @@ class Cell:
 
     A materialised cell that still has `value` and `epoch` requires grad: they are its history. `previous` is the
     materialised cell whose Storage this one took over by an in-place operation; if nobody else holds that
-    one when this one is computed, its memory is written in place.
+    one when this one is computed, its memory is written in place. `range` is the least and the greatest element, where
+    somebody has looked for them.
     """
 
-    __slots__ = ("value", "epoch", "buffer", "previous", "type", "__weakref__")
+    __slots__ = ("value", "epoch", "buffer", "previous", "type", "range", "__weakref__")
     value: Value | None
     epoch: Epoch | None
     buffer: Any
     previous: Cell | None
     type: Type
+    range: tuple[int, int] | None
 
     def __init__(self, type: Type, value: Value | None, epoch: Epoch | None, buffer: Any = None) -> None:
-        self.type, self.value, self.epoch, self.buffer, self.previous = type, value, epoch, buffer, None
+        self.type, self.value, self.epoch, self.buffer = type, value, epoch, buffer
+        self.previous = self.range = None
 
 
 class Epoch:

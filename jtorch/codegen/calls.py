@@ -21,7 +21,7 @@ from jtorch.ir.interpret import run_op
 
 
 def library_entries(placed: Placed, group: Group, epilogue: Attached | None = None,
-                    spare: Sequence[Value] = (), in_place: bool = False, wanted: Collection[Value] | None = None
+                    spare: Sequence[Value] = (), *, in_place: bool = False, wanted: Collection[Value] | None = None
                     ) -> tuple[list[Entry] | None, bool]:
     """Entries of the library kernels for a node (None where there is none), and whether they run `epilogue`.
 

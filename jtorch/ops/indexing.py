@@ -247,10 +247,15 @@ def check_bounds(x: Tensor, size: int, d: int) -> None:
     cell = x._storage.cell
     if cell.buffer is None or current.recorder.tracing is not None or not x._type.numel:
         return
+    known = cell.range
+    if known is not None and x._view is None and -size <= known[0] and known[1] < size:
+        return  # what has changed since, where memory is shared, the kernel finds
     array = x._array()
     low, high = int(array.min()), int(array.max())
     if low < -size or high >= size:
         raise IndexError(f"index {high if high >= size else low} is out of bounds for dimension {d} with size {size}")
+    if x._view is None:
+        cell.range = low, high
 
 
 def _broadcast_indices(indices: list[Value]) -> list[Value]:
@@ -324,6 +329,20 @@ def _masked_value(input: Value, mask: Value, values: Operand) -> Value:
 _masked = define(method=False, function=False)(_masked_value)
 
 
+def _leading(t: Tensor, index: Any) -> tuple[Tensor | None, ...] | None:
+    """The entries for integer tensors in the brackets and nothing else, the commonest of advanced indices."""
+    items = index if type(index) is tuple else (index,)
+    shape = t._type.shape
+    if not items or len(items) > len(shape):
+        return None
+    for x in items:
+        if not isinstance(x, Tensor) or x._type.dtype is not dtypes.int64 or not x._type.shape:
+            return None
+    for d, x in enumerate(items):
+        check_bounds(x, shape[d], d)
+    return (*items, *[None] * (len(shape) - len(items)))
+
+
 def _one_mask(part: Tensor, tensors: list[tuple[int, Tensor]]) -> tuple[int, Tensor] | None:
     return tensors[0] if len(tensors) == 1 and tensors[0][1].dtype in (dtypes.bool_, dtypes.uint8) else None
 
@@ -334,6 +353,9 @@ def getitem(self: Tensor, index: Any) -> Tensor:
     found = _part(self, index)
     if found is not None:
         return found
+    entries = _leading(self, index)
+    if entries is not None:
+        return _index(self, entries)
     part, tensors = parse(self, index)
     if not tensors:
         return part
@@ -344,7 +366,8 @@ def getitem(self: Tensor, index: Any) -> Tensor:
 
 def setitem(self: Tensor, index: Any, value: Any) -> None:
     found = _row(self, index) if type(index) is int and self._type.shape else _part(self, index)
-    part, tensors = (found, []) if found is not None else parse(self, index)
+    entries = _leading(self, index) if found is None else None
+    part, tensors = (found, []) if found is not None else (self, []) if entries is not None else parse(self, index)
     if not isinstance(value, (Tensor, *NUMBERS)):
         if isinstance(value, np.generic):
             value = value.item()
@@ -354,7 +377,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
             value = from_array(np.array(value, self.dtype.numpy))
         else:
             raise TypeError(f"can't assign a {type(value).__name__} to a torch.{type_name(self.dtype)}Tensor")
-    if not tensors:
+    if not tensors and entries is None:
         if isinstance(value, Tensor):
             shape = value.shape
             while len(shape) > part.ndim and shape[0] == 1:
@@ -374,7 +397,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         mask = mask.reshape((1,) * d + tuple(mask.shape) + (1,) * (part.ndim - d - mask.ndim))
         assign(part, evaluate(_masked.function, (part, mask, value)))
         return
-    entries = tuple(expanded(part, tensors))
+    entries = entries or tuple(expanded(part, tensors))
     assign(part, evaluate(_put_at.function, (part, entries, value, False)))
 
 
