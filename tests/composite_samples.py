@@ -433,6 +433,13 @@ def ctc_loss() -> Iterator[Sample]:
         yield Sample((x, integers(1, classes, n, s), steps, sizes), {"blank": 0}, ctc_reference, fixed=(1, 2, 3))
 
 
+@of("pdist")
+def pdist() -> Iterator[Sample]:
+    for p in (0.0, 1.0, 2.0, 3.0, math.inf):
+        yield Sample((normal(5, 4),), {"p": p}, lambda T, x, p=p: F(T).pdist(x, p))
+    yield Sample((normal(1, 3),), {}, lambda T, x: F(T).pdist(x))
+
+
 @of("cdist")
 def cdist() -> Iterator[Sample]:
     for p in (2.0, 1.0, 3.0, math.inf):

@@ -5,6 +5,7 @@ nothing here needs PyTorch. Float samples are float64; tests cast them down for 
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -140,6 +141,10 @@ def movement(name: str) -> Iterator[Sample]:
         yield Sample((normal(2, 3), normal()), {"widths": ((1, 0, 0), (0, 2, 0))},
                      lambda T, x, v: T.cat([T.cat([v.expand(1, 3), x]), v.expand(3, 2)], 1))
         yield Sample((normal(3), normal()), {"widths": ((0, 1, 2),)}, None)
+    if name == "condensed":
+        yield Sample((normal(2, 4, 4),), {}, lambda T, x: x[:, *T.triu_indices(4, 4, 1)])
+    if name == "expanded":
+        yield Sample((normal(2, 6),), {"n": 4})
     if name == "extend":
         for mode in ("reflect", "replicate", "circular"):
             yield Sample((normal(1, 2, 3, 4),), {"widths": ((0, 0), (0, 0), (1, 2), (3, 0)), "mode": mode},
@@ -430,6 +435,11 @@ def control(name: str) -> Iterator[Sample]:
 
 
 def contract(name: str) -> Iterator[Sample]:
+    if name == "distances":
+        for p in (0.0, 1.0, 2.0, 3.0, math.inf):
+            yield Sample((normal(2, 3, 4), normal(2, 5, 4)), {"p": p}, lambda T, x, y, p=p: T.cdist(x, y, p))
+        yield Sample((normal(3, 0), normal(2, 0)), {"p": 1.0}, lambda T, x, y: T.cdist(x, y, 1.0))
+        return
     yield Sample((normal(3, 4), normal(4, 2)), {}, lambda T, a, b: a @ b)
     yield Sample((normal(2, 3, 4), normal(2, 4, 2)), {}, lambda T, a, b: a @ b)
     yield Sample((normal(3, 0), normal(0, 2)), {}, lambda T, a, b: a @ b)

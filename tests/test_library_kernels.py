@@ -317,6 +317,17 @@ def test_indexing(seed: int) -> None:
             check("scatter", arrays, tolerance, axis=axis, mode=mode)
 
 
+@pytest.mark.parametrize("p", [0.0, 1.0, 2.0, 3.0, float("inf")])
+def test_distances(p: float) -> None:
+    draw = Draw(0)
+    for shape, others, dtype in (((2, 5, 7), 9, "f4"), ((30, 16), 1100, "f8"), ((3, 0), 4, "f4")):
+        x, y = draw.array(shape, np.dtype(dtype)), draw.array((*shape[:-2], others, shape[-1]), np.dtype(dtype))
+        check("distances", [x, y], 1e-3, p=p)
+    square, line = draw.array((2, 7, 7), np.dtype("f2")), draw.array((2, 21), np.dtype("i4"))
+    check("condensed", [square])
+    check("expanded", [line], n=7)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_samples(seed: int) -> None:
     draw = Draw(seed)

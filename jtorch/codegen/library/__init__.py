@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from jtorch.codegen.library import border, conv, gemm, indexing, lapack, pool, random, sample, scan, sorting
+from jtorch.codegen.library import border, conv, gemm, indexing, lapack, pairs, pool, random, sample, scan, sorting
 from jtorch.codegen.library.call import Epilogue, KernelCall, Lowering, Operand, whole
 from jtorch.ir.graph import Value
 
@@ -25,6 +25,7 @@ LOWERINGS: dict[str, Callable[[Lowering], None]] = {
     "sort": sorting.sort,
     "take": indexing.take, "put": indexing.put, "put_add": indexing.put, "gather": indexing.gather,
     "scatter": indexing.scatter, "searchsorted": indexing.searchsorted,
+    "distances": pairs.distances, "condensed": pairs.condensed, "expanded": pairs.expanded,
     "sample": sample.sample, "sample_input_grad": sample.sample_input_grad,
     "sample_weight_grad": sample.sample_weight_grad,
     "slice_update": indexing.slice_update, "as_strided_scatter": indexing.as_strided_scatter,

@@ -103,7 +103,7 @@ def transpose(x: Pointer, ldx: int, y: Pointer, ldy: int, rows: int, columns: in
 T = S = L = f32
 call_gemm_T = call_gemm
 load = store = f32
-AVERAGE = BEST = BITS = BOUNDS = COLUMN = COMBINE = DC = DIVISOR = EDGE = EPILOGUE = EVERY = FOLD = 0
+AVERAGE = BEST = BITS = BOUNDS = COLUMN = COMBINE = DC = DIVISOR = EDGE = EPILOGUE = EVERY = FOLD = FOUR = 0
 INDEX_EDGE = INDEX_INSIDE = 0
 ALPHA = KEY = NAN = PASSES = WORST = 0
 LOWEST = OFFSETS = PITCH = PLACE = ROW = SC = SIZE = STRIPS = SUMS = SX = TERMS = TILES = VALUE = WEIGHTS = WINS = 0

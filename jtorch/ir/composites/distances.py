@@ -1,31 +1,27 @@
 """Distances between all pairs of rows."""
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from jtorch.ir.arith import broadcast_shapes, maximum, where
 from jtorch.ir.composites.define import add_axis, composite, sum_over
-from jtorch.ir.composites.statistics import vector_norm
 from jtorch.ir.graph import Builder, Type, Value
 from jtorch.ir.primitive import Op
 from jtorch.ir.prims.contract import matmul, transpose_last
-from jtorch.ir.prims.elementwise import expand, is_zero, sqrt, zeros_like
+from jtorch.ir.prims.elementwise import expand, sqrt
+from jtorch.ir.prims.matrices import eye_mask
+from jtorch.ir.prims.pairs import condensed, distances, distances_vjp, expanded
 
 
 def _infer(x: Type, y: Type, p: float, product: bool) -> Type:
     return Type(x.dtype, (*x.shape[:-1], y.shape[-2]))
 
 
-def _differences(x: Value, y: Value) -> Value:
-    """[..., P, R, M]"""
-    shape = (*x.shape[:-1], *y.shape[-2:])
-    return expand(add_axis(x, x.ndim - 1), shape) - expand(add_axis(y, y.ndim - 2), shape)
-
-
 def _cdist(b: Builder, x: Value, y: Value, p: float, product: bool) -> Value:
     """`product`: |x|**2 + |y|**2 - 2 x.y, a matrix product; less exact for rows close to each other."""
     if not product:
-        return vector_norm(_differences(x, y), axes=(x.ndim,), p=p)
+        return distances(x, y, p=p)
     last = (x.ndim - 1,)
     shape = (*x.shape[:-1], y.shape[-2])
     of_x = expand(add_axis(sum_over(x * x, last), x.ndim - 1), shape)
@@ -34,17 +30,24 @@ def _cdist(b: Builder, x: Value, y: Value, p: float, product: bool) -> Value:
 
 
 def _cdist_vjp(g: Value, d: Value, x: Value, y: Value, p: float, product: bool) -> tuple:
-    """Where two rows are equal the distance has the derivative 0."""
+    return distances_vjp(g, d, x, y, p)
+
+
+def _pdist(b: Builder, x: Value, p: float) -> Value:
+    return condensed(distances(x, x, p=p))
+
+
+def _pdist_vjp(g: Value, d: Value, x: Value, p: float) -> tuple:
+    upper, both = (expanded(v, n=x.shape[-2]) for v in (g, d))
     if p != 2:
-        difference = _differences(x, y)
-        assert vector_norm.vjp is not None
-        each = vector_norm.vjp(g, d, difference, axes=(x.ndim,), p=p)[0]
-        return sum_over(each, (x.ndim - 1,)), -sum_over(each, (x.ndim - 2,))
-    w = where(is_zero(d), zeros_like(d), g / d)
-    turned = transpose_last(w)
-    of_x = expand(add_axis(sum_over(w, (d.ndim - 1,)), x.ndim - 1), x.shape) * x - matmul(w, y)
-    of_y = expand(add_axis(sum_over(w, (d.ndim - 2,)), y.ndim - 1), y.shape) * y - matmul(turned, x)
-    return of_x, of_y
+        both = both + transpose_last(both)
+        both = both if math.isinf(p) else where(eye_mask(both), 1.0, both)  # a slope there is finite, and is not used
+    first, second = distances_vjp(upper, both, x, x, p)
+    return (first + second,)
+
+
+pdist = composite("pdist", _pdist, _pdist_vjp, attrs={"p": 2.0}, domain="pdist")
+"""[..., N, M] -> the p-norms of the differences of every two rows, (0, 1), (0, 2), ..., [..., N (N - 1) / 2]."""
 
 
 def _batch(self: Op, b: Builder, n: int, m: tuple, x: Value, y: Value, **attrs: Any) -> Value:

@@ -12,6 +12,7 @@ from jtorch.ir.prims import (  # noqa: F401  importing registers them
     indexing,
     library,
     movement,
+    pairs,
     random,
     reduce,
     sample,

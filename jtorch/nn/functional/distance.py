@@ -1,13 +1,10 @@
 """Distances between vectors."""
 from __future__ import annotations
 
-import numpy as np
-
-import jtorch
-from jtorch._tensor import Tensor, from_array
+from jtorch._tensor import Tensor
 from jtorch.capture.dispatch import operator
 from jtorch.ir import arith
-from jtorch.ir.composites import losses
+from jtorch.ir.composites import distances, losses
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import movement
 from jtorch.nn.functional.arguments import axis_of, vector_of
@@ -34,7 +31,8 @@ def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6,
     return _pairwise_distance(x1, x2, p, eps, keepdim)
 
 
-def pdist(input: Tensor, p: float = 2.0) -> Tensor:
+@operator
+def pdist(input: Value, p: float = 2.0) -> Value:
     """The p-norm distances between every two rows of [N, M], in the order (0, 1), (0, 2), ..., (N - 2, N - 1)."""
     if input.ndim != 2:
         raise RuntimeError(f"pdist only supports 2D tensors, got: {input.ndim}D")
@@ -42,5 +40,4 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
         raise RuntimeError("pdist only supports floating-point dtypes")
     if p < 0:
         raise RuntimeError("pdist only supports non-negative p values")
-    first, second = (from_array(i) for i in np.triu_indices(input.shape[0], 1))
-    return jtorch.norm(input[first] - input[second], p, 1)
+    return distances.pdist(input, p=float(p))
