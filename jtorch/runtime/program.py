@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from . import native
 from .layout import MAX_THREADS, WORD, FixupWords, HeaderWords, RegionWords, RowWords, Status
-from .memory import allocator
+from .memory import Buffer, allocator
 from .threads import pool
 
 Arg = tuple[str, int, int] | int | float
@@ -28,7 +28,7 @@ SCRATCH = -2
 """Buffer index of the scratch memory: `scratch_size` bytes for each worker, one after the other."""
 
 KEPT_ARENA = 64 << 10
-"""Bytes; an arena up to this size stays with its frame (an allocation costs more than a small program's call)."""
+"""Bytes; memory up to this size stays with its frame (an allocation costs more than a small program's call)."""
 
 ERROR = -3
 """Buffer index of the error word (int64). A kernel that stores a non-zero code there stops the program."""
@@ -76,7 +76,8 @@ class Frame:
 
     __slots__ = ("memory", "slots", "headers", "header", "arena")
 
-    def __init__(self, template: Template, arena_size: int = 0):
+    def __init__(self, template: Template, arena_size: int = 0, scratch_size: int = 0):
+        """`arena_size` bytes, and `scratch_size` for each worker that there is now, stay with the frame."""
         words = template.words
         self.memory = (ctypes.c_int64 * len(words)).from_buffer_copy(words)
         base = ctypes.addressof(self.memory)
@@ -86,9 +87,19 @@ class Frame:
         self.slots[ERROR] = base + template.error * WORD
         self.headers = [base + header * WORD for header in template.headers]
         self.header = self.headers[0] if self.headers else 0
-        self.arena = allocator.alloc(arena_size) if arena_size else None
-        if self.arena:
+        workers = pool.num_threads
+        self.arena: Buffer | None = None
+        if arena_size or scratch_size:
+            self.arena = allocator.alloc(arena_size + workers * scratch_size)
             self.slots[ARENA] = self.arena.ptr
+        if self.arena and scratch_size:
+            self.slots[SCRATCH] = self.arena.ptr + arena_size
+            self.limit_workers(workers)
+
+    def limit_workers(self, number: int) -> None:
+        """No more threads than there is scratch memory for."""
+        for header in self.headers:
+            ctypes.c_int64.from_address(header + HeaderWords.MAX_WORKERS * WORD).value = number
 
 
 class Template:
@@ -218,9 +229,7 @@ class Program:
         native_segments = [s for s in self._segments if not isinstance(s, HostCall)]
         self._template = Template(native_segments, n_buffers)
         self._single = len(self._segments) == 1 and not self.host_calls
-        keep_arena = self.arena_size <= KEPT_ARENA and not self.scratch_size
-        self._kept_arena = self.arena_size if keep_arena else 0
-        self._needs_memory = not keep_arena
+        self._needs_memory = self.arena_size + pool.num_threads * self.scratch_size > KEPT_ARENA
         self._set_slots = struct.Struct(f"{n_buffers}q").pack_into
         self._call = native.load().call
         self._idle = [self._new_frame()]
@@ -244,7 +253,8 @@ class Program:
             self._idle.append(frame)
 
     def _new_frame(self):
-        return Frame(self._template, self._kept_arena)
+        kept = (0, 0) if self._needs_memory else (self.arena_size, self.scratch_size)
+        return Frame(self._template, *kept)
 
     def _run_segments(self, frame, ptrs, times=None):
         """Run segment by segment; the list `times` gets nanoseconds per region and host call."""
@@ -291,8 +301,7 @@ class Program:
         if self.scratch_size:
             workers = pool.num_threads
             size += workers * self.scratch_size
-            for header in frame.headers:
-                ctypes.c_int64.from_address(header + HeaderWords.MAX_WORKERS * WORD).value = workers
+            frame.limit_workers(workers)
         buffer = allocator.alloc(size)
         frame.slots[ARENA] = buffer.ptr
         frame.slots[SCRATCH] = buffer.ptr + self.arena_size

@@ -371,7 +371,7 @@ def tiled_product(low: Lowering, a: Operand, b: Operand, out: Operand, batch: Se
                            ("scratch_stride", "i", ("scratch_stride",)),
                            *((name, "i", value) for name, value in zip(names, values))],
              count * -(-m // rows) * -(-n // cols), grain_of(2 * rows * cols * k * products / FLOPS_PER_NS + 150),
-             (depth + 64) * 64 * size, barrier, {"SIZE": str(size)}, epilogue)
+             round_up(depth, 16) * 48 * size, barrier, {"SIZE": str(size)}, epilogue)
 
 
 def readable(low: Lowering, x: Operand, batch: list[int], strides: list[int]) -> Matrix:
