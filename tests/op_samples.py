@@ -144,7 +144,7 @@ def movement(name: str) -> Iterator[Sample]:
     if name == "condensed":
         yield Sample((normal(2, 4, 4),), {}, lambda T, x: x[:, *T.triu_indices(4, 4, 1)])
     if name == "expanded":
-        yield Sample((normal(2, 6),), {"n": 4})
+        yield Sample((normal(2, 6),), {"size": 4})
     if name == "extend":
         for mode in ("reflect", "replicate", "circular"):
             yield Sample((normal(1, 2, 3, 4),), {"widths": ((0, 0), (0, 0), (1, 2), (3, 0)), "mode": mode},

@@ -325,7 +325,7 @@ def test_distances(p: float) -> None:
         check("distances", [x, y], 1e-3, p=p)
     square, line = draw.array((2, 7, 7), np.dtype("f2")), draw.array((2, 21), np.dtype("i4"))
     check("condensed", [square])
-    check("expanded", [line], n=7)
+    check("expanded", [line], size=7)
 
 
 @pytest.mark.parametrize("seed", range(20))

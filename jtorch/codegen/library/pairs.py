@@ -109,7 +109,7 @@ def condensed(low: Lowering) -> None:
 
 def expanded(low: Lowering) -> None:
     x, out = contiguous(low, low.inputs[0]), low.outputs[0]
-    n, p = low.node.attr("n"), raw_pointer(out.dtype)
+    n, p = low.node.attr("size"), raw_pointer(out.dtype)
     if out.dtype.is_complex:
         raise NotImplementedError("zeros of this kind")
     if out.numel:

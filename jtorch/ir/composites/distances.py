@@ -38,7 +38,7 @@ def _pdist(b: Builder, x: Value, p: float) -> Value:
 
 
 def _pdist_vjp(g: Value, d: Value, x: Value, p: float) -> tuple:
-    upper, both = (expanded(v, n=x.shape[-2]) for v in (g, d))
+    upper, both = (expanded(v, size=x.shape[-2]) for v in (g, d))
     if p != 2:
         both = both + transpose_last(both)
         both = both if math.isinf(p) else where(eye_mask(both), 1.0, both)  # a slope there is finite, and is not used

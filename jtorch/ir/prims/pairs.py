@@ -79,22 +79,22 @@ def _condensed_infer(x: Type) -> Type:
     return Type(x.dtype, (*x.shape[:-2], n * (n - 1) // 2))
 
 
-def _expanded_infer(x: Type, n: int) -> Type:
-    if x.shape[-1] != n * (n - 1) // 2:
-        raise AssertionError(f"expanded: {x}, {n}")
-    return Type(x.dtype, (*x.shape[:-1], n, n))
+def _expanded_infer(x: Type, size: int) -> Type:
+    if x.shape[-1] != size * (size - 1) // 2:
+        raise AssertionError(f"expanded: {x}, {size}")
+    return Type(x.dtype, (*x.shape[:-1], size, size))
 
 
-def _expanded_numpy(x: np.ndarray, n: int) -> np.ndarray:
-    out = np.zeros((*x.shape[:-1], n, n), x.dtype)
-    out[(..., *np.triu_indices(n, 1))] = x
+def _expanded_numpy(x: np.ndarray, size: int) -> np.ndarray:
+    out = np.zeros((*x.shape[:-1], size, size), x.dtype)
+    out[(..., *np.triu_indices(size, 1))] = x
     return out
 
 
 condensed = Op("condensed", "index", _condensed_infer, lambda x: x[(..., *np.triu_indices(x.shape[-1], 1))],
-               lambda g, y, x: (expanded(g, n=x.shape[-1]),), linear=True, batch=_batch)
+               lambda g, y, x: (expanded(g, size=x.shape[-1]),), linear=True, batch=_batch)
 """[..., N, N] -> [..., N (N - 1) / 2]: what is above the diagonal, row by row."""
 
-expanded = Op("expanded", "index", _expanded_infer, _expanded_numpy, lambda g, y, x, n: (condensed(g),),
-              attr_names=("n",), linear=True, batch=_batch)
+expanded = Op("expanded", "index", _expanded_infer, _expanded_numpy, lambda g, y, x, size: (condensed(g),),
+              attr_names=("size",), linear=True, batch=_batch)
 """The other way, with zeros on and below the diagonal."""
