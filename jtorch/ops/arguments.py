@@ -5,6 +5,8 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from jtorch._tensor import Size, Tensor, contiguous_strides
 from jtorch.capture.record import current
 from jtorch.dtypes import dtype
@@ -22,6 +24,30 @@ def wrap_dim(dim: Any, ndim: int) -> int:
     if not -n <= dim < n:
         raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})")
     return dim % n
+
+
+def out_of_range(x: Tensor, lowest: int, size: int) -> int | None:
+    """An element of the integers `x` that is not lowest <= i < size, where the elements are at hand; kernels look for
+    themselves, but this error comes at the user's line. What was seen is remembered with the data: should it change
+    where memory is shared, the kernel will find it."""
+    cell = x._storage.cell
+    if cell.buffer is None or not x._type.numel or not current.recorder.knows_values:
+        return None
+    whole = x._view is None
+    known = cell.range if whole else None
+    if known is not None and lowest <= known[0] and known[1] < size:
+        return None
+    array = x._array()
+    low, high = 0, size
+    if array.dtype == np.int64 and array.flags.c_contiguous:
+        high = int(array.view(np.uint64).max())  # one pass finds that none is negative or too large
+    if high >= size:
+        low, high = int(array.min()), int(array.max())
+    if low < lowest or high >= size:
+        return high if high >= size else low
+    if whole:
+        cell.range = low, high
+    return None
 
 
 def wrap_dims(dims: Any, ndim: int) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from jtorch.ir.graph import Type, Value, contiguous_strides
 from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims import indexing, movement
 from jtorch.ir.prims.library import cumsum
+from jtorch.ops.arguments import out_of_range
 from jtorch.ops.attach import FUNCTIONS, check_apart, define, expose
 from jtorch.ops.conversion import copy_, fill_
 from jtorch.ops.creation import array_from
@@ -244,18 +245,9 @@ def found_places(array: np.ndarray) -> list[np.ndarray]:
 
 def check_bounds(x: Tensor, size: int, d: int) -> None:
     """IndexError now where the indices are at hand; otherwise the kernel finds it."""
-    cell = x._storage.cell
-    if cell.buffer is None or current.recorder.tracing is not None or not x._type.numel:
-        return
-    known = cell.range
-    if known is not None and x._view is None and -size <= known[0] and known[1] < size:
-        return  # what has changed since, where memory is shared, the kernel finds
-    array = x._array()
-    low, high = int(array.min()), int(array.max())
-    if low < -size or high >= size:
-        raise IndexError(f"index {high if high >= size else low} is out of bounds for dimension {d} with size {size}")
-    if x._view is None:
-        cell.range = low, high
+    bad = out_of_range(x, -size, size)
+    if bad is not None:
+        raise IndexError(f"index {bad} is out of bounds for dimension {d} with size {size}")
 
 
 def _broadcast_indices(indices: list[Value]) -> list[Value]:

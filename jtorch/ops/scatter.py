@@ -8,14 +8,13 @@ import numpy as np
 
 from jtorch import dtypes
 from jtorch._tensor import Tensor, from_array
-from jtorch.capture.record import current
 from jtorch.ir import arith
 from jtorch.ir.arith import Operand
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims import indexing, movement
 from jtorch.ir.prims.create import constant
-from jtorch.ops.arguments import shape_of, wrap_dim
+from jtorch.ops.arguments import out_of_range, shape_of, wrap_dim
 from jtorch.ops.attach import FUNCTIONS, define, expose
 from jtorch.views import type_name
 
@@ -49,17 +48,14 @@ def _checked(function: Any, name: str) -> Any:
     """An indexing function that looks at indices which are at hand, so that the error comes at the user's line."""
     @functools.wraps(function)
     def call(input: Tensor, dim: Any, index: Any, *args: Any, **kwargs: Any) -> Any:
-        at_hand = isinstance(index, Tensor) and index._storage.cell.buffer is not None
-        at_hand = at_hand and current.recorder.knows_values and index.dtype.category == dtypes.INT
-        if at_hand and index._type.numel and input.ndim:
-            array, n = index._array(), input.shape[wrap_dim(dim, input.ndim)]
-            low, high = int(array.min()), int(array.max())
-            if low < 0 or high >= n:
-                if name == "index_select":
-                    raise IndexError("index out of range in self")
-                if index.ndim == input.ndim:
-                    raise IndexError(f"index {high if high >= n else low} is out of bounds for dimension "
-                                     f"{wrap_dim(dim, input.ndim)} with size {n}")
+        if isinstance(index, Tensor) and index.dtype.category == dtypes.INT and input.ndim:
+            n = input.shape[wrap_dim(dim, input.ndim)]
+            bad = out_of_range(index, 0, n)
+            if bad is not None and name == "index_select":
+                raise IndexError("index out of range in self")
+            if bad is not None and index.ndim == input.ndim:
+                raise IndexError(f"index {bad} is out of bounds for dimension {wrap_dim(dim, input.ndim)} with size "
+                                 f"{n}")
         return function(input, dim, index, *args, **kwargs)
     return call
 
