@@ -11,7 +11,7 @@ from jtorch.capture import observe
 from jtorch.capture.cell import Cell, Epoch
 from jtorch.capture.execute import ProgramTable, compute, compute_once
 from jtorch.config import config
-from jtorch.ir.graph import Builder, Type, Value, contiguous_strides, topological, user_location
+from jtorch.ir.graph import Builder, Type, Value, topological, user_location
 from jtorch.ir.passes.batch import dependents
 from jtorch.ir.prims.complex import conj
 from jtorch.ir.prims.create import detach, make_leaf, variable
@@ -107,12 +107,14 @@ class Recorder:
         storage, kind = t._storage, t._type
         cell = storage.cell
         if (cell.buffer is None or cell.value is not None or storage.version or kind.nbytes >= cell.type.nbytes
-                or kind.dtype is not cell.type.dtype or self.tracing is not None or self.levels
-                or any(op in _NOT_MEMORY for op, _ in t._view)):  # type: ignore[union-attr]
+                or kind.dtype is not cell.type.dtype or self.tracing is not None or self.levels):
             return None
         strides, offset = t._geometry or (None, 0)
-        if strides is not None and strides != contiguous_strides(kind.shape):
+        if strides is not None and strides != kind.strides:
             return None
+        for op, _ in t._view:  # type: ignore[union-attr]
+            if op in _NOT_MEMORY:
+                return None
         return Cell(kind, None, None, SharedBuffer.over(cell.buffer, offset * kind.dtype.itemsize, kind.nbytes))
 
     def cell_value(self, cell: Cell) -> Value:

@@ -9,6 +9,7 @@ A `Graph` is a list of parameters and a list of outputs in one builder; its node
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,10 +27,15 @@ _ids = itertools.count()
 class Type:
     """dtype and shape of a Value. Interned, so types compare with `is`."""
 
-    __slots__ = ("dtype", "shape", "__weakref__")
+    __slots__ = ("dtype", "shape", "ndim", "numel", "nbytes", "strides", "_hash", "__weakref__")
     _table: dict[tuple[dtype, Shape], Type] = {}
     dtype: dtype
     shape: Shape
+    ndim: int
+    numel: int
+    nbytes: int
+    strides: tuple[int, ...]  # of contiguous data
+    _hash: int
 
     def __new__(cls, dt: dtype, shape: Sequence[int]) -> Type:
         key = (dt, tuple(shape))
@@ -39,6 +45,9 @@ class Type:
                 cls._table.clear()
             found = object.__new__(cls)
             found.dtype, found.shape = key
+            found.ndim, found.numel = len(found.shape), math.prod(found.shape)
+            found.nbytes, found.strides = found.numel * dt.itemsize, contiguous_strides(found.shape)
+            found._hash = hash((dt.name, found.shape))
             cls._table[key] = found
         return found
 
@@ -46,25 +55,10 @@ class Type:
         return self is other or (isinstance(other, Type) and self.dtype is other.dtype and self.shape == other.shape)
 
     def __hash__(self) -> int:
-        return hash((self.dtype.name, self.shape))
+        return self._hash
 
     def __reduce__(self) -> tuple:
         return (Type, (self.dtype, self.shape))
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def numel(self) -> int:
-        n = 1
-        for s in self.shape:
-            n *= s
-        return n
-
-    @property
-    def nbytes(self) -> int:
-        return self.numel * self.dtype.itemsize
 
     def __repr__(self) -> str:
         return f"{self.dtype.name}[{','.join(map(str, self.shape))}]"
