@@ -165,8 +165,12 @@ def attach(**members: Any) -> None:
 def new_tensor(cls: type, storage: Storage, type: Type, value: Value | None) -> Any:
     """A tensor of class `cls` that is the whole contents of `storage`."""
     t: Any = object.__new__(cls)
-    t._storage, t._type, t._view, t._geometry = storage, type, None, None
-    t._value, t._version, t._epoch, t._requires_grad, t._grad = value, -1, None, False, None
+    t._storage = storage  # one by one: Python packs longer assignments into tuples
+    t._type = type
+    t._view = t._geometry = t._epoch = t._grad = None
+    t._value = value
+    t._version = -1
+    t._requires_grad = False
     return t
 
 
@@ -186,12 +190,8 @@ def from_buffer(buffer: Any, type: Type, requires_grad: bool = False, cls: type 
 
 
 def computed_tensor(buffer: Any, type: Type) -> Tensor:
-    """A tensor that a program has just computed (a short cut of `from_buffer`)."""
-    t = object.__new__(Tensor)
-    t._storage = Storage(Cell(type, None, None, buffer))
-    t._type, t._view, t._geometry = type, None, None
-    t._value, t._version, t._epoch, t._requires_grad, t._grad = None, -1, None, False, None  # type: ignore[assignment]
-    return t
+    """A tensor that a program has just computed (`from_buffer` outside of a trace)."""
+    return new_tensor(Tensor, Storage(Cell(type, None, None, buffer)), type, None)
 
 
 def wrap(recorder: Recorder, v: Value) -> Tensor:
@@ -206,8 +206,12 @@ def wrap(recorder: Recorder, v: Value) -> Tensor:
     pending.append(cell)
     t = object.__new__(Tensor)
     t._storage = Storage(cell)
-    t._type, t._view, t._geometry = v.type, None, None
-    t._value, t._version, t._epoch, t._requires_grad, t._grad = v, 0, epoch, False, None
+    t._type = v.type
+    t._view = t._geometry = t._grad = None
+    t._value = v
+    t._version = 0
+    t._epoch = epoch
+    t._requires_grad = False
     if epoch.flush_now or not len(pending) & 63:
         recorder.after_record()
     return t

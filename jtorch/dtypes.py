@@ -63,7 +63,7 @@ FLOATS = (float16, bfloat16, float32, float64)
 INTS = (uint8, int8, int16, int32, int64)
 COMPLEXES = (complex64, complex128)
 _BY_NAME = {d.name: d for d in ALL}
-_BY_NUMPY = {d.numpy: d for d in ALL}
+BY_NUMPY = {d.numpy: d for d in ALL}
 
 
 def by_name(name: str) -> dtype:
@@ -78,7 +78,7 @@ def type_name(d: dtype) -> str:
 
 def from_numpy(numpy_dtype: Any) -> dtype:
     """The dtype of NumPy data; TypeError with PyTorch's text where there is none."""
-    found = _BY_NUMPY.get(np.dtype(numpy_dtype))
+    found = BY_NUMPY.get(np.dtype(numpy_dtype))
     if found is None:
         raise TypeError(
             f"can't convert np.ndarray of type numpy.{np.dtype(numpy_dtype).type.__name__}. The only supported types "

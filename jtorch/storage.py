@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jtorch.capture.cell import Cell
-from jtorch.runtime.memory import Buffer
+from jtorch.runtime.memory import Buffer, address_of
 
 
 class SharedBuffer(Buffer):
@@ -23,6 +23,13 @@ class SharedBuffer(Buffer):
         """The memory of `buffer` (`nbytes` of it, from byte `offset` on), which is kept alive."""
         shared = cls(buffer.ptr + offset, buffer.nbytes if nbytes is None else nbytes, None)
         shared._owner = buffer
+        return shared
+
+    @classmethod
+    def of_array(cls, array: np.ndarray) -> SharedBuffer:
+        """The memory of a C-contiguous array."""
+        shared = cls(address_of(array), array.nbytes, None)
+        shared._owner = array
         return shared
 
     def copy(self) -> Buffer:
@@ -55,14 +62,15 @@ class Storage:
     writes happen at once, since the outside may look at any time.
     """
 
-    __slots__ = ("cell", "version", "exports", "__weakref__")
+    __slots__ = ("cell", "version", "settled", "exports", "__weakref__")
     cell: Cell
     version: int
+    settled: int  # the version of which `is_settled` was last asked
     exports: list[Callable[[], Any]] | None
 
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
-        self.version = 0
+        self.version = self.settled = 0
         self.exports = None
 
     def write(self, cell: Cell) -> None:
@@ -73,6 +81,13 @@ class Storage:
             cell.previous, old.previous = old.previous, None
         self.cell = cell
         self.version += 1
+
+    def is_settled(self) -> bool:
+        """Has nobody written since this was last asked?"""
+        if self.settled == self.version:
+            return True
+        self.settled = self.version
+        return False
 
     def exported(self) -> bool:
         """Does memory outside jtorch alias this storage?"""

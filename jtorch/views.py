@@ -186,14 +186,17 @@ def make_view(t: Tensor, operation: Op, attrs: tuple) -> Tensor:
 def view_of(t: Tensor, kind: Type, operations: tuple[tuple[Op, tuple], ...]) -> Tensor:
     """The view of type `kind` that operations lead to. Its geometry is the caller's to set."""
     v: Tensor = object.__new__(Tensor)
-    v._storage, v._type, v._geometry = t._storage, kind, None
+    v._storage = t._storage
+    v._type = kind
     chain: tuple[tuple[Any, Any], ...] = t._view or ()
     if t._requires_grad:
         chain = (*chain, (variable, t))
     if not current.recorder.grad_enabled and t.requires_grad:
         chain = (*chain, (detach, ()))
     v._view = (*chain, *operations)
-    v._value, v._version, v._epoch, v._requires_grad, v._grad = None, -1, None, False, None  # type: ignore[assignment]
+    v._geometry = v._value = v._epoch = v._grad = None  # type: ignore[assignment]
+    v._version = -1
+    v._requires_grad = False
     return v
 
 

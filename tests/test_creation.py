@@ -273,3 +273,44 @@ def test_generators():
     assert g.initial_seed() == 3
     jtorch.manual_seed(0)
     assert jtorch.initial_seed() == 0
+
+
+def test_memory_of_numpy_is_read_when_an_operation_is_called() -> None:
+    """Small arrays are copied by what reads them, large ones read at once: either way later writes come too late."""
+    for size in (4, 100_000):
+        array = np.ones(size, np.float32)
+        t = jtorch.from_numpy(array)
+        before = t * 2 + t[1:].sum()
+        array[:] = 5
+        after = t * 2 + t[1:].sum()
+        assert before[0].item() == 2 + size - 1 and after[0].item() == 10 + 5 * (size - 1)
+        t.add_(1)
+        assert array[0] == 6
+        array[0] = 7
+        assert (t + 0)[0].item() == 7 and t[0].item() == 7
+        a, b = t[0], t.flip(0)
+        array[0] = 8
+        assert a.item() == 8 and b[-1].item() == 7
+
+
+def test_numpy_memory_with_a_gradient() -> None:
+    array = np.array([1.0, 2.0], np.float32)
+    t = jtorch.from_numpy(array).requires_grad_()
+    y = t * t + t
+    array[:] = 3
+    y.sum().backward()
+    assert y.tolist() == [2.0, 6.0]
+    assert t.grad.shape == (2,)
+
+
+@pytest.mark.parametrize("name", ["float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8",
+                                  "uint8", "bool", "complex64"])
+def test_one_number_of_a_tensor(name) -> None:
+    data = [[0, 1, 0], [1, 1, 0]] if name == "bool" else [[1, 2, 3], [4, 5, 100]]
+    a, b = jtorch.tensor(data, dtype=getattr(jtorch, name)), torch.tensor(data, dtype=getattr(torch, name))
+    for place in ((0, 1), (1, 2)):
+        for x, y in ((a, b), (a.t().t(), b), (a[:, 1:].t(), b[:, 1:].t())):
+            i, j = [min(p, n - 1) for p, n in zip(place, y.shape)]
+            assert x[i, j].item() == y[i, j].item() and type(x[i, j].item()) is type(y[i, j].item())
+    if name == "complex64":
+        assert (a * (1 + 1j)).conj().imag[0, 0].item() == (b * (1 + 1j)).conj().imag[0, 0].item() == -1

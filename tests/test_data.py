@@ -90,7 +90,9 @@ def test_collate() -> None:
     def run(t, d):
         batches = [[t.ones(2), t.zeros(2)], [1, 2], [1.5, 2.5], ["a", "b"], [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}],
                    [(1, t.ones(1)), (2, t.ones(1))], [Point(1, 2.0), Point(3, 4.0)], [np.ones(2), np.zeros(2)],
-                   [np.float32(1), np.float32(2)], [[1, 2], [3, 4]]]
+                   [np.float32(1), np.float32(2)], [[1, 2], [3, 4]],
+                   [t.arange(6.0).reshape(2, 3).t(), t.arange(6.0).reshape(3, 2)],
+                   [t.arange(6)[2:4], t.arange(6)[::3]], [t.ones(2), t.ones(2, dtype=t.float64)]]
         return [plain(d.default_collate(b)) for b in batches]
     both(run)
     for d in (data, torch_data):

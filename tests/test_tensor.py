@@ -437,3 +437,22 @@ def test_numbers_reach_compiled_programs(monkeypatch, number) -> None:
     for _ in range(4):
         same(jtorch.tensor(data) * number, torch.tensor(data) * number)
         same(jtorch.tensor([1, 2]).mul(number), torch.tensor([1, 2]).mul(number))
+
+
+def test_parts_of_settled_data_are_one_program(monkeypatch) -> None:
+    """The same work on another row is the same program, also where the data was once written in place."""
+    monkeypatch.setattr(jtorch.config.config, "eager_compile", "sync")
+    data = jtorch.arange(40.0).reshape(10, 4).clone()
+    data[3] = 7.0
+    data.mul_(2)
+    programs = jtorch.capture.record.current.recorder.programs
+    for i in range(10):
+        if i == 3:
+            before = len(programs)
+        expected = [14.0 if i == 3 else 2.0 * (4 * i + j) for j in range(4)]
+        assert ((data[i] - 0.5) * 4).tolist() == [(x - 0.5) * 4 for x in expected]
+    assert len(programs) == before
+    row = data[4]
+    twice = row + row
+    data[4] = 0.0
+    assert twice.tolist() == [64.0, 68.0, 72.0, 76.0] and (row + 1).tolist() == [1.0] * 4

@@ -31,7 +31,10 @@ class Cell:
     range: tuple[int, int] | None
 
     def __init__(self, type: Type, value: Value | None, epoch: Epoch | None, buffer: Any = None) -> None:
-        self.type, self.value, self.epoch, self.buffer = type, value, epoch, buffer
+        self.type = type
+        self.value = value
+        self.epoch = epoch
+        self.buffer = buffer
         self.previous = self.range = None
 
 

@@ -25,7 +25,7 @@ from jtorch.runtime.memory import allocator
 
 ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "<absent>", "__slots__": ()})()
 NUMBERS = (bool, int, float, complex)
-_CONSTANTS = frozenset([(t, x) for t in (int, float) for x in (-2, -1, 0, 1, 2, 3)] +
+CONSTANTS = frozenset([(t, x) for t in (int, float) for x in (-2, -1, 0, 1, 2, 3)] +
                        [(float, 0.5), (float, -0.5), (bool, True), (bool, False)])
 """Numbers that are worth a constant: the compiler simplifies with them. The others do not enter cache keys."""
 LARGE = 1 << 30
@@ -75,7 +75,7 @@ def evaluate(function: Function, args: tuple[Any, ...]) -> Any:
         elif a is None or type(a) is str:
             key.append(a)
         elif kind == "o" and type(a) in NUMBERS:
-            if (type(a), a) in _CONSTANTS:
+            if (type(a), a) in CONSTANTS:
                 key.append((type(a), a))
             else:
                 a = recorder.scalar(a)

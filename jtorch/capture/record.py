@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jtorch import dtypes
 from jtorch.capture import observe
 from jtorch.capture.cell import Cell, Epoch
-from jtorch.capture.execute import ProgramTable, compute, compute_once
+from jtorch.capture.execute import ProgramTable, buffer_of, compute, compute_once
 from jtorch.config import config
 from jtorch.ir.graph import Builder, Type, Value, topological, user_location
 from jtorch.ir.passes.batch import dependents
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 # References to a pending cell that are not the user's: the epoch's list, the loop variable, getrefcount's argument.
 _INTERNAL_REFERENCES = 3
+SNAPSHOT = 32 << 10
+"""Bytes up to which memory that the outside looks at is copied when it is read; what reads more is computed at once."""
+
 # View operations after which a tensor is more than the memory that it is read from.
-_NOT_MEMORY = (variable, conj, neg)
+_NOT_MEMORY = frozenset([variable, conj, neg])
 
 
 class Recorder:
@@ -68,10 +71,12 @@ class Recorder:
         """The Value of a tensor in this epoch (the slow path; operators look at the tensor's own note first)."""
         epoch = self.epoch
         storage = t._storage
-        if storage.exports is not None and storage.exported() and self.tracing is None:
-            epoch.flush_now = True
         if self.tracing is not None:
             self.tracing.entering = t
+        elif storage.exports is not None and storage.exported():
+            if t._type.nbytes <= SNAPSHOT and not (t._requires_grad or self.levels) and is_data(t):
+                return self.leaf(Cell(t._type, None, None, buffer_of(t._array().copy())))
+            epoch.flush_now = True
         part = None if t._view is None else self.part(t)
         if part is not None:
             v = self.leaf(part)
@@ -102,19 +107,16 @@ class Recorder:
         return self.enter(t)
 
     def part(self, t: Tensor) -> Cell | None:
-        """The elements of a view as data of their own, where they lie together in data that nobody has written to: the
-        same work on another part (a sample, a slice of a dataset) is then the same program."""
+        """The elements of a view as data of their own, where they lie together in data that nobody writes to: the same
+        work on another part (a sample, a slice of a dataset) is then the same program."""
         storage, kind = t._storage, t._type
         cell = storage.cell
-        if (cell.buffer is None or cell.value is not None or storage.version or kind.nbytes >= cell.type.nbytes
-                or kind.dtype is not cell.type.dtype or self.tracing is not None or self.levels):
+        if (cell.buffer is None or kind.nbytes >= cell.type.nbytes or kind.dtype is not cell.type.dtype
+                or self.tracing is not None or self.levels or not is_data(t) or not storage.is_settled()):
             return None
-        strides, offset = t._geometry or (None, 0)
-        if strides is not None and strides != kind.strides:
+        strides, offset = t._geometry or (kind.strides, 0)
+        if strides != kind.strides:
             return None
-        for op, _ in t._view:  # type: ignore[union-attr]
-            if op in _NOT_MEMORY:
-                return None
         return Cell(kind, None, None, SharedBuffer.over(cell.buffer, offset * kind.dtype.itemsize, kind.nbytes))
 
     def cell_value(self, cell: Cell) -> Value:
@@ -289,6 +291,16 @@ class Recorder:
                                    "computed it failed")
         else:
             materialise_elsewhere(cell)
+
+
+def is_data(t: Tensor) -> bool:
+    """Is the tensor what lies in its storage's memory, without a history?"""
+    if t._storage.cell.value is not None:
+        return False
+    for op, _ in t._view or ():
+        if op in _NOT_MEMORY:
+            return False
+    return True
 
 
 SPENT: Any = type("Spent", (), {"__repr__": lambda self: "<a graph that backward has gone through>"})()

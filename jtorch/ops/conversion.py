@@ -1,6 +1,7 @@
 """From tensors to Python, NumPy, other dtypes and back; copies."""
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from jtorch import devices, dtypes
 from jtorch._tensor import Tensor, attach, contiguous_strides, from_array, new_tensor
 from jtorch.capture.dispatch import NUMBERS, evaluate
-from jtorch.capture.record import current
+from jtorch.capture.record import current, is_data
 from jtorch.dtypes import dtype
 from jtorch.ir import arith
 from jtorch.ir.arith import Operand
@@ -35,7 +36,18 @@ from jtorch.views import assign, type_name
 def item(self: Tensor) -> Any:
     if self._type.numel != 1:
         raise RuntimeError(f"a Tensor with {self._type.numel} elements cannot be converted to Scalar")
+    number, buffer = _C_TYPES.get(self._type.dtype), self._storage.cell.buffer
+    if number is not None and buffer is not None and current.recorder.tracing is None and is_data(self):
+        offset = 0 if self._geometry is None else self._geometry[1]
+        return number.from_address(buffer.ptr + offset * self._type.dtype.itemsize).value
     return python_number(self._array().reshape(()))
+
+
+_C_TYPES: dict[dtype, Any] = {
+    dtypes.float32: ctypes.c_float, dtypes.float64: ctypes.c_double, dtypes.int64: ctypes.c_int64,
+    dtypes.int32: ctypes.c_int32, dtypes.int16: ctypes.c_int16, dtypes.int8: ctypes.c_int8,
+    dtypes.uint8: ctypes.c_uint8, dtypes.bool_: ctypes.c_bool,
+}
 
 
 def python_number(a: np.ndarray) -> Any:

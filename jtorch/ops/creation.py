@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from ctypes import memmove
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from jtorch import devices, dtypes
 from jtorch._tensor import Tensor, from_array, from_buffer, legacy_constructor, new_tensor, wrap
 from jtorch.capture.cell import Cell
 from jtorch.capture.dispatch import LARGE, Function, evaluate
-from jtorch.capture.record import current
+from jtorch.capture.record import current, is_data
 from jtorch.dtypes import dtype
 from jtorch.ir import arith
 from jtorch.ir.arith import Operand
@@ -221,6 +222,17 @@ def from_numpy(array: np.ndarray) -> Tensor:
     """A tensor that shares the array's memory, both ways."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
+    d = dtypes.BY_NUMPY.get(array.dtype)
+    flags = array.flags
+    if d is None or not flags.c_contiguous:
+        return _from_strided(array)
+    if not flags.writeable:
+        array = array.copy()
+    return _shared(array, Type(d, array.shape))
+
+
+def _from_strided(array: np.ndarray) -> Tensor:
+    """The general case: a tensor over an array with any strides. Raises where there is none."""
     if any(s < 0 for s, n in zip(array.strides, array.shape) if n > 1):
         raise ValueError("At least one stride in the given numpy array is negative, and tensors with negative "
                          "strides are "
@@ -234,8 +246,6 @@ def from_numpy(array: np.ndarray) -> Tensor:
     if not array.flags.writeable:
         array = array.copy()
     size = array.itemsize
-    if array.flags.c_contiguous:
-        return _shared(array, Type(d, array.shape))
     if any(s % size for s in array.strides):
         raise ValueError("given numpy array strides not a multiple of the element byte size. Copy the numpy array to "
                          "reallocate the memory.")
@@ -256,10 +266,10 @@ def root_of(array: np.ndarray) -> np.ndarray:
 
 
 def _shared(array: np.ndarray, type: Type, root: np.ndarray | None = None) -> Tensor:
-    root = root_of(array) if root is None else root
-    memory: SharedBuffer = SharedBuffer.from_numpy(root if array is root else _over(array, root))  # type: ignore[assignment]
-    storage = Storage(Cell(type, None, None, memory))
-    storage.export(ArrayWatch(root))
+    if root is None:
+        root = array if array.base is None else root_of(array)
+    storage = Storage(Cell(type, None, None, SharedBuffer.of_array(root if array is root else _over(array, root))))
+    storage.exports = [ArrayWatch(root)]
     return new_tensor(Tensor, storage, type, None)
 
 
@@ -267,6 +277,30 @@ def _over(array: np.ndarray, root: np.ndarray) -> np.ndarray:
     """A view of the array's memory of which nothing but `root` is known."""
     return np.ndarray(array.shape, array.dtype, root, array.__array_interface__["data"][0] -
                       root.__array_interface__["data"][0]) if root.flags.c_contiguous else array
+
+
+def stacked_data(tensors: Sequence[Tensor]) -> Tensor | None:
+    """Tensors of one type, copied side by side along a new first dimension; None where one of them is not there yet or
+    has a history."""
+    kind = tensors[0]._type
+    if not current.recorder.knows_values:
+        return None
+    places = []
+    for t in tensors:
+        buffer = t._storage.cell.buffer
+        if buffer is None or t._type.dtype is not kind.dtype or t._requires_grad or not is_data(t):
+            return None
+        strides, offset = t._geometry or (kind.strides, 0)
+        places.append(buffer.ptr + offset * kind.dtype.itemsize if strides == kind.strides else None)
+    size, joined = kind.nbytes, allocator.alloc(kind.nbytes * len(places))
+    at = joined.ptr
+    for t, place in zip(tensors, places):
+        if place is None:
+            np.copyto(joined.numpy(kind.dtype.numpy, kind.shape, at - joined.ptr), t._array())
+        else:
+            memmove(at, place, size)
+        at += size
+    return from_buffer(joined, Type(kind.dtype, (len(places), *kind.shape)))
 
 
 @expose("frombuffer", method=False)

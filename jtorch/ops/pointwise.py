@@ -9,7 +9,7 @@ import numpy as np
 
 from jtorch import dtypes
 from jtorch._tensor import Tensor, attach, wrap
-from jtorch.capture.dispatch import NUMBERS, Function, evaluate, wrap_result
+from jtorch.capture.dispatch import CONSTANTS, NUMBERS, Function, evaluate, wrap_result
 from jtorch.capture.record import current
 from jtorch.ir import arith
 from jtorch.ir.arith import Operand
@@ -44,7 +44,14 @@ def fast_binary(function: Function, reflected: bool = False) -> Callable[[Tensor
             v = recorder.calls.get(key)
             if v is not None:
                 return wrap(recorder, v)
-        elif type(other) not in NUMBERS:
+        elif type(other) in NUMBERS:
+            if (type(other), other) not in CONSTANTS:
+                b = recorder.scalar(other)
+                v = recorder.calls.get((function, b, a) if reflected else (function, a, b))
+                if v is not None:
+                    return wrap(recorder, v)
+                epoch.scalars.pop()  # `evaluate` will enter it
+        else:
             other = _number(other)
             if other is None:
                 return NotImplemented

@@ -42,6 +42,14 @@ ARRAY_DATA = object.__basicsize__
 """Where an array object holds its data pointer: NumPy's ABI has it first. Its attributes take five times as long."""
 
 
+_word_at = ctypes.c_int64.from_address
+
+
+def address_of(array: numpy.ndarray) -> int:
+    """Where an array's data begins."""
+    return _word_at(id(array) + ARRAY_DATA).value
+
+
 class SizeClass(list):
     """The free blocks (addresses) of one size, in bytes. Beyond `limit` of them the allocator decides."""
 
@@ -79,7 +87,7 @@ class Buffer:
         """A buffer over the memory of a C-contiguous array, which it keeps alive."""
         if not isinstance(array, numpy.ndarray) or not array.flags.c_contiguous:
             raise ValueError("Buffer.from_numpy needs a C-contiguous array")
-        buffer = cls(ctypes.c_int64.from_address(id(array) + ARRAY_DATA).value, array.nbytes, None)
+        buffer = cls(address_of(array), array.nbytes, None)
         buffer._owner = array
         return buffer
 
@@ -172,6 +180,7 @@ class Allocator:
                 home = self._classes[size] = SizeClass(size, self)
                 if size >= LARGE:
                     self._large.append(home)
+                    self.cache_limit  # noqa: B018 (asked for now: blocks are freed also when Python has half ended)
             if len(self._memo) >= MEMO_LIMIT:
                 self._memo.clear()
             self._memo[nbytes] = home

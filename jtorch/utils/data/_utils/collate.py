@@ -9,7 +9,7 @@ import numpy as np
 
 import jtorch
 from jtorch._tensor import Tensor, from_array
-from jtorch.capture.record import current
+from jtorch.ops.creation import stacked_data
 
 _TEXT = "default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found {}"
 
@@ -74,14 +74,13 @@ def collate(batch: Any, *, collate_fn_map: dict[Any, Callable[..., Any]] | None 
 
 def _tensors(batch: Any, **kwargs: Any) -> Tensor:
     """Samples that are there are copied side by side; what is still pending is stacked as part of its computation."""
-    if current.recorder.tracing is None and not any(t.requires_grad or t._storage.cell.buffer is None for t in batch):
-        shape = batch[0].shape
-        for t in batch:
-            if t.shape != shape:
-                raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and "
-                                   f"{list(t.shape)} at entry {_place(batch, t)}")
-        return from_array(np.stack([t._array() for t in batch]))
-    return jtorch.stack(list(batch), 0)
+    shape = batch[0]._type.shape
+    for t in batch:
+        if t._type.shape != shape:
+            raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and "
+                               f"{list(t.shape)} at entry {_place(batch, t)}")
+    joined = stacked_data(batch)
+    return jtorch.stack(list(batch), 0) if joined is None else joined
 
 
 def _place(batch: Any, t: Tensor) -> int:
