@@ -14,6 +14,7 @@ MAX_CHUNKS = 512
 MAP_BLOCK = 1 << 13  # longest piece of a row that is one work item
 COLUMN_BLOCK = 512  # columns that a reduction over rows folds at once: its sums stay in the first-level cache
 TILE = 32  # side of a tile where rows are read as columns: a tile of both fits the first-level cache
+SHORT = 8  # below that a loop is not worth a vector
 ITEM_NANOSECONDS = 8_000  # work that is worth handing to another thread
 
 
@@ -129,6 +130,8 @@ def schedule(body: Body, chunk: int = 0, tiles: bool = False) -> Step:
     if side is not None:
         parallel = [loop for loop in parallel[:-1] if loop is not side] + [side, parallel[-1]]
         kind = "tile"
+    elif kind == "map" and tiles:
+        parallel = lengthened(parallel, accesses)
     nest, binding = structure(body, parallel, reduce, kind, bool(chunk))
     binding.chunk = chunk
     return size_up(nest, binding, body, [n for _, n in parallel], [n for _, n in reduce], chunk)
@@ -145,6 +148,17 @@ def crossing_loop(body: Body, parallel: list[tuple[int, int]]) -> tuple[int, int
                 if abs(s.strides.get(loop[0], 0)) == 1 and loop[1] >= TILE // 4:
                     return loop
     return None
+
+
+def lengthened(parallel: list[tuple[int, int]], accesses: list[Strides]) -> list[tuple[int, int]]:
+    """The loops with a long one last, where the last is too short to be a vector: of the long ones, the nearest."""
+    if len(parallel) < 2 or parallel[-1][1] >= SHORT:
+        return parallel
+    longer = [loop for loop in parallel[:-1] if loop[1] >= 2 * SHORT]
+    if not longer:
+        return parallel
+    best = min(longer, key=lambda loop: sum(abs(s.get(loop[0], 0)) for s in accesses))
+    return [loop for loop in parallel if loop is not best] + [best]
 
 
 def structure(body: Body, parallel: list[tuple[int, int]], reduce: list[tuple[int, int]], kind: str,

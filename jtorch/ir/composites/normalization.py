@@ -13,8 +13,8 @@ from jtorch.ir.composites.define import REQUIRED, along, composite, mean_over, s
 from jtorch.ir.composites.statistics import vector_norm
 from jtorch.ir.graph import Builder, Type, Value
 from jtorch.ir.prims.create import constant
-from jtorch.ir.prims.elementwise import abs_, cast_to, expand, pow_, rsqrt
-from jtorch.ir.prims.movement import pad, permute_to, reshape_to
+from jtorch.ir.prims.elementwise import abs_, cast_to, expand, pow_, rsqrt, sqrt
+from jtorch.ir.prims.movement import pad, permute_to, reshape_to, slice_axis
 from jtorch.ir.prims.reduce import keep_axes
 from jtorch.ir.prims.window import avg_pool
 
@@ -195,13 +195,31 @@ instance_norm = composite("instance_norm",
 """instance_norm(x[N, C, ...][, weight[, bias]]): each channel of each example by its own statistics."""
 
 
-def _local_response_norm(b: Builder, x: Value, size: int, alpha: float, beta: float, k: float) -> Value:
-    """The mean of squares over `size` neighbouring channels, those outside counting as 0."""
-    last = permute_to(x * x, (0, *range(2, x.ndim), 1))
-    widths = (*[(0, 0, 0)] * (x.ndim - 1), (size // 2, (size - 1) // 2, 0))
-    padded = pad(last, constant(b, 0, x.dtype), widths=widths)
+FEW_NEIGHBOURS = 16
+"""Channels whose squares are added slice by slice, in one loop."""
+
+
+def _neighbours(squares: Value, size: int) -> Value:
+    """The mean over `size` neighbouring channels, those outside counting as 0."""
+    zero, (front, behind) = constant(squares.builder, 0, squares.dtype), (size // 2, (size - 1) // 2)
+    if size <= FEW_NEIGHBOURS:
+        widths = tuple((front, behind, 0) if a == 1 else (0, 0, 0) for a in range(squares.ndim))
+        wide, n = pad(squares, zero, widths=widths), squares.shape[1]
+        total = slice_axis(wide, 1, 0, n)
+        for k in range(1, size):
+            total = total + slice_axis(wide, 1, k, k + n)
+        return total / size
+    last = permute_to(squares, (0, *range(2, squares.ndim), 1))
+    padded = pad(last, zero, widths=(*[(0, 0, 0)] * (squares.ndim - 1), (front, behind, 0)))
     pooled = avg_pool(padded, kernel=(size,), stride=(1,), padding=(0,))
-    divisor = permute_to(pooled, (0, x.ndim - 1, *range(1, x.ndim - 1))) * alpha + k
+    return permute_to(pooled, (0, squares.ndim - 1, *range(1, squares.ndim - 1)))
+
+
+def _local_response_norm(b: Builder, x: Value, size: int, alpha: float, beta: float, k: float) -> Value:
+    divisor = _neighbours(x * x, size) * alpha + k
+    if beta == 0.75:  # what everybody uses: two roots, each rounded once, in place of a power
+        root = sqrt(divisor)
+        return x / (root * sqrt(root))
     return x / pow_(divisor, constant(b, beta, x.dtype, x.shape))
 
 
