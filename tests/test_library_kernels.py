@@ -236,6 +236,21 @@ def test_convolution_in_registers(n: int, groups: int, cg: int, og: int, spatial
     check("conv_weight_grad", [g / 16, x], 5e-3, kernel_spatial=kernel, **attrs)
 
 
+@pytest.mark.parametrize("n, groups, cg, og, spatial, padding", [
+    (3, 1, 70, 64, (13, 15), ((1, 1), (1, 1))), (2, 2, 64, 65, (12, 9), ((0, 2), (2, 0))),
+    (3, 1, 64, 66, (58, 42), ((1, 1), (0, 0))), (1, 1, 32, 40, (16, 18), ((3, 0), (1, 4))),
+])
+def test_winograd(n: int, groups: int, cg: int, og: int, spatial: tuple, padding: tuple) -> None:
+    """Odd sizes, uneven padding, groups, images in several turns; as accurate as sums in float32 are."""
+    draw = Draw(5)
+    attrs: dict[str, Any] = {"stride": (1, 1), "padding": padding, "dilation": (1, 1), "groups": groups}
+    x, w = draw.array((n, groups * cg, *spatial), np.float32), draw.array((groups * og, cg, 3, 3), np.float32)
+    node = node_of("convolution", [x, w], **attrs)
+    assert "winograd_output" in [c.name for c in lower(node, [x, w]).calls]  # type: ignore[union-attr]
+    want = meaning(node, [x.astype(np.float64), w.astype(np.float64)])[0]
+    np.testing.assert_allclose(run(node, [x, w])[0], want, rtol=0, atol=1e-6 * np.abs(want).max())
+
+
 def test_convolution_of_nothing() -> None:
     attrs: dict[str, Any] = {"stride": (1,), "padding": ((1, 1),), "dilation": (1,), "groups": 1}
     x, w, g = np.zeros((0, 2, 5), np.float32), np.ones((3, 2, 3), np.float32), np.zeros((0, 3, 5), np.float32)

@@ -202,7 +202,7 @@ def text(function: Callable, names: tuple[str, ...], holes: tuple[tuple[str, str
         body = pattern.sub(lambda m, value=value: textwrap.indent(value, m[1]), body)
         body = re.sub(rf"\b{hole}\b", lambda m, value=value: value, body)
     body = re.sub(r"[ ]+# (?:noqa|type:).*$", "", body, flags=re.MULTILINE)
-    imports = TILES + "\n\n" if "_tile(" in body else ""
+    imports = TILES + "\n\n" if re.search(r"_tile\(|\btranspose\(", body) else ""
     return imports + f"def kernel({', '.join((*names, 'begin', 'end', 'worker'))}):\n" + textwrap.indent(body, "    ")
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from math import prod
 
 from jtorch import dtypes
-from jtorch.codegen.library import conv_small
+from jtorch.codegen.library import conv_small, conv_winograd
 from jtorch.codegen.library import gemm as gemm_library
 from jtorch.codegen.library.call import Arg, Lowering, Operand, grain_of, pointer, row_major
 from jtorch.codegen.library.conv_window import Window, holes_of, step, strides_of, window_of
@@ -541,6 +541,8 @@ def forward(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fuse
         direct(low, v, x, w, out, fused)
     elif conv_small.suits_forward(v):
         conv_small.forward(low, v, x, w, out)
+    elif conv_winograd.suits(v, out.dtype):
+        conv_winograd.forward(low, v, x, w, out, fused)
     else:
         blocked(low, v, x, w, out, fused)
 
