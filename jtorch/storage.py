@@ -83,6 +83,9 @@ class Storage:
             cell.previous = old
         elif old.previous is not None:
             cell.previous, old.previous = old.previous, None
+        else:
+            cell.before = old.before or old.value
+        cell.home = weakref.ref(self)
         self.cell = cell
         self.version += 1
 

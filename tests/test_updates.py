@@ -166,3 +166,29 @@ def test_a_bad_index_writes_nothing(monkeypatch, tier):
             write(x, jtorch.tensor([1, 5]) + 0, y)
             jtorch.synchronize()
         np.testing.assert_array_equal(view.numpy(), before)
+
+
+def test_a_tensor_is_as_it_was_after_a_bad_write():
+    """Whether its contents existed or were pending; and what else was written in between is computed."""
+    bad = jtorch.tensor([1, 5])
+    for settled in (True, False):
+        x, y = jtorch.arange(5.0), jtorch.zeros(3)
+        if settled:
+            jtorch.synchronize()
+        y.add_(1.0)
+        x[bad + 0] = 7.0
+        x.mul_(2.0)
+        with pytest.raises(IndexError):
+            jtorch.synchronize()
+        np.testing.assert_array_equal(x.numpy(), np.arange(5))
+        np.testing.assert_array_equal(y.numpy(), np.ones(3))
+        x.add_(1.0)
+        np.testing.assert_array_equal(x.numpy(), np.arange(5) + 1)
+    w = jtorch.ones(5, requires_grad=True)
+    v = w * 3
+    v[bad + 0] = 1.0
+    with pytest.raises(IndexError):
+        v.sum().item()
+    assert v.tolist() == [3.0] * 5
+    v.sum().backward()
+    assert w.grad.tolist() == [3.0] * 5

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from jtorch.ir.graph import Type, Value
 
 if TYPE_CHECKING:
     from jtorch.capture.record import Recorder
+    from jtorch.storage import Storage
 
 _serial = itertools.count()
 
@@ -19,23 +21,26 @@ class Cell:
     A materialised cell that still has `value` and `epoch` requires grad: they are its history. `previous` is the
     materialised cell whose Storage this one took over by an in-place operation; if nobody else holds that
     one when this one is computed, its memory is written in place. `range` is the least and the greatest element, where
-    somebody has looked for them.
+    somebody has looked for them. A cell that was written over another one refers to its Storage (`home`) and, where
+    that one was pending itself, to its value (`before`): what to go back to if this one cannot be computed.
     """
 
-    __slots__ = ("value", "epoch", "buffer", "previous", "type", "range", "__weakref__")
+    __slots__ = ("value", "epoch", "buffer", "previous", "type", "range", "home", "before", "__weakref__")
     value: Value | None
     epoch: Epoch | None
     buffer: Any
     previous: Cell | None
     type: Type
     range: tuple[int, int] | None
+    home: weakref.ref[Storage] | None
+    before: Value | None
 
     def __init__(self, type: Type, value: Value | None, epoch: Epoch | None, buffer: Any = None) -> None:
         self.type = type
         self.value = value
         self.epoch = epoch
         self.buffer = buffer
-        self.previous = self.range = None
+        self.previous = self.range = self.home = self.before = None
 
 
 class Epoch:

@@ -205,6 +205,7 @@ class Recorder:
                     self.compute(epoch, wanted)
             except Exception as error:  # what was wanted keeps its value and this epoch: `materialise_elsewhere`
                 error.__traceback__ = None  # show the user's line and this one, not our inside
+                undo_writes(epoch, wanted)
                 raise
             finally:
                 self.epoch = Epoch(self)
@@ -301,6 +302,19 @@ def is_data(t: Tensor) -> bool:
         if op in _NOT_MEMORY:
             return False
     return True
+
+
+def undo_writes(epoch: Epoch, cells: Sequence[Cell]) -> None:
+    """Tensors whose new contents cannot be computed have what they had before the writes of this epoch."""
+    for c in cells:
+        storage = None if c.home is None or c.buffer is not None else c.home()
+        if storage is None or storage.cell is not c:
+            continue
+        try:
+            materialise_elsewhere(c)
+        except Exception:
+            storage.cell = Cell(c.type, c.before, epoch) if c.previous is None else c.previous
+            storage.version += 1
 
 
 SPENT: Any = type("Spent", (), {"__repr__": lambda self: "<a graph that backward has gone through>"})()
