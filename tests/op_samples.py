@@ -326,7 +326,8 @@ def random(name: str) -> Iterator[Sample]:
 
 COMPLEX: dict[str, Callable[..., Any]] = {
     "conj": lambda T, x: x.conj().resolve_conj(), "view_as_real": lambda T, x: T.view_as_real(x),
-    "view_as_complex": lambda T, x: T.view_as_complex(x),
+    "view_as_complex": lambda T, x: T.view_as_complex(x), "real_part": lambda T, x: x.real * 1,
+    "imag_part": lambda T, x: x.imag * 1,
 }
 
 
@@ -375,6 +376,9 @@ def library(name: str) -> Iterator[Sample]:
     if name == "polygamma":
         for n in (1, 3):
             yield Sample((uniform(0.3, 6, 3, 2),), {"n": n}, lambda T, x, n=n: T.polygamma(n, x))
+        return
+    if name == "make_complex":
+        yield Sample((normal(2, 3), normal(2, 3)), {}, lambda T, re, im: T.complex(re, im))
         return
     if name in COMPLEX:
         for shape in ((), (3,), (2, 3)):

@@ -28,6 +28,7 @@ class Read:
     offset: int
     strides: Strides
     guard: int | None = None  # the statement that says where there is an element; 0 stands where there is none
+    part: int | None = None  # of a complex element: 0 the real one, 1 the imaginary one
 
 
 @dataclass(slots=True)
@@ -69,6 +70,7 @@ class Write:
     target: Any
     offset: int
     strides: Strides
+    part: int | None = None
 
 
 @dataclass(slots=True)

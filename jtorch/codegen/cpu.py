@@ -18,7 +18,7 @@ from jtorch.codegen.loops import DENSE, Access, Apply, Constant, Fold, Iota, Lit
 from jtorch.dtypes import by_name
 from jtorch.ir.primitive import op as operation
 
-POINTERS = {"float16": "p:uint16", "bfloat16": "p:uint16"}
+POINTERS = {"float16": "p:uint16", "bfloat16": "p:uint16", "complex64": "p:float32", "complex128": "p:float64"}
 LOADS = {"float16": "f16_to_f32({})", "bfloat16": "bf16_to_f32({})"}
 STORES = {"float16": "f32_to_f16({})", "bfloat16": "f32_to_bf16({})"}
 SUM_BLOCK = 8192  # elements of a row that are summed before the next level of the sum
@@ -140,6 +140,8 @@ class Writer:
         v = self.nest.values[i]
         if isinstance(v, Load):
             place = self.index(("v", i), v.access, chain)
+            if v.part is not None:
+                return f"p{v.buffer}[{part_index(place, v.part)}]"
             element = f"p{v.buffer}[{place}]"
             if v.guard is not None:
                 element = f"load_if(v{v.guard}, p{v.buffer}, {place})"
@@ -197,7 +199,8 @@ class Writer:
         s = self.nest.stores[j]
         dtype = self.nest.buffers[s.buffer]
         value = STORES[dtype].format(f"v{s.value}") if dtype in STORES else f"v{s.value}"
-        chain[-1].lines.append(f"p{s.buffer}[{self.index(('w', j), s.access, chain)}] = {value}")
+        place = self.index(("w", j), s.access, chain)
+        chain[-1].lines.append(f"p{s.buffer}[{place if s.part is None else part_index(place, s.part)}] = {value}")
 
     def can_prefetch(self, dtype: str, access: Access) -> bool:
         return access == DENSE and dtype in ("float32", "float64")
@@ -280,6 +283,11 @@ class Writer:
                 lines.append(f"m{n} = index_div({left}, n{n})")
                 left = f"m{n}"
         return lines
+
+
+def part_index(place: str, part: int) -> str:
+    """The index of a part of complex element `place`, in memory that is seen as real numbers."""
+    return f"2 * ({place}) + {part}"
 
 
 def indent(lines: list[str]) -> list[str]:

@@ -74,6 +74,8 @@ def cuda_source(graph: Graph) -> list[tuple[str, tuple[int, int]]]:
 def launches_of(placed: Placed, group: Group) -> list[Launch]:
     if group.library is not None:
         raise NotImplementedError(f"{group.library.op.name} has no CUDA kernel")
+    if any(v.dtype.is_complex for v in (*group.nodes, *group.loads)):
+        raise NotImplementedError("complex numbers have no CUDA kernels")
     steps = lower(group)
     return [launch_of(step) for step in steps if items_of(step)]
 

@@ -39,6 +39,7 @@ class Load:
     buffer: int
     access: Access
     guard: int | None = None
+    part: int | None = None  # 0 or 1: of a complex element, whose access counts pairs
 
     @property
     def args(self) -> tuple[int, ...]:
@@ -85,6 +86,7 @@ class Store:
     value: int
     buffer: int
     access: Access
+    part: int | None = None
 
 
 @dataclass(frozen=True, eq=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from jtorch.codegen.axes import linear, row_major
 from jtorch.codegen.body import Body, Compute, Number, Position, Read, Reduce, Temporary, Write
+from jtorch.codegen.pairs import COSTS, parts_of
 from jtorch.codegen.partition import Group, is_constant, reduced_axes
 from jtorch.codegen.scalar import CONVERSIONS, expression, failure
 from jtorch.codegen.schedule import Step, chunk_length, schedule
@@ -66,6 +67,26 @@ def body_of(group: Group) -> Body:
             every = place[key] if every is None else add(None, Compute(bool_, "{0} & {1}", (every, place[key]), 1))
         return every
 
+    def operands(v: Value, forms) -> tuple[int, ...]:
+        """The statements that are the parts of an operand: one, or two of a complex one."""
+        root = placed.root(v)
+        if not v.dtype.is_complex:
+            return (operand(v, forms),)
+        if group.computes(v, forms):
+            return place[root]
+        if is_constant(root):
+            if root not in place:
+                number, real = complex(root.attr("value")), root.dtype.to_real()
+                place[root] = add(None, Number(real, number.real)), add(None, Number(real, number.imag))
+            return place[root]
+        view = placed.view(v)
+        offset, terms = linear(axes.normals(forms), view.strides)
+        key = (root, offset + view.offset, terms)
+        if key not in place:
+            place[key] = tuple([add(None, Read(root.dtype.to_real(), root, offset + view.offset, dict(terms), None, c))
+                                for c in (0, 1)])
+        return place[key]
+
     def operand(v: Value, forms) -> int:
         root = placed.root(v)
         if group.computes(v, forms):
@@ -81,10 +102,25 @@ def body_of(group: Group) -> Body:
             return place[key]
         return add(key, Read(root.dtype, root, offset, dict(terms), where))
 
+    def pair(node: Value) -> Any:
+        """What has to do with complex numbers, part by part."""
+        op, real = node.op, node.dtype.to_real() if node.dtype.is_complex else node.dtype
+        if op.kind == "reduce":
+            found = [add_fold(op, real, arg, node) for arg in operands(node.inputs[0], group.sources[node])]
+        elif is_constant(node):
+            found = list(operands(node, group.forms[node]))
+        else:
+            args = tuple([i for v in node.inputs for i in operands(v, group.forms[node])])
+            cost = COSTS.get(op.name, 1)
+            found = [add(None, Compute(real, text, args, cost, None, node)) for text in parts_of(node) or ()]
+        return tuple(found) if node.dtype.is_complex else found[0]
+
     for node in group.nodes:
         op = node.op
         forms = group.forms[node]
-        if op.kind == "reduce":
+        if any(v.dtype.is_complex for v in (node, *node.inputs)):
+            place[node] = pair(node)
+        elif op.kind == "reduce":
             source = node.inputs[0]
             dims = reduced_axes(node)
             seen = group.sources[node]
@@ -118,7 +154,10 @@ def body_of(group: Group) -> Body:
     for node in group.nodes:
         if node in group.home:
             offset, terms = linear(axes.normals(group.forms[node]), row_major(node.shape))
-            body.writes.append(Write(place[node], node, offset, dict(terms)))
+            if node.dtype.is_complex:
+                body.writes += [Write(i, node, offset, dict(terms), c) for c, i in enumerate(place[node])]
+            else:
+                body.writes.append(Write(place[node], node, offset, dict(terms)))
     return body
 
 
@@ -207,7 +246,7 @@ def split(body: Body, length: int) -> tuple[Body, Body]:
     for w in body.writes:
         if axes[w.value] & inner or (set(w.strides) & inner):
             assert phases[w.value] == 0
-            first.writes.append(Write(into(first, moved, w.value), w.target, w.offset, w.strides))
+            first.writes.append(replace(w, value=into(first, moved, w.value)))
         else:
-            second.writes.append(Write(into(second, final, w.value), w.target, w.offset, w.strides))
+            second.writes.append(replace(w, value=into(second, final, w.value)))
     return first, second

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from jtorch.codegen.axes import ZERO, Axes, Form
+from jtorch.codegen.pairs import parts_of
 from jtorch.codegen.place import Placed
 from jtorch.codegen.views import is_move
 from jtorch.ir.graph import Shape, Value
@@ -43,9 +44,9 @@ def is_constant(v: Value) -> bool:
 
 
 def is_fusible(node: Value) -> bool:
-    if any(t.type.dtype.is_complex for t in (*node.inputs, *node.siblings)):
-        return False
     kind = node.op.kind
+    if any(t.type.dtype.is_complex for t in (*node.inputs, *node.siblings)):
+        return node.op.name in ("full", "sum") or parts_of(node) is not None
     return (kind == "elementwise" and node.op.expr is not None) or kind == "reduce" or node.op.name in ("full", "iota")
 
 

@@ -143,7 +143,7 @@ def crossing_loop(body: Body, parallel: list[tuple[int, int]]) -> tuple[int, int
         return None
     last = parallel[-1][0]
     for s in body.statements:
-        if isinstance(s, Read) and s.guard is None and abs(s.strides.get(last, 0)) > 1:
+        if isinstance(s, Read) and s.guard is None and s.part is None and abs(s.strides.get(last, 0)) > 1:
             for loop in parallel[:-1]:
                 if abs(s.strides.get(loop[0], 0)) == 1 and loop[1] >= TILE // 4:
                     return loop
@@ -204,7 +204,7 @@ def structure(body: Body, parallel: list[tuple[int, int]], reduce: list[tuple[in
         name = s.dtype.name
         binding.nodes.append(getattr(s, "node", None))
         if isinstance(s, Read):
-            values.append(Load(name, buffer(s.source, s.offset, False), access(s.strides), s.guard))
+            values.append(Load(name, buffer(s.source, s.offset, False), access(s.strides), s.guard, s.part))
         elif isinstance(s, Compute):
             if s.fails is not None:
                 binding.fails.append(s.node)
@@ -222,7 +222,7 @@ def structure(body: Body, parallel: list[tuple[int, int]], reduce: list[tuple[in
             values.append(Iota(name, access(s.strides)))
         else:
             values.append(Fold(name, s.op.name, s.arg))
-    stores = tuple([Store(w.value, buffer(w.target, w.offset, True), access(w.strides)) for w in body.writes])
+    stores = tuple([Store(w.value, buffer(w.target, w.offset, True), access(w.strides), w.part) for w in body.writes])
     return Nest(len(parallel), len(reduce), tuple(buffers), tuple(values), stores, kind, chunked), binding
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from jtorch import dtypes
 from jtorch.ir.graph import Builder, Graph, Value, rewrite
+from jtorch.ir.prims.complex import imag_part, real_part, view_as_real
 from jtorch.ir.prims.create import constant
 from jtorch.ir.prims.elementwise import cast_to, mul, neg
 from jtorch.ir.prims.movement import expand_to, permute_to, reshape_to
@@ -132,6 +133,18 @@ def compose_slices(b: Builder, node: Value, inputs: tuple[Value, ...]) -> Value 
 def drop_whole_update(b: Builder, node: Value, inputs: tuple[Value, ...]) -> Value | None:
     """All places replaced: what they are replaced by"""
     return inputs[1] if inputs[1].type == node.type else None
+
+
+@rule("slice")
+def part_of_pairs(b: Builder, node: Value, inputs: tuple[Value, ...]) -> Value | None:
+    """view_as_real(x)[..., 0:1] -> the real parts of x, [..., 1:2] -> the imaginary parts"""
+    x = inputs[0]
+    if x.op is not view_as_real or node.shape[-1] != 1:
+        return None
+    starts, stops, steps = node.attrs
+    part = (imag_part if starts[-1] else real_part)(x.inputs[0])
+    found = node.op(part, starts=starts[:-1], stops=stops[:-1], steps=steps[:-1]) if part.ndim else part
+    return reshape_to(found, node.shape)
 
 
 @rule("concatenate")

@@ -11,8 +11,7 @@ import numpy as np
 from jtorch.ir.graph import Type, Value
 from jtorch.ir.primitive import Op
 from jtorch.ir.prims.create import constant, full
-from jtorch.ir.prims.elementwise import batch_elementwise
-from jtorch.ir.prims.movement import concatenate, reshape_to, slice_axis
+from jtorch.ir.prims.elementwise import batch_elementwise, zeros_like
 
 
 def _conj_infer(t: Type) -> Type:
@@ -72,21 +71,43 @@ view_as_complex = Op("view_as_complex", "library", _from_pairs_infer, _from_pair
 """The inverse of `view_as_real`."""
 
 
-def _part(v: Value, place: int) -> Value:
-    pairs = v.inputs[0] if v.op is view_as_complex else view_as_real(v)
-    return reshape_to(slice_axis(pairs, v.ndim, place, place + 1), v.shape)
+def _part_infer(t: Type) -> Type:
+    if not t.dtype.is_complex:
+        raise AssertionError(f"a part of {t}")
+    return Type(t.dtype.to_real(), t.shape)
+
+
+def _make_infer(re: Type, im: Type) -> Type:
+    if re != im or not re.dtype.is_floating_point:
+        raise AssertionError(f"complex numbers of {re} and {im}")
+    return Type(re.dtype.to_complex(), re.shape)
+
+
+def _make_numpy(re: np.ndarray, im: np.ndarray) -> np.ndarray:
+    found = np.empty(re.shape, np.result_type(re.dtype, np.complex64))
+    found.real, found.imag = re, im
+    return found
+
+
+real_part = Op("real_part", "library", _part_infer, np.real, lambda g, y, x: (make_complex(g, zeros_like(g)),),
+               linear=True, wirtinger=True, batch=batch_elementwise, domain="complex")
+imag_part = Op("imag_part", "library", _part_infer, np.imag, lambda g, y, x: (make_complex(zeros_like(g), g),),
+               linear=True, wirtinger=True, batch=batch_elementwise, domain="complex")
+make_complex = Op("make_complex", "library", _make_infer, _make_numpy, lambda g, y, re, im: (real(g), imag(g)),
+                  linear=True, wirtinger=True, batch=batch_elementwise, domain="pair")
+"""re + i im"""
 
 
 def real(v: Value) -> Value:
     """The real part."""
-    return _part(v, 0) if v.dtype.is_complex else v
+    return v if not v.dtype.is_complex else v.inputs[0] if v.op is make_complex else real_part(v)
 
 
 def imag(v: Value) -> Value:
     """The imaginary part of a complex value."""
-    return _part(v, 1)
+    return v.inputs[1] if v.op is make_complex else imag_part(v)
 
 
 def complex_of(re: Value, im: Value) -> Value:
     """re + i im, for real values of one type."""
-    return view_as_complex(concatenate(*[reshape_to(v, (*v.shape, 1)) for v in (re, im)], axis=re.ndim))
+    return make_complex(re, im)
