@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from library_runner import lower, make_node, program, run
 
+import jtorch
 from jtorch import dtypes
 from jtorch.codegen import library
 from jtorch.codegen.library.call import Epilogue, Operand
@@ -529,3 +530,23 @@ def test_complex_numbers_are_moved(dtype: type) -> None:
 def test_operand_layout() -> None:
     x = Operand(("in", 0), dtypes.float32, (2, 3, 4), (100, 4, 1), 5)
     assert x.has_contiguous(1) and not x.is_contiguous and x.arg == ("in", 0, 20)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_product_with_its_own_transpose(monkeypatch: pytest.MonkeyPatch, dtype: type) -> None:
+    """Half of it is computed; the other half is its mirror image."""
+    monkeypatch.setattr(jtorch.config.config, "eager_compile", "sync")
+    draw = Draw(3)
+    for shape in ((300, 1000), (131, 7000), (2, 2, 150, 3000)):
+        array = draw.array(shape, dtype, False)
+        expected = array.astype(np.float64) @ array.astype(np.float64).swapaxes(-1, -2)
+        x = jtorch.tensor(array)
+        rows = jtorch.tensor(np.ascontiguousarray(array.swapaxes(-1, -2)))
+        for _ in range(3):
+            for found in (x @ x.mT, rows.mT @ rows, 0.5 * (x @ x.mT) * 2):
+                found = found.numpy()
+                np.testing.assert_allclose(found, expected, rtol=1e-3 if dtype is np.float32 else 1e-10,
+                                           atol=1e-4 * np.abs(expected).max() if dtype is np.float32 else 1e-10)
+        assert (found == found.swapaxes(-1, -2)).all()
+        other = x.clone()
+        np.testing.assert_allclose((x @ other.mT).numpy(), found, rtol=1e-3, atol=1e-3)

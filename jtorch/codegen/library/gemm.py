@@ -60,6 +60,10 @@ TILED_ROWS, TILED_COLUMNS = 6, 8
 TILED_WORK = 1 << 29
 """Multiplications up to which they are: the tiles do not block for the third-level cache as OpenBLAS does."""
 
+GRAM_ROWS, GRAM_BLOCKS, MIRROR_ROWS = 128, 16, 16
+"""Rows from which a product with its own transpose is half computed and half mirrored; into how many blocks of rows it
+is cut; rows that are mirrored at a time, the elements of a cache line."""
+
 DEPTH = 1024
 """Rows of b that are packed at a time: a panel of them stays in the second-level cache."""
 
@@ -202,6 +206,31 @@ def plain_rows(a: Pointer, b: Pointer, c: Pointer, inner: int, sa0: int, sa1: in
                 c[item * n + j] = COMBINE
 
 
+def gram_blocks(gemm: int, a: Pointer, c: Pointer, inner: int, sa0: int, sa1: int, sc: int, m: int, k: int, ta: int,
+                lda: int, a_row: int, rows: int, begin: int, end: int, worker: int) -> None:
+    """c[batch] = op(a[batch]) @ op(a[batch])' up to the diagonal; an item is a block of rows, the longest first."""
+    blocks = index_div(m + rows - 1, rows)
+    for item in range(begin, end):
+        batch = index_div(item, blocks)
+        at = index_div(batch, inner) * sa0 + index_mod(batch, inner) * sa1
+        r0 = (blocks - 1 - index_mod(item, blocks)) * rows
+        r1 = min(r0 + rows, m)
+        call_gemm_T(gemm, ta, 1 - ta, r1 - r0, r1, k, T(1.0), addr_of(a, at + r0 * a_row), lda, addr_of(a, at), lda,
+                    T(0.0), addr_of(c, batch * sc + r0 * m), m)
+
+
+def mirror_blocks(c: Pointer, sc: int, m: int, rows: int, begin: int, end: int, worker: int) -> None:
+    """What is above the diagonal from what is below; an item is a block of rows."""
+    blocks = index_div(m + rows - 1, rows)
+    for item in range(begin, end):
+        at = index_div(item, blocks) * sc
+        r0 = index_mod(item, blocks) * rows
+        r1 = min(r0 + rows, m)
+        for j in range(r0 + 1, m):
+            for r in range(r0, min(r1, j)):
+                c[at + r * m + j] = c[at + j * m + r]
+
+
 @dataclass(frozen=True, slots=True)
 class Matrix:
     """Batched matrix operand as BLAS sees it: strides of the two batch axes, transposed or not, leading dimension."""
@@ -329,6 +358,9 @@ def product(low: Lowering, a: Operand, b: Operand, out: Operand, fused: bool = F
     if 1 in (m, n) and vector_product(low, a, b, out, batch, sa, sb, fused):
         return
     count = batch[0] * batch[1]
+    if m >= GRAM_ROWS and m * m * k > TILED_WORK // 8 and sa == sb and is_transpose(a, b):
+        gram_product(low, a, out, batch, sa)
+        return
     epilogue = low.fuse(count, m, n) if fused else None
     if m >= TILED_ROWS and n >= TILED_COLUMNS and 0 < m * n * k <= TILED_WORK:
         tiled_product(low, a, b, out, batch, sa, sb, epilogue)
@@ -347,6 +379,28 @@ def product(low: Lowering, a: Operand, b: Operand, out: Operand, fused: bool = F
              count * -(-m // rows) * -(-n // cols), grain_of(2 * rows * cols * k / FLOPS_PER_NS + 150),
              holes={"call_gemm_T": "call_gemm_f32" if out.dtype is dtypes.float32 else "call_gemm_f64",
                     "T": conversion(out.dtype)}, epilogue=epilogue)
+
+
+def is_transpose(a: Operand, b: Operand) -> bool:
+    """Is b the memory of a, read with rows and columns exchanged?"""
+    return ((a.place, a.offset, a.dtype, a.shape[-2:], a.strides[-2:]) ==
+            (b.place, b.offset, b.dtype, b.shape[:-3:-1], b.strides[:-3:-1]))
+
+
+def gram_product(low: Lowering, a: Operand, out: Operand, batch: list[int], sa: list[int]) -> None:
+    """out = a @ a': half of the product, and its mirror image."""
+    (m, k), count = a.shape[-2:], batch[0] * batch[1]
+    left = readable(low, a, batch, sa)
+    rows = round_up(max(-(-m // GRAM_BLOCKS), GRAM_BLOCKS), 16)
+    p, single = pointer(out.dtype), out.dtype is dtypes.float32
+    names = ("inner", "sa0", "sa1", "sc", "m", "k", "ta", "lda", "a_row", "rows")
+    values = (batch[1], left.outer, left.inner, m * m, m, k, int(left.transposed), left.ld, left.row, rows)
+    low.call(gram_blocks, [("gemm", "i", ("symbol", "sgemm" if single else "dgemm")), ("a", p, left.arg),
+                           ("c", p, out.arg), *((name, "i", value) for name, value in zip(names, values))],
+             count * -(-m // rows), 1,
+             holes={"call_gemm_T": "call_gemm_f32" if single else "call_gemm_f64", "T": conversion(out.dtype)})
+    low.call(mirror_blocks, [("c", p, out.arg), ("sc", "i", m * m), ("m", "i", m), ("rows", "i", MIRROR_ROWS)],
+             count * -(-m // MIRROR_ROWS), 1)
 
 
 def tiled_product(low: Lowering, a: Operand, b: Operand, out: Operand, batch: Sequence[int], sa: Sequence[int],

@@ -58,8 +58,7 @@ def adafactor_step(inputs: Iterator[Value], n: int, decay: bool, maximize: bool,
 
 
 def _combined(a: float, x: Value, b: float, y: Value, z: Value) -> Value:
-    """a x + b (y @ z), rounded to bfloat16 once."""
-    x, y, z = (cast_to(v, dtypes.float32) for v in (x, y, z))
+    """a x + b (y @ z), rounded to bfloat16 once; all but the result in float32."""
     return cast_to(x * a + matmul(y, z) * b, dtypes.bfloat16)
 
 
@@ -75,8 +74,10 @@ def orthogonalized(g: Value, eps: Value, coefficients: tuple[float, float, float
     x = cast_to(wide / cast_to(maximum(norm, cast_to(eps, dtypes.bfloat16)), dtypes.float32), dtypes.bfloat16)
     for _ in range(steps):
         wide = cast_to(x, dtypes.float32)
-        gram = cast_to(matmul(wide, transpose_last(wide)), dtypes.bfloat16)
-        x = _combined(a, x, 1.0, _combined(b, gram, c, gram, gram), x)
+        # its own transpose, so half of its square is enough, as of itself
+        gram = cast_to(cast_to(matmul(wide, transpose_last(wide)), dtypes.bfloat16), dtypes.float32)
+        factor = cast_to(_combined(b, gram, c, gram, transpose_last(gram)), dtypes.float32)
+        x = _combined(a, wide, 1.0, factor, wide)
     return transpose_last(x) if tall else x
 
 
