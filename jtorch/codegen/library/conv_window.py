@@ -82,12 +82,14 @@ def strides_of(x: Operand) -> list[tuple[str, str, Arg]]:
     return [(name, "i", value) for name, value in zip(("xn", "xc", "xd", "xh", "xw"), five(x).strides)]
 
 
+def stride_text(step: int) -> str:
+    """j steps. Small ones are part of the kernel, so that loads can be shuffles."""
+    return "j" if step == 1 else f"j * {step}" if step <= 4 else "j * sw"
+
+
 def step(x: Operand, v: Window) -> str:
     """The text of x's index along an output row."""
-    unit = x.strides[-1] == 1
-    if v.stride[2] == 1:
-        return "j" if unit else "j * xw"
-    return "j * sw" if unit else "j * sw * xw"
+    return stride_text(v.stride[2]) + ("" if x.strides[-1] == 1 else " * xw")
 
 
 def holes_of(d: object, **more: str) -> dict[str, str]:

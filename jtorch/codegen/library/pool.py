@@ -21,7 +21,7 @@ from jtorch.codegen.library.call import (
     pointer,
     storer,
 )
-from jtorch.codegen.library.conv_window import three
+from jtorch.codegen.library.conv_window import stride_text, three
 from jtorch.codegen.library.copy import contiguous, copy, zero
 from jtorch.codegen.library.language import (
     AVERAGE,
@@ -308,11 +308,6 @@ def planes_of(low: Lowering, x: Operand, n: int) -> tuple[Operand, int]:
         x = contiguous(low, x)
         sizes, (strides,) = merge_axes(x.shape[:lead], x.strides[:lead])
     return x, strides[0] if strides else 0
-
-
-def stride_text(step: int) -> str:
-    """Small steps are part of the kernel, so that the loads can be shuffles."""
-    return "j" if step == 1 else f"j * {step}" if step <= 4 else "j * sw"
 
 
 def hole_of_lowest(d: dtypes.dtype) -> str:
