@@ -63,7 +63,6 @@ HEAVY_FILES = {"runtime.frontend", "runtime.intrinsics", "runtime.tiles"}  # loa
 
 SIZE_LIMIT = 37_000  # bytes: what one can still read at a stretch
 LONG: dict[str, str] = {
-    "codegen.library.conv": "one family of kernels and the choice between them",
 }
 
 
