@@ -447,3 +447,16 @@ def cdist() -> Iterator[Sample]:
     yield Sample((normal(4, 3), normal(2, 3)), {"product": True},
                  lambda T, x, y: T.cdist(x, y, compute_mode="use_mm_for_euclid_dist"))
     yield Sample((normal(0, 3), normal(2, 3)), {}, lambda T, x, y: T.cdist(x, y))
+
+
+@of("cumprod_gradient")
+def running_products() -> Iterator[Sample]:
+    zeros = distinct(3, 6)
+    zeros[0, 2] = zeros[1, 0] = zeros[1, 3] = zeros[2, 1] = zeros[2, 2] = zeros[2, 5] = 0
+    for axis, x in ((1, zeros), (0, distinct(4, 2)), (0, distinct(1)), (1, distinct(2, 0))):
+        def reference(T: Any, g: Any, x: Any, axis: int = axis) -> Any:
+            differentiated = g.requires_grad or x.requires_grad
+            x = x if x.requires_grad else x.detach().requires_grad_()
+            found = T.autograd.grad((x.cumprod(axis) * g).sum(), x, create_graph=True)[0]
+            return found if differentiated else found.detach()
+        yield Sample((normal(*x.shape), x), {"axis": axis}, reference)

@@ -39,7 +39,7 @@ NOT_DIFFERENTIATED = {  # operands
 
 def float64_samples(op: Op) -> list[Sample]:
     return [s for s in samples(op) if s.smooth and any(a.dtype.char in "dD" and a.size for a in s.arrays)
-            and not any(np.isinf(a).any() or (op.name in ("prod", "cumprod") and (a == 0).any())
+            and not any(np.isinf(a).any() or (op.name in ("prod", "cumprod_gradient") and (a == 0).any())
                         for a in s.arrays if a.dtype == np.float64)]
 
 

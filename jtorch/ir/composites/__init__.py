@@ -15,6 +15,7 @@ from jtorch.ir.composites import (  # noqa: F401  importing registers them
     random,
     resampling,
     sampling,
+    scans,
     softmax,
     statistics,
     systems,

@@ -8,7 +8,7 @@ import numpy as np
 
 from jtorch import dtypes
 from jtorch.ir.graph import Builder, Type, Value
-from jtorch.ir.primitive import Op
+from jtorch.ir.primitive import Op, op
 from jtorch.ir.prims.elementwise import (
     batch_elementwise,
     cast_to,
@@ -81,24 +81,13 @@ cumsum = Op("cumsum", "scan", _same_infer, lambda x, axis: np.cumsum(x, axis, dt
             domain="axis")
 
 
-def _cumprod_vjp(g: Value, y: Value, x: Value, axis: int) -> tuple:
-    """d x_k = sum_{i >= k} g_i prod_{j <= i, j != k} x_j. Up to the first zero that is y_i / x_k; at the first zero,
-    the products with that zero left out; behind it, nothing."""
-    hole = is_zero(x)
-    holes = cumsum(cast_to(hole, dtypes.int64), axis=axis)
-    first = hole & eq(holes, ones_like(holes))
-    filled = where(first, ones_like(x), x)
-    at_first = reverse_cumsum(g * cumprod(filled, axis=axis), axis)
-    before = reverse_cumsum(g * y, axis) / where(hole, ones_like(x), x)
-    return (where(is_zero(holes), before, where(first, at_first, zeros_like(x))),)
-
-
-cumprod = Op("cumprod", "scan", _same_infer, lambda x, axis: np.cumprod(x, axis, dtype=x.dtype), _cumprod_vjp,
-             jvp=lambda t, y, x, axis: _cumprod_jvp(t[0], x, axis),
+cumprod = Op("cumprod", "scan", _same_infer, lambda x, axis: np.cumprod(x, axis, dtype=x.dtype),
+             lambda g, y, x, axis: (op("cumprod_gradient")(g, x, axis=axis),),
+             jvp=lambda t, y, x, axis: cumprod_tangent(t[0], x, axis),
              attr_names=("axis",), batch=_axis_batch, domain="axis")
 
 
-def _cumprod_jvp(t: Value, x: Value, axis: int) -> Value:
+def cumprod_tangent(t: Value, x: Value, axis: int) -> Value:
     """The tangent of a running product, y_i * sum_{k <= i} t_k / x_k; a lone zero leaves one term of the sum."""
     hole = is_zero(x)
     holes = cumsum(cast_to(hole, dtypes.int64), axis=axis)
