@@ -76,6 +76,28 @@ def type_name(d: dtype) -> str:
             "complex64": "ComplexFloat", "complex128": "ComplexDouble"}[d.name]
 
 
+def require(d: dtype, category: int, kernel: str) -> None:
+    """NotImplementedError, as PyTorch's dispatch raises it, where `kernel` has no case for a dtype below `category`."""
+    if d.category < category:
+        raise NotImplementedError(f'"{kernel}" not implemented for \'{type_name(d)}\'')
+
+
+def wrapped(x: int, d: dtype) -> int:
+    """An integer as C converts it to `d`: modulo 2^n, in two's complement."""
+    bits = 8 * d.itemsize
+    x &= (1 << bits) - 1
+    return x - (1 << bits) if d.numpy.kind == "i" and x >> (bits - 1) else x
+
+
+def check_fits(lowest: Any, highest: Any, d: dtype) -> None:
+    """RuntimeError as PyTorch's where numbers of that range do not fit an integer dtype. An unsigned one takes negative
+    integers, by their magnitude."""
+    info = np.iinfo(d.numpy)
+    low = -info.max if info.min == 0 and isinstance(lowest, (int, np.integer)) else info.min
+    if not (low <= lowest and highest <= info.max):
+        raise RuntimeError(f"value cannot be converted to type {d.name} without overflow")
+
+
 def from_numpy(numpy_dtype: Any) -> dtype:
     """The dtype of NumPy data; TypeError with PyTorch's text where there is none."""
     found = BY_NUMPY.get(np.dtype(numpy_dtype))

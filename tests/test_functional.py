@@ -73,3 +73,62 @@ def test_grid_sample_of_places_that_are_no_numbers() -> None:
     ((1, 2, 3, 4, 5), {"size": (5, 2, 9), "mode": "trilinear"})])
 def test_interpolate(shape: tuple, call: dict) -> None:
     same(lambda t, x: t.nn.functional.interpolate(x, **call), normal(*shape))
+
+
+@pytest.mark.parametrize("d", ["int8", "uint8", "int64", "bool"])
+@pytest.mark.parametrize("name", """relu relu6 hardtanh threshold softsign tanhshrink hardswish hardsigmoid elu
+    leaky_relu softplus mish silu gelu logsigmoid softshrink hardshrink celu selu mse_loss l1_loss smooth_l1_loss
+    huber_loss kl_div soft_margin_loss hinge_embedding_loss binary_cross_entropy binary_cross_entropy_with_logits
+    multilabel_soft_margin_loss layer_norm rms_norm cross_entropy poisson_nll_loss pairwise_distance glu normalize
+    adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d""".split())
+def test_integers(name: str, d: str) -> None:
+    """Of the same dtype and values, or refused with the same kind of error."""
+    more: Any = {"layer_norm": ((3,),), "rms_norm": ((3,),), "adaptive_avg_pool1d": (2,), "adaptive_max_pool1d": (2,),
+                 "avg_pool1d": (2,), "max_pool1d": (2,), "hardtanh": (-1.7, 2.9), "threshold": (1.5, 9.7)}.get(name, ())
+    found = []
+    for module in (torch, jtorch):
+        x = module.tensor([[[3, 1, 0, 2]], [[7, 100, 5, 0]]], dtype=getattr(module, d))
+        if "pool" not in name and name != "glu":
+            x = x[..., :3]
+        if name == "pairwise_distance" and d == "uint8":
+            x = x[:1]  # PyTorch's differences wrap
+        if name == "cross_entropy":
+            x, more = x[:, 0], (module.tensor([0, 1]),)
+        elif name.endswith("_loss") or "entropy" in name or name in ("kl_div", "pairwise_distance"):
+            more = (x.flip(0),)
+        try:
+            y = getattr(module.nn.functional, name)(x, *more)
+            found.append((str(y.dtype), y.tolist()))
+        except RuntimeError as error:
+            found.append(type(error))
+    if isinstance(found[0], type):
+        assert isinstance(found[1], type) and issubclass(found[1], RuntimeError), found
+    else:
+        assert found[0][0] == found[1][0]
+        np.testing.assert_allclose(np.array(found[1][1]), np.array(found[0][1]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("call", [
+    lambda T, u: u * -1, lambda T, u: u + 300, lambda T, u: T.add(u, u, alpha=-1), lambda T, u: u == -1,
+    lambda T, u: u.masked_fill(u > 5, -1), lambda T, u: T.where(u > 5, -1, u),
+    lambda T, u: T.full((2,), -1, dtype=u.dtype),
+    lambda T, u: u.index_fill(0, T.tensor([0]), -2), lambda T, u: T.index_add(u, 0, T.tensor([0]), u[:1], alpha=-1),
+    lambda T, u: T.tensor([-1, 7], dtype=u.dtype), lambda T, u: T.full((2,), 300, dtype=u.dtype),
+    lambda T, u: T.tensor([1, 300], dtype=u.dtype), lambda T, u: T.tensor(300, dtype=u.dtype),
+    lambda T, u: T.tensor([1.5, 300.7], dtype=u.dtype), lambda T, u: T.tensor([1 << 40], dtype=T.int32),
+    lambda T, u: u.reshape(1, 3).sum_to_size(1, 1), lambda T, u: T.histc(u.half(), 4),
+    lambda T, u: T.cov(u.half(), aweights=T.tensor([0.5, 1.0, 0.5]), correction=0)])
+def test_narrow_integers_wrap(call: Any) -> None:
+    """As C converts them; numbers that a new tensor cannot hold are refused."""
+    found = []
+    for T in (torch, jtorch):
+        try:
+            y = call(T, T.tensor([3, 200, 255], dtype=T.uint8))
+            found.append((str(y.dtype), y.tolist()))
+        except RuntimeError as error:
+            found.append("without overflow" in str(error))
+    if isinstance(found[0], tuple):
+        assert found[0][0] == found[1][0]
+        np.testing.assert_allclose(np.array(found[1][1]), np.array(found[0][1]), rtol=1e-6)
+    else:
+        assert found[0] is found[1]

@@ -80,6 +80,11 @@ def promote(*operands: Operand, to: dtype | None = None, float_result: bool = Fa
     return broadcast([as_value(b, x, d) for x in operands])
 
 
+def as_float(v: Value) -> Value:
+    """Integers become the default float."""
+    return v if v.dtype.category >= dtypes.FLOAT else ew.cast_to(v, v.builder.default_float)
+
+
 def _binary(op: Op, float_result: bool = False, reject_bool: str | None = None) -> Callable[[Operand, Operand], Value]:
     def apply(a: Operand, b: Operand) -> Value:
         x, y = promote(a, b, float_result=float_result)

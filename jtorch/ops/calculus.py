@@ -59,6 +59,8 @@ def _double_areas(name: str, y: Value, x: Value | None, dx: Operand, axis: int) 
 @define("trapezoid", "trapz", method=False)
 def trapezoid(y: Value, x: Value | None = None, *, dx: Operand = 1, dim: int = -1) -> Value:
     axis = wrap_dim(dim, y.ndim)
+    if x is None and y.dtype.category == dtypes.INT:
+        y = ew.cast_to(y, dtypes.int64)
     return arith.div(reduce.sum_(_double_areas("trapezoid", y, x, dx, axis), axes=(axis,)), 2.0)
 
 
@@ -93,7 +95,7 @@ def _uneven(left: Value, right: Value) -> dict[str, tuple[Value, Value, Value]]:
 @define(method=False, function=False)
 def _gradient_along(input: Value, axis: int, spacing: Operand | None, places: Value | None, edge_order: int) -> Value:
     n = input.shape[axis]
-    x = input if input.dtype.category >= dtypes.FLOAT else ew.cast_to(input, input.builder.default_float)
+    x = arith.as_float(input)
     if places is None:
         h: Any = spacing
         middle: tuple = (-0.5, 0.0, 0.5)

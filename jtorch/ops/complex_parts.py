@@ -135,7 +135,7 @@ def sign(input: Value) -> Value:
 @define("angle", out=True)
 def angle(input: Value) -> Value:
     if not input.dtype.is_complex:
-        x = input if input.dtype.category >= dtypes.FLOAT else ew.cast_to(input, input.builder.default_float)
+        x = arith.as_float(input)
         zero = ew.zeros_like(x)
         return arith.where(ew.isnan(x), x, arith.where(x < 0, zero + math.pi, zero))
     re, im = parts.real(input), parts.imag(input)

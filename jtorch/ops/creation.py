@@ -11,7 +11,8 @@ import numpy as np
 
 from jtorch import devices, dtypes
 from jtorch._tensor import Tensor, from_array, from_buffer, legacy_constructor, new_tensor, wrap
-from jtorch.capture.dispatch import LARGE, NUMBERS, Function, evaluate
+from jtorch.capture.cell import Cell
+from jtorch.capture.dispatch import LARGE, Function, evaluate
 from jtorch.capture.record import current, is_data
 from jtorch.dtypes import dtype
 from jtorch.ir import arith
@@ -22,8 +23,8 @@ from jtorch.ir.prims.create import constant, iota
 from jtorch.ir.prims.movement import as_strided, expand_to, reshape_to
 from jtorch.ops.arguments import check_shape, default_float, shape_of, wrap_dim
 from jtorch.ops.attach import FUNCTIONS, define, expose, write_out
-from jtorch.runtime.memory import address_of, allocator
-from jtorch.storage import ArrayStorage, root_of
+from jtorch.runtime.memory import allocator
+from jtorch.storage import ArrayWatch, SharedBuffer, Storage
 from jtorch.views import make_view
 
 # --- from data -------------------------------------------------------------------------------------------------------
@@ -82,11 +83,8 @@ def _first_leaf(data: Any) -> Any:
 
 def _has_tensor(data: Any) -> bool:
     if isinstance(data, (list, tuple)):
-        return not _NUMBER_TYPES.issuperset(map(type, data)) and any(map(_has_tensor, data))
+        return any(_has_tensor(x) for x in data)
     return isinstance(data, Tensor)
-
-
-_NUMBER_TYPES = frozenset(NUMBERS)
 
 
 def array_from(data: Any, dt: dtype | None) -> np.ndarray:
@@ -133,8 +131,12 @@ def array_from(data: Any, dt: dtype | None) -> np.ndarray:
         raise RuntimeError("Overflow when unpacking long long")
     if dt is None:
         dt = _inferred(array, leaf)
+    if array.dtype == dt.numpy:
+        return array
+    if dt.category == dtypes.INT and dt is not dtypes.int64 and array.size and array.dtype.kind in "iuf":
+        dtypes.check_fits(array.min(), array.max(), dt)
     with np.errstate(all="ignore"):
-        return array if array.dtype == dt.numpy else array.astype(dt.numpy)
+        return array.astype(dt.numpy)
 
 
 def _inferred(array: np.ndarray, leaf: Any) -> dtype:
@@ -162,13 +164,11 @@ def _convert(x: Any, dt: dtype) -> np.ndarray:
         raise RuntimeError("value cannot be converted to type int64_t without overflow")
     try:
         if dt.category == dtypes.INT:
-            x = int(x)
-            if dt is dtypes.int64 and not -(1 << 63) <= x < 1 << 63:
-                raise RuntimeError("Overflow when unpacking long long")
             if dt is not dtypes.int64:
-                bits = 8 * dt.itemsize
-                x &= (1 << bits) - 1
-                return np.array(x, f"u{dt.itemsize}").view(dt.numpy)
+                dtypes.check_fits(x, x, dt)
+            elif not -(1 << 63) <= x < 1 << 63:
+                raise RuntimeError("Overflow when unpacking long long")
+            x = dtypes.wrapped(int(x), dt)
         with np.errstate(all="ignore"):
             return np.array(x, dt.numpy)
     except OverflowError:
@@ -225,10 +225,12 @@ def from_numpy(array: np.ndarray) -> Tensor:
     if not isinstance(array, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
     d = dtypes.BY_NUMPY.get(array.dtype)
-    if d is None or not array.flags.carray:
+    flags = array.flags
+    if d is None or not flags.c_contiguous:
         return _from_strided(array)
-    kind = Type(d, array.shape)
-    return new_tensor(Tensor, ArrayStorage(array, kind), kind, None)
+    if not flags.writeable:
+        array = array.copy()
+    return _shared(array, Type(d, array.shape))
 
 
 def _from_strided(array: np.ndarray) -> Tensor:
@@ -245,21 +247,38 @@ def _from_strided(array: np.ndarray) -> Tensor:
     d = dtypes.from_numpy(array.dtype)
     if not array.flags.writeable:
         array = array.copy()
-    kind = Type(d, array.shape)
-    if array.flags.c_contiguous:
-        return new_tensor(Tensor, ArrayStorage(array, kind), kind, None)
     size = array.itemsize
     if any(s % size for s in array.strides):
         raise ValueError("given numpy array strides not a multiple of the element byte size. Copy the numpy array to "
                          "reallocate the memory.")
     if not array.size:
-        return new_tensor(Tensor, ArrayStorage(np.empty(array.shape, array.dtype), kind), kind, None)
+        return _shared(np.empty(array.shape, array.dtype), Type(d, array.shape))
     strides = tuple([s // size for s in array.strides])
     span = 1 + sum((n - 1) * s for n, s in zip(array.shape, strides))
     memory = np.lib.stride_tricks.as_strided(array, (span,), (size,))
-    flat = Type(d, (span,))
-    base = new_tensor(Tensor, ArrayStorage(memory, flat, root_of(array)), flat, None)
+    base = _shared(memory, Type(d, (span,)), root_of(array))
     return make_view(base, as_strided, (array.shape, strides, 0))
+
+
+def root_of(array: np.ndarray) -> np.ndarray:
+    """The array that owns the memory of a view."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _shared(array: np.ndarray, type: Type, root: np.ndarray | None = None) -> Tensor:
+    if root is None:
+        root = array if array.base is None else root_of(array)
+    storage = Storage(Cell(type, None, None, SharedBuffer.of_array(root if array is root else _over(array, root))))
+    storage.exports = [ArrayWatch(root)]
+    return new_tensor(Tensor, storage, type, None)
+
+
+def _over(array: np.ndarray, root: np.ndarray) -> np.ndarray:
+    """A view of the array's memory of which nothing but `root` is known."""
+    return np.ndarray(array.shape, array.dtype, root, array.__array_interface__["data"][0] -
+                      root.__array_interface__["data"][0]) if root.flags.c_contiguous else array
 
 
 def stacked_data(tensors: Sequence[Tensor]) -> Tensor | None:
@@ -268,14 +287,9 @@ def stacked_data(tensors: Sequence[Tensor]) -> Tensor | None:
     kind = tensors[0]._type
     if not current.recorder.knows_values:
         return None
-    places: list[int | None] = []
+    places = []
     for t in tensors:
-        storage = t._storage
-        if type(storage) is ArrayStorage and storage.array is not None and t._type is kind and not (
-                t._view or t._requires_grad):
-            places.append(address_of(storage.array))
-            continue
-        buffer = storage.cell.buffer
+        buffer = t._storage.cell.buffer
         if buffer is None or t._type.dtype is not kind.dtype or t._requires_grad or not is_data(t):
             return None
         strides, offset = t._geometry or (kind.strides, 0)
@@ -377,6 +391,8 @@ def full(size: Any, fill_value: Any, *, out: Any = None, dtype: Any = None, layo
     d = as_dtype(dtype)
     if d is None and out is not None:
         d = out.dtype
+    if d is not None and d.category == dtypes.INT and isinstance(fill_value, (int, float)):
+        dtypes.check_fits(fill_value, fill_value, d)
     return finish(evaluate(_full, (check_shape(shape_of((size,))), fill_value, d)), requires_grad, out)
 
 

@@ -14,8 +14,9 @@ from jtorch.ir.arith import Operand
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import contract, movement, reduce
 from jtorch.ir.prims import elementwise as ew
-from jtorch.ir.prims.complex import conjugated
+from jtorch.ir.prims.complex import complex_of, conjugated, imag, real
 from jtorch.ir.prims.create import constant
+from jtorch.ir.prims.matrices import adjoint
 from jtorch.ops.arguments import wrap_dim
 from jtorch.ops.attach import FUNCTIONS, define
 from jtorch.ops.pointwise import fast_binary, fast_inplace
@@ -491,9 +492,9 @@ def cross(input: Value, other: Value, dim: int | None = None) -> Value:
         raise RuntimeError(f"linalg.cross: inputs dimension {axis if dim is None else dim} must have length 3. Got "
                            f"{input.shape[axis]} and {other.shape[axis]}")
 
-    def turned(v: Value) -> Value:
-        return movement.concatenate(movement.slice_axis(v, axis, 1, 3), movement.slice_axis(v, axis, 0, 1), axis=axis)
-    return turned(a * turned(b) - turned(a) * b)
+    def turned(v: Value, k: int) -> Value:
+        return movement.concatenate(movement.slice_axis(v, axis, k, 3), movement.slice_axis(v, axis, 0, k), axis=axis)
+    return turned(a, 1) * turned(b, 2) - turned(a, 2) * turned(b, 1)
 
 
 def _check_weights(name: str, w: Value | None, n: int, kind: str, fits: Callable[[dtypes.dtype], bool]) -> None:
@@ -515,15 +516,17 @@ def cov(input: Value, *, correction: int = 1, fweights: Value | None = None, awe
     if input.ndim > 2:
         raise RuntimeError("cov(): expected input to have two or fewer dimensions but got an input with "
                            f"{input.ndim} dimensions")
-    x = input if input.dtype.category >= dtypes.FLOAT else ew.cast_to(input, input.builder.default_float)
+    x = arith.as_float(input)
     x = x if x.ndim == 2 else movement.reshape_to(x, (1, x.type.numel))
+    if aweights is not None:
+        x = ew.cast_to(x, arith.result_dtype(x.builder, [x, aweights]))
     _check_weights("fweights", fweights, x.shape[1], "integral", lambda d: d.category == dtypes.INT)
     _check_weights("aweights", aweights, x.shape[1], "floating point", lambda d: d.is_floating_point)
-    weights = None
+    weights, d = None, x.dtype.to_real()
     if fweights is not None:
-        weights = ew.cast_to(fweights, x.dtype)
+        weights = ew.cast_to(fweights, d)
     if aweights is not None:
-        weights = ew.cast_to(aweights, x.dtype) if weights is None else weights * ew.cast_to(aweights, x.dtype)
+        weights = ew.cast_to(aweights, d) if weights is None else weights * ew.cast_to(aweights, d)
     if weights is None:
         n = x.shape[1]
         mean = _sum_keeping(x, 1) / n
@@ -539,9 +542,9 @@ def cov(input: Value, *, correction: int = 1, fweights: Value | None = None, awe
         if aweights is None or correction == 0:
             total = whole - correction
         else:
-            total = whole - reduce.sum_(weights * ew.cast_to(aweights, x.dtype), axes=(0,)) / whole * correction
+            total = whole - reduce.sum_(weights * ew.cast_to(aweights, d), axes=(0,)) / whole * correction
         total = arith.maximum(total, 0.0)
-    y = product(scaled, contract.transpose_last(centred)) / total
+    y = product(scaled, adjoint(centred)) / total
     return movement.reshape_to(y, ()) if y.type.numel == 1 else y
 
 
@@ -570,7 +573,13 @@ def corrcoef(input: Value) -> Value:
     flat = movement.reshape_to(c, (n * n,))
     deviation = ew.sqrt(movement.slice_axis(flat, 0, 0, n * n, n + 1))
     y = c / movement.reshape_to(deviation, (n, 1)) / deviation
-    return arith.maximum(arith.minimum(y, 1.0), -1.0)
+    if y.dtype.is_complex:
+        return complex_of(_within_one(real(y)), _within_one(imag(y)))
+    return _within_one(y)
+
+
+def _within_one(x: Value) -> Value:
+    return arith.maximum(arith.minimum(x, 1.0), -1.0)
 
 
 FUNCTIONS.update(einsum=einsum, chain_matmul=chain_matmul)

@@ -170,11 +170,6 @@ attach(__div__=Tensor.__truediv__, __rdiv__=Tensor.__rtruediv__, __idiv__=Tensor
 
 # --- one operand, from a table ---------------------------------------------------------------------------------------
 
-def _floating(v: Value) -> Value:
-    """Integers become the default float."""
-    return v if v.dtype.category >= dtypes.FLOAT else ew.cast_to(v, v.builder.default_float)
-
-
 def _unary(names: str, formula: Callable[[Value], Value], inplace: bool = True) -> None:
     first, *others = names.split()
 
@@ -185,7 +180,7 @@ def _unary(names: str, formula: Callable[[Value], Value], inplace: bool = True) 
 
 
 def _float_unary(names: str, formula: Callable[[Value], Value]) -> None:
-    _unary(names, lambda v: formula(_floating(v)))
+    _unary(names, lambda v: formula(arith.as_float(v)))
 
 
 for _names, _op in {
@@ -242,9 +237,9 @@ _unary("bitwise_not", lambda v: _integral("bitwise_not", ew.bitwise_not, v))
 _unary("square", lambda v: arith.pow_(ew.cast_to(v, dtypes.int64) if v.dtype is dtypes.bool_ else v, 2))
 _unary("frac", lambda v: _frac(v))
 _unary("signbit", lambda v: _signbit(v), False)
-_unary("deg2rad", lambda v: _floating(v) * (math.pi / 180))
-_unary("rad2deg", lambda v: _floating(v) * (180 / math.pi))
-_unary("sinc", lambda v: _sinc(_floating(v)))
+_unary("deg2rad", lambda v: arith.as_float(v) * (math.pi / 180))
+_unary("rad2deg", lambda v: arith.as_float(v) * (180 / math.pi))
+_unary("sinc", lambda v: _sinc(arith.as_float(v)))
 
 
 @expose("positive")
@@ -305,7 +300,7 @@ def frexp(input: Value) -> Any:
 
 @define(inplace=True)
 def logit(input: Value, eps: float | None = None) -> Value:
-    x = _floating(input)
+    x = arith.as_float(input)
     if eps is not None:
         x = arith.where(x < eps, eps, arith.where(x > 1 - eps, 1 - eps, x))
     return ew.log(x / (1 - x))
@@ -325,6 +320,7 @@ def nan_to_num(input: Value, nan: float | None = 0.0, posinf: float | None = Non
 
 @define(method=True)
 def hardshrink(input: Value, lambd: float = 0.5) -> Value:
+    dtypes.require(input.dtype, dtypes.FLOAT, "hardshrink_cpu")
     return activations.hardshrink(input, bound=float(lambd))
 
 

@@ -6,6 +6,7 @@ tensor. So a trace captures the state of a generator as it captures a parameter.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -397,8 +398,10 @@ def uniform_(self: Tensor, from_: float = 0, to: float = 1, *, generator: Genera
     low = kwargs.get("from", from_)
     if low > to:
         raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low:g} > to={to:g}")
-    if not self.dtype.is_floating_point:
-        raise NotImplementedError(f"\"check_uniform_bounds\" not implemented for '{type_name(self.dtype)}'")
+    if self.dtype.is_complex:
+        uniform_(FUNCTIONS["view_as_real"](self), low, to, generator=generator)
+        return self
+    dtypes.require(self.dtype, dtypes.FLOAT, "check_uniform_bounds")
     return _fill(self, _UNIFORM, generator, self.dtype, float(low), float(to))
 
 
@@ -406,8 +409,10 @@ def uniform_(self: Tensor, from_: float = 0, to: float = 1, *, generator: Genera
 def normal_(self: Tensor, mean: float = 0, std: float = 1, *, generator: Generator | None = None) -> Tensor:
     if std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
-    if not self.dtype.is_floating_point:
-        raise NotImplementedError(f"\"normal_kernel_cpu\" not implemented for '{type_name(self.dtype)}'")
+    if self.dtype.is_complex:  # each part has half of the variance
+        normal_(FUNCTIONS["view_as_real"](self), 0, std / math.sqrt(2), generator=generator)
+        return self.add_(mean) if mean else self
+    dtypes.require(self.dtype, dtypes.FLOAT, "normal_kernel_cpu")
     return _fill(self, _NORMAL, generator, self.dtype, float(mean), float(std), self.is_contiguous())
 
 

@@ -8,6 +8,7 @@ from jtorch._tensor import Tensor, attach
 from jtorch.capture.dispatch import evaluate, wrap_result
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import create, movement
+from jtorch.ir.prims import elementwise as ew
 from jtorch.ops.arguments import shape_of, wrap_dim, wrap_dims
 from jtorch.ops.attach import FUNCTIONS, define, expose, write_out
 from jtorch.ops.shape import _slice_function, as_strided, diagonal, reshape, select, transpose
@@ -188,6 +189,8 @@ def _sum_to(input: Value, size: Any) -> Value:
     lead = input.ndim - len(size)
     if lead < 0 or any(n != 1 and n != m for n, m in zip(size, input.shape[lead:])):
         raise RuntimeError(f"size {{{list(size)}}} is not expandable to size {{{list(input.shape)}}}.")
+    if input.dtype.category <= dtypes.INT and (not size or size != input.shape):
+        input = ew.cast_to(input, dtypes.int64)
     return movement.sum_to(input, size)
 
 

@@ -11,11 +11,12 @@ from jtorch.ir.composites import statistics
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims import factor, indexing, library, reduce
-from jtorch.ir.prims.complex import imag, real
+from jtorch.ir.prims.complex import complex_of, imag, real
 from jtorch.ir.prims.create import constant
-from jtorch.ir.prims.movement import permute_to, reshape_to, slice_axis
+from jtorch.ir.prims.movement import permute_to, reshape_to
 from jtorch.ops.arguments import named, reduction_axes, wrap_dim, wrap_dims
 from jtorch.ops.attach import define
+from jtorch.ops.creation import band
 from jtorch.views import type_name
 
 
@@ -163,6 +164,8 @@ def aminmax(input: Value, *, dim: Any = None, keepdim: bool = False) -> Any:
 def _arg(name: str, op: Any, input: Value, dim: int | None, keepdim: bool) -> Value:
     if input.dtype.is_complex:
         raise RuntimeError(f"{name}(): does not support complex input")
+    if input.dtype is dtypes.bool_:
+        raise RuntimeError(f"{name}(): does not support bool input")
     if dim is None:
         if input.type.numel == 0:
             raise IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the "
@@ -222,7 +225,7 @@ def _spread(name: str, op: Any, input: Value, dim: Any, unbiased: Any, keepdim: 
     if correction is None:
         correction = 1 if unbiased is None else int(unbiased)
     if input.dtype.category < dtypes.FLOAT:
-        raise RuntimeError(f"{name}only supports floating point and complex dtypes" if name.endswith(" ") else
+        raise RuntimeError(f"{name}only support floating point and complex dtypes" if name.endswith(" ") else
                            f"{name}: Expected a floating point or complex tensor")
     axes = reduction_axes(dim, input.ndim)
     if input.dtype.is_complex:  # that of both parts
@@ -332,11 +335,17 @@ def dist(input: Value, other: Value, p: float = 2) -> Value:
 
 @define()
 def logsumexp(input: Value, dim: Any, keepdim: bool = False) -> Value:
-    x = input if input.dtype.category >= dtypes.FLOAT else ew.cast_to(input, input.builder.default_float)
+    x = arith.as_float(input)
     axes = reduction_axes(dim, x.ndim)
     if not axes:
-        return x
+        return _turn(x) if x.dtype.is_complex else x
     return finished(softmax_ops.logsumexp(x, axes=axes), x, axes, keepdim)
+
+
+def _turn(x: Value) -> Value:
+    """log(exp(x)): the imaginary part in (-pi, pi]."""
+    turn = imag(x)
+    return complex_of(real(x), arith.atan2(ew.sin(turn), ew.cos(turn)))
 
 
 # --- scans -----------------------------------------------------------------------------------------------------------
@@ -359,6 +368,7 @@ def cumprod(input: Value, dim: int, *, dtype: Any = None) -> Value:
 
 @define()
 def logcumsumexp(input: Value, dim: int) -> Value:
+    dtypes.require(input.dtype, dtypes.FLOAT, "logcumsumexp_out_cpu")
     axis = wrap_dim(dim, input.ndim)
     return library.logcumsumexp(input, axis=axis) if input.ndim else input
 
@@ -384,10 +394,10 @@ def cummin(input: Value, dim: int) -> Any:
 def trace(input: Value) -> Value:
     if input.ndim != 2:
         raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input.ndim}")
-    rows, columns = input.shape
-    n = rows if rows < columns else columns
-    square = slice_axis(slice_axis(input, 0, 0, n), 1, 0, n)
-    return reduce.sum_(_summed_dtype(slice_axis(reshape_to(square, (n * n,)), 0, 0, n * n, n + 1), None), axes=(0,))
+    rows, columns = band(input.builder, input.shape[0], input.shape[1], 0)
+    x = _summed_dtype(input, None)
+    kept = arith.where(ew.eq(rows, columns), x, constant(x.builder, 0, x.dtype))
+    return reduce.sum_(kept, axes=(0, 1))
 
 
 def _softmax_dtype(input: Value, dtype: Any) -> Value:

@@ -141,7 +141,7 @@ def index_add(input: Value, dim: int, index: Value, source: Value, *, alpha: Ope
     axis = wrap_dim(dim, input.ndim)
     x, i, s = _source(input, index, source, axis, "index_add")
     if isinstance(alpha, Value) or alpha != 1:
-        s = ew.cast_to(s * alpha, x.dtype)
+        s = arith.mul(s, arith.as_value(s.builder, alpha, s.dtype))
     return movement.reshape_to(indexing.put_add(x, i, s, axis=axis), input.shape)
 
 

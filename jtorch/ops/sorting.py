@@ -18,7 +18,6 @@ from jtorch.ir.prims.movement import concatenate, expand_to, permute_to, reshape
 from jtorch.ir.prims.reduce import any_, argmax, sum_
 from jtorch.ops.arguments import named, wrap_dim
 from jtorch.ops.attach import FUNCTIONS, define, expose
-from jtorch.views import type_name
 
 FEW_TESTS = 16
 """So many elements are compared one by one in `isin`."""
@@ -57,6 +56,7 @@ def topk(input: Value, k: int, dim: int = -1, largest: bool = True, sorted: bool
 
 @define(out="typed apart")
 def kthvalue(input: Value, k: int, dim: int = -1, keepdim: bool = False) -> Any:
+    dtypes.require(input.dtype, dtypes.INT, "kthvalue_cpu")
     axis = wrap_dim(dim, input.ndim)
     n = input.shape[axis] if input.ndim else 1
     if not 1 <= k <= n:
@@ -73,6 +73,7 @@ def _nth(v: Value, axis: int, k: int, keepdim: bool) -> tuple[Value, Value]:
 
 
 def _median(name: str, input: Value, dim: int | None, keepdim: bool, ignore: bool) -> Any:
+    dtypes.require(input.dtype, dtypes.INT, "median_cpu")
     if dim is None:
         flat = reshape_to(input, (input.type.numel,))
         if not input.type.numel:
@@ -100,8 +101,7 @@ def _median_along(v: Value, axis: int, keepdim: bool, ignore: bool) -> tuple[Val
     if ignore:
         left = n - 1 - sum_(ew.cast_to(missing, dtypes.int64), axes=(axis,))
         middle = arith.where(left < 0, 0, arith.floor_divide(left, 2))
-        order = _sorted(v, axis, False, (0, (n - 1) // 2 + 1))[1]
-        places = indexing.gather(order, _with_axis(middle, v, axis), axis=axis)
+        places = indexing.gather(_sorted(v, axis, False)[1], _with_axis(middle, v, axis), axis=axis)
     else:
         first = argmax(ew.cast_to(missing, dtypes.uint8), axis=axis)
         middle = _nth(v, axis, (n - 1) // 2, False)[1]
@@ -314,8 +314,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
 @expose("histc")
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0, *, out: Any = None) -> Tensor:
     array = input.detach()._array().reshape(-1)
-    if array.dtype.kind not in "f":
-        raise NotImplementedError(f'"histogram_cpu" not implemented for \'{type_name(input.dtype)}\'')
+    dtypes.require(input.dtype, dtypes.FLOAT, "histogram_cpu")
     if bins <= 0:
         raise RuntimeError("bins must be > 0")
     d = array.dtype.type

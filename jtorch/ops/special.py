@@ -11,16 +11,11 @@ from jtorch.ir import arith
 from jtorch.ir.arith import Operand
 from jtorch.ir.composites import pointwise as composed
 from jtorch.ir.graph import Value
-from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims import special
 from jtorch.ops.attach import FUNCTIONS, define, with_out
 
 SPECIAL: dict[str, Callable[..., Any]] = {}
 """Functions that only `torch.special` has, by name."""
-
-
-def _floating(v: Value) -> Value:
-    return v if v.dtype.category >= dtypes.FLOAT else ew.cast_to(v, v.builder.default_float)
 
 
 def _real(name: str, *operands: Operand) -> None:
@@ -40,7 +35,7 @@ def _only_special(name: str, body: Callable[..., Value]) -> None:
 def _of_one(name: str, formula: Callable[[Value], Value]) -> Callable[[Value], Value]:
     def function(input: Value) -> Value:
         _real(name, input)
-        return formula(_floating(input))
+        return formula(arith.as_float(input))
     function.__name__ = name
     return function
 
@@ -102,7 +97,7 @@ def igammac(input: Value, other: Value) -> Value:
 @define(method=False)
 def polygamma(n: int, input: Value) -> Value:
     """The n-th derivative of digamma, for n >= 0."""
-    x = _floating(input)
+    x = arith.as_float(input)
     return special.digamma(x) if n == 0 else special.polygamma(x, n=n)
 
 
@@ -122,7 +117,7 @@ def mvlgamma(input: Value, p: int) -> Value:
     """log of the multivariate gamma function of dimension p."""
     if p < 1:
         raise RuntimeError("p has to be greater than or equal to 1")
-    x = _floating(input)
+    x = arith.as_float(input)
     total = special.lgamma(x)
     for i in range(1, p):
         total = total + special.lgamma(x - 0.5 * i)

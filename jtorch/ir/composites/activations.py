@@ -28,7 +28,7 @@ def _gelu_vjp(g: Value, y: Value, x: Value) -> tuple:
     return (g * (cdf + x * density),)
 
 
-gelu = pointwise("gelu", _gelu, _gelu_vjp)
+gelu = pointwise("gelu", _gelu, _gelu_vjp, kernel="GeluKernelImpl")
 """x * Phi(x), Phi the distribution function of the normal law."""
 
 
@@ -42,7 +42,8 @@ def _gelu_tanh_vjp(g: Value, y: Value, x: Value) -> tuple:
     return (g * ((1 + t) * 0.5 + x * 0.5 * (1 - t * t) * slope),)
 
 
-gelu_tanh = pointwise("gelu_tanh", lambda x: x * 0.5 * (1 + _inner(x)), _gelu_tanh_vjp)
+gelu_tanh = pointwise("gelu_tanh", lambda x: x * 0.5 * (1 + _inner(x)), _gelu_tanh_vjp,
+                      kernel="GeluKernelImpl")
 """`gelu(x, approximate='tanh')`."""
 
 
@@ -71,7 +72,7 @@ def _softplus(x: Value, beta: float, threshold: float) -> Value:
 softplus = pointwise("softplus", _softplus, _softplus_vjp, attrs={"beta": 1.0, "threshold": 20.0})
 
 logsigmoid = pointwise("logsigmoid", lambda x: minimum(x, 0.0) - log1p(exp(-absolute(x))),
-                       lambda g, y, x: (g * sigmoid(-x),))
+                       lambda g, y, x: (g * sigmoid(-x),), kernel="log_sigmoid_cpu")
 
 
 def _mish_vjp(g: Value, y: Value, x: Value) -> tuple:
@@ -103,9 +104,11 @@ elu = pointwise("elu", _elu, lambda g, y, x, alpha: (where(x > 0, g, g * (exp(mi
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 SELU_BOTH = SELU_ALPHA * SELU_SCALE
 selu = pointwise("selu", lambda x: _elu(x, SELU_ALPHA) * SELU_SCALE,
-                 lambda g, y, x: (where(x > 0, g * SELU_SCALE, g * (exp(minimum(x, 0.0)) * SELU_BOTH)),))
+                 lambda g, y, x: (where(x > 0, g * SELU_SCALE, g * (exp(minimum(x, 0.0)) * SELU_BOTH)),),
+                 kernel="elu_cpu")
 celu = pointwise("celu", lambda x, alpha: where(x > 0, x, expm1(minimum(x / alpha, 0.0)) * alpha),
-                 lambda g, y, x, alpha: (where(x > 0, g, g * exp(minimum(x / alpha, 0.0))),), attrs={"alpha": 1.0})
+                 lambda g, y, x, alpha: (where(x > 0, g, g * exp(minimum(x / alpha, 0.0))),), attrs={"alpha": 1.0},
+                 kernel="elu_cpu")
 
 
 # --- piecewise linear ------------------------------------------------------------------------------------------------

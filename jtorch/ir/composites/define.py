@@ -25,18 +25,29 @@ HALVES = (dtypes.float16, dtypes.bfloat16)
 
 def composite(name: str, body: Callable[..., Any], vjp: Callable[..., Any] | None = None, *,
               infer: Callable[..., Any] | None = None, attrs: dict[str, Any] | None = None, widen: bool = True,
-              **more: Any) -> Op:
+              kernel: str | None = None, **more: Any) -> Op:
     """Define a composite. `attrs` are the attribute names with their defaults (`REQUIRED` for none).
 
     The body runs once on each new signature, in a builder of its own: faults that only the body finds are raised where
     the operation is recorded. It gives the types where there is no `infer`, and has to agree with it where there is.
+    Integers that it does not take, or makes floats of, are refused in the name of PyTorch's `kernel`, which has no case
+    for them either.
     """
     attrs = attrs or {}
 
+    def refuse_integers(types: Sequence[Type]) -> None:
+        for t in types:
+            dtypes.require(t.dtype, dtypes.FLOAT, kernel or f"{name}_cpu")
+
     def checked(*types: Type, **given: Any) -> Any:
         expected = None if infer is None else infer(*types, **given)
-        found = _types_of_body(result, types, tuple(given.items()))
+        try:
+            found = _types_of_body(result, types, tuple(given.items()))
+        except NotImplementedError:
+            refuse_integers(types)
+            raise
         if expected is not None and expected != found:
+            refuse_integers(types)
             raise AssertionError(f"{name}: the rule says {expected}, the body gives {found}")
         return found
 

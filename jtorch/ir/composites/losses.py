@@ -20,7 +20,8 @@ from jtorch.ir.prims.elementwise import abs_, exp, expand, log, log1p, sigmoid, 
 
 
 def loss(name: str, values: Callable[..., Value], slope: Callable[..., tuple] | None = None, *,
-         attrs: dict[str, Any] | None = None, domain: str = "pair", of_complex: bool = False) -> Op:
+         attrs: dict[str, Any] | None = None, domain: str = "pair", of_complex: bool = False,
+         kernel: str | None = None) -> Op:
     """A loss from its values before reduction; `slope(g, x, t, ...)` gives the cotangents for a cotangent of those."""
     def body(b: Builder, *inputs: Value, reduction: str, **given: Any) -> Value:
         return reduce_as(values(*inputs, **given), reduction)
@@ -37,7 +38,7 @@ def loss(name: str, values: Callable[..., Value], slope: Callable[..., tuple] | 
         return slope(expand(g, x.shape), x, *rest, **given)
 
     return composite(name, body, vjp if slope is not None else None, infer=infer,
-                     attrs={**(attrs or {}), "reduction": "mean"}, domain=domain)
+                     attrs={**(attrs or {}), "reduction": "mean"}, domain=domain, kernel=kernel)
 
 
 # --- distances -------------------------------------------------------------------------------------------------------
@@ -47,7 +48,7 @@ def _mse_slope(g: Value, x: Value, t: Value) -> tuple:
     return s, -s
 
 
-mse_loss = loss("mse_loss", lambda x, t: (x - t) * (x - t), _mse_slope)
+mse_loss = loss("mse_loss", lambda x, t: (x - t) * (x - t), _mse_slope, kernel="mse_cpu")
 l1_loss = loss("l1_loss", lambda x, t: abs_(x - t), of_complex=True)
 
 
@@ -64,7 +65,7 @@ def _smooth_l1_slope(g: Value, x: Value, t: Value, beta: float) -> tuple:
     return s, -s
 
 
-smooth_l1_loss = loss("smooth_l1_loss", _smooth_l1, _smooth_l1_slope, attrs={"beta": 1.0})
+smooth_l1_loss = loss("smooth_l1_loss", _smooth_l1, _smooth_l1_slope, attrs={"beta": 1.0}, kernel="smooth_l1_cpu")
 
 
 def _huber(x: Value, t: Value, delta: float) -> Value:
@@ -77,7 +78,7 @@ def _huber_slope(g: Value, x: Value, t: Value, delta: float) -> tuple:
     return s, -s
 
 
-huber_loss = loss("huber_loss", _huber, _huber_slope, attrs={"delta": 1.0})
+huber_loss = loss("huber_loss", _huber, _huber_slope, attrs={"delta": 1.0}, kernel="huber_cpu")
 
 
 # --- probabilities ---------------------------------------------------------------------------------------------------
@@ -161,7 +162,7 @@ soft_margin_loss = loss("soft_margin_loss", lambda x, t: -logsigmoid(x * t), dom
 def _rows(name: str, body: Callable[..., Value], *, attrs: dict[str, Any], domain: str) -> Op:
     """A loss of whole rows (the last axis)."""
     def infer(x: Type, *rest: Type, reduction: str, **given: Any) -> Type:
-        return Type(x.dtype, x.shape[:-1] if reduction == "none" else ())
+        return Type(x.dtype.to_real(), x.shape[:-1] if reduction == "none" else ())
 
     return composite(name, lambda b, *inputs, reduction, **given: reduce_as(body(*inputs, **given), reduction),
                      infer=infer, attrs={**attrs, "reduction": "mean"}, domain=domain)
@@ -179,7 +180,8 @@ multilabel_soft_margin_loss = _rows("multilabel_soft_margin_loss", _multilabel_s
 
 
 def _distance(a: Value, b: Value, p: float, eps: float) -> Value:
-    return vector_norm(a - b + eps, axes=(a.ndim - 1,), p=p)
+    d = a - b + eps
+    return vector_norm(abs_(d) if d.dtype.is_complex else d, axes=(a.ndim - 1,), p=p)
 
 
 def _triplet_margin(anchor: Value, positive: Value, negative: Value, margin: float, p: float, eps: float,
@@ -197,7 +199,7 @@ triplet_margin_loss = _rows("triplet_margin_loss", _triplet_margin, domain="trip
 # --- angles ----------------------------------------------------------------------------------------------------------
 
 def _reduced(x: Type, axis: int) -> Type:
-    return Type(x.dtype, (*x.shape[:axis], *x.shape[axis + 1:]))
+    return Type(x.dtype.to_real(), (*x.shape[:axis], *x.shape[axis + 1:]))
 
 
 def _cosine_similarity(b: Builder, x: Value, y: Value, axis: int, eps: float) -> Value:

@@ -7,6 +7,7 @@ from jtorch.ir.arith import maximum, minimum, where
 from jtorch.ir.composites.define import composite, pointwise, same_type
 from jtorch.ir.graph import Builder, Value
 from jtorch.ir.primitive import Op
+from jtorch.ir.prims.complex import real
 from jtorch.ir.prims.elementwise import abs_ as absolute
 from jtorch.ir.prims.elementwise import (
     batch_elementwise,
@@ -92,6 +93,10 @@ clamp_tensors = composite("clamp_tensors", _clamp_tensors, _clamp_tensors_vjp, i
 
 
 def _logaddexp(b: Builder, x: Value, y: Value) -> Value:
+    if x.dtype.is_complex:  # the one with the larger real part in front
+        first = real(x) >= real(y)
+        top, rest = where(first, x, y), where(first, y, x)
+        return top + log1p(exp(rest - top))
     top = maximum(x, y)
     rest = log1p(exp(-absolute(x - y)))
     return where(isnan(x - y) & ~isnan(top), top, top + rest)  # equal infinities

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jtorch.dtypes import dtype
+from jtorch.dtypes import INT, dtype, wrapped
 from jtorch.ir.graph import Builder, Type, Value
 from jtorch.ir.primitive import Op
 
@@ -57,4 +57,6 @@ iota = Op("iota", "create", lambda length, dtype: Type(dtype, (length,)), _iota_
 
 
 def constant(builder: Builder, value: Any, dtype: dtype, shape: tuple[int, ...] = ()) -> Value:
+    if type(value) is int and dtype.category == INT:
+        value = wrapped(value, dtype)
     return builder.intern(full, (), (shape, value, dtype))

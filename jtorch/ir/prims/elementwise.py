@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jtorch import dtypes
-from jtorch.dtypes import dtype
+from jtorch.dtypes import dtype, type_name
 from jtorch.ir.graph import Type, Value
 from jtorch.ir.primitive import Op, op
 from jtorch.ir.prims.create import constant
@@ -46,23 +46,27 @@ REAL_ONLY = frozenset("""floor ceil trunc round relu erf erfc atan2 maximum mini
 """Operations that complex numbers do not have, most of them for want of an order."""
 
 
-def _infer_real(name: str, infer: Callable[..., Type]) -> Callable[..., Type]:
+def _infer_for(name: str, integers: bool, infer: Callable[..., Type]) -> Callable[..., Type]:
+    """`infer`, for the dtypes that the operation has."""
     def checked(*types: Type, **attrs: Any) -> Type:
-        if types[0].dtype.is_complex:
-            short = "Complex" + ("Float" if types[0].dtype is dtypes.complex64 else "Double")
-            raise NotImplementedError(f'"{name}_cpu" not implemented for \'{short}\'')
+        d = types[0].dtype
+        if d.is_complex and name in REAL_ONLY:
+            raise NotImplementedError(f'"{name}_cpu" not implemented for \'{type_name(d)}\'')
+        if not integers:
+            dtypes.require(d, dtypes.FLOAT, f"{name}_cpu")
         return infer(*types, **attrs)
     return checked
 
 
 def elementwise(name: str, expr: Any, numpy: Callable, vjp: Callable | None = None, *, to_bool: bool = False,
                 no_grad: str | None = None, domain: str = REAL, cost: int = 1, commutative: bool = False,
-                infer: Callable[..., Type] | None = None, **more: Any) -> Op:
+                infer: Callable[..., Type] | None = None, integers: bool | None = None, **more: Any) -> Op:
+    """`integers`: are there any among the operands? By default, where the domain has some."""
     if vjp is None and no_grad is None:
         no_grad = "the result is boolean" if to_bool else "piecewise constant"
     infer = infer or (infer_bool(name) if to_bool else infer_same(name))
-    if name in REAL_ONLY:
-        infer = _infer_real(name, infer)
+    integers = domain in (REAL, INTEGER, BOOLEAN, NONZERO) if integers is None else integers
+    infer = _infer_for(name, integers, infer)
     return Op(name, "elementwise", infer, numpy, vjp, no_grad, expr=expr, domain=domain, cost=cost,
               commutative=commutative, batch=batch_elementwise, **more)
 
@@ -219,7 +223,7 @@ def _pow_vjp(g: Value, y: Value, a: Value, b: Value) -> tuple:
     return g * at_zero_exponent, g * (y * log_a)
 
 
-pow_ = elementwise("pow", "pow(a, b)", _pow_numpy, _pow_vjp, domain=POSITIVE, cost=30)
+pow_ = elementwise("pow", "pow(a, b)", _pow_numpy, _pow_vjp, domain=POSITIVE, cost=30, integers=True)
 atan2 = elementwise("atan2", "atan2(a, b)", np.arctan2,
                     lambda g, y, a, b: (g * b / (a * a + b * b), -g * a / (a * a + b * b)), domain=NONZERO, cost=30)
 
@@ -273,7 +277,8 @@ le = elementwise("le", "a <= b", np.less_equal, to_bool=True)
 gt = elementwise("gt", "a > b", np.greater, to_bool=True)
 ge = elementwise("ge", "a >= b", np.greater_equal, to_bool=True)
 copysign = elementwise("copysign", "copysign(a, b)", np.copysign,
-                       lambda g, y, a, b: (g * where(is_zero(a), zeros_like(a), sign(a) * sign(y)), None), domain=FLOAT)
+                       lambda g, y, a, b: (g * where(is_zero(a), zeros_like(a), sign(a) * sign(y)), zeros_like(g)),
+                       domain=FLOAT)
 nextafter = elementwise("nextafter", "nextafter(a, b)", np.nextafter,
                         lambda g, y, a, b: (where(eq(a, b), zeros_like(g), g), zeros_like(g)), domain=FLOAT)
 

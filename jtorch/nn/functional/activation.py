@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jtorch
+from jtorch import dtypes
 from jtorch._tensor import Tensor
 from jtorch.capture.dispatch import operator
+from jtorch.ir import arith
 from jtorch.ir.composites import activations
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import elementwise as ew
@@ -44,8 +46,41 @@ def _with_inplace(public: Callable[..., Any], name: str) -> tuple[Callable[..., 
     return function, written
 
 
-relu, relu_ = _with_inplace(_unary("relu", ew.relu), "relu")
-relu6, _ = _with_inplace(_unary("relu6", activations.relu6), "relu6")
+def _relu(x: Value) -> Value:
+    if x.dtype is dtypes.bool_:
+        raise RuntimeError("Boolean inputs not supported for relu")
+    return ew.relu(x)
+
+
+def _as_float(x: Value, kernel: str) -> Value:
+    """Integers as floats; truth values are refused."""
+    dtypes.require(x.dtype, dtypes.INT, kernel)
+    return arith.as_float(x)
+
+
+def _softsign(x: Value) -> Value:
+    if x.dtype.is_complex:
+        return arith.div(x, ew.abs_(x) + 1)
+    return activations.softsign(_as_float(x, "abs_cpu"))
+
+
+def _clipped(x: Value, low: float, high: float) -> Value:
+    """`hardtanh`; the bounds of integers are integers."""
+    if x.dtype.category >= dtypes.FLOAT:
+        return activations.hardtanh(x, low=float(low), high=float(high))
+    if x.dtype is dtypes.bool_:
+        raise RuntimeError("Bool inputs not supported for hardtanh")
+    if x.dtype is dtypes.uint8 and low < 0:
+        raise RuntimeError("cannot do hardtanh on an unsigned type with negative limits")
+    return activations.hardtanh(x, low=int(low), high=int(high))
+
+
+def _relu6(x: Value) -> Value:
+    return activations.relu6(x) if x.dtype.is_floating_point else _clipped(x, 0, 6)
+
+
+relu, relu_ = _with_inplace(_unary("relu", _relu), "relu")
+relu6, _ = _with_inplace(_unary("relu6", _relu6), "relu6")
 silu, _ = _with_inplace(_unary("silu", activations.silu), "silu")
 mish, _ = _with_inplace(_unary("mish", activations.mish), "mish")
 selu, selu_ = _with_inplace(_unary("selu", activations.selu), "selu")
@@ -54,8 +89,8 @@ hardswish, _ = _with_inplace(_unary("hardswish", activations.hardswish), "hardsw
 sigmoid = _unary("sigmoid", ew.sigmoid)
 tanh = _unary("tanh", ew.tanh)
 logsigmoid = with_out(_unary("logsigmoid", activations.logsigmoid))
-tanhshrink = _unary("tanhshrink", activations.tanhshrink)
-softsign = _unary("softsign", activations.softsign)
+tanhshrink = _unary("tanhshrink", lambda x: activations.tanhshrink(_as_float(x, "sub_cpu")))
+softsign = _unary("softsign", _softsign)
 
 
 @with_out
@@ -85,12 +120,13 @@ def _leaky_relu(input: Value, negative_slope: float = 0.01) -> Value:
 def _hardtanh(input: Value, min_val: float = -1.0, max_val: float = 1.0) -> Value:
     if min_val > max_val:
         raise ValueError("min_val cannot be greater than max_val")
-    return activations.hardtanh(input, low=float(min_val), high=float(max_val))
+    return _clipped(input, min_val, max_val)
 
 
 @operator
 def _threshold(input: Value, threshold: float, value: float) -> Value:
-    return activations.threshold(input, bound=float(threshold), value=float(value))
+    number = float if input.dtype.category >= dtypes.FLOAT else int
+    return activations.threshold(input, bound=number(threshold), value=number(value))
 
 
 elu, elu_ = _with_inplace(_elu, "elu")

@@ -22,6 +22,7 @@ __all__ = ["multi_head_attention_forward", "scaled_dot_product_attention"]
 @operator
 def _attention(query: Value, key: Value, value: Value, attn_mask: Value | None, is_causal: bool,
                scale: float | None) -> Value:
+    dtypes.require(query.dtype, dtypes.FLOAT, "softmax_lastdim_kernel_impl")
     mask = () if attn_mask is None else (attn_mask if attn_mask.dtype is dtypes.bool_
                                          else ew.cast_to(attn_mask, query.dtype),)
     return attention.attention(query, key, value, *mask, is_causal=bool(is_causal),

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from jtorch import dtypes
 from jtorch.capture.dispatch import operator
 from jtorch.ir.composites.define import along
 from jtorch.ir.graph import Value
@@ -69,6 +70,7 @@ def _conv(n: int) -> Callable[..., Any]:
         dilation: Any = 1,
         groups: int = 1,
     ) -> Value:
+        dtypes.require(input.dtype, dtypes.INT, f"slow_conv{n}d_cpu")
         x, single = _batched(input, n, name)
         stride, dilation = tuple_of(stride, n), tuple_of(dilation, n)
         _check_operands(x, weight, bias, stride, dilation, groups, False)
@@ -113,6 +115,7 @@ def _conv_transpose(n: int) -> Callable[..., Any]:
 
     def body(input: Value, weight: Value, bias: Value | None = None, stride: Any = 1, padding: Any = 0,
              output_padding: Any = 0, groups: int = 1, dilation: Any = 1) -> Value:
+        dtypes.require(input.dtype, dtypes.INT, f"slow_conv{n}d_cpu")
         x, single = _batched(input, n, name)
         s, p, extra, d = tuple_of(stride, n), tuple_of(padding, n), tuple_of(output_padding, n), tuple_of(dilation, n)
         _check_operands(x, weight, bias, s, d, groups, True)

@@ -1,6 +1,7 @@
 """Distances between vectors."""
 from __future__ import annotations
 
+from jtorch import dtypes
 from jtorch._tensor import Tensor
 from jtorch.capture.dispatch import operator
 from jtorch.ir import arith
@@ -21,7 +22,8 @@ def cosine_similarity(x1: Value, x2: Value, dim: int = 1, eps: float = 1e-8) -> 
 
 @operator
 def _pairwise_distance(x1: Value, x2: Value, p: float, eps: float, keepdim: bool) -> Value:
-    a, b = arith.promote(x1, x2)
+    dtypes.require(x1.dtype, dtypes.INT, "sub_cpu")
+    a, b = arith.promote(x1, x2, float_result=True)
     y = losses.pairwise_distance(a, b, p=float(p), eps=float(eps))
     return movement.reshape_to(y, (*y.shape, 1)) if keepdim else y
 

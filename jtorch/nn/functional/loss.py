@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jtorch
+from jtorch import dtypes
 from jtorch._tensor import Tensor
 from jtorch.capture.dispatch import operator
 from jtorch.capture.record import current
@@ -160,8 +161,9 @@ def ctc_loss(log_probs: Tensor, targets: Tensor, input_lengths: Any, target_leng
              reduction: str = "mean", zero_infinity: bool = False) -> Tensor:
     """-log of the probability of the targets over all their alignments: log_probs [T, N, C] or [T, C], targets [N, S]
     or one after another in one dimension."""
-    if not log_probs.dtype.is_floating_point or targets.dtype not in (jtorch.int64, jtorch.int32):
-        raise RuntimeError(f'"ctc_loss_cpu" not implemented for {log_probs.dtype} scores and {targets.dtype} targets')
+    dtypes.require(log_probs.dtype, dtypes.FLOAT, "ctc_loss_cpu")
+    if targets.dtype not in (jtorch.int64, jtorch.int32):
+        raise RuntimeError(f"ctc_loss expects targets of dtype torch.int64 or torch.int32, but got {targets.dtype}")
     single = log_probs.ndim == 2
     x = log_probs.unsqueeze(1) if single else log_probs
     if x.ndim != 3:
@@ -267,8 +269,9 @@ def kl_div(input: Tensor, target: Tensor, size_average: bool | None = None, redu
 
 @operator
 def _poisson_nll_loss(input: Value, target: Value, log_input: bool, full: bool, eps: float, reduction: str) -> Value:
-    return losses.poisson_nll_loss(*arith.promote(input, target), log_input=bool(log_input), full=bool(full),
-                                   eps=float(eps), reduction=reduction)
+    dtypes.require(input.dtype, dtypes.INT, "sub_cpu")
+    return losses.poisson_nll_loss(*arith.promote(input, target, float_result=True), log_input=bool(log_input),
+                                   full=bool(full), eps=float(eps), reduction=reduction)
 
 
 def poisson_nll_loss(input: Tensor, target: Tensor, log_input: bool = True, full: bool = False,
@@ -315,7 +318,8 @@ def _margin_ranking_loss(input1: Value, input2: Value, target: Value, margin: fl
         raise RuntimeError("margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: "
                            f"torch.Size({list(input1.shape)}), input2: torch.Size({list(input2.shape)}), target: "
                            f"torch.Size({list(target.shape)}) ")
-    return losses.margin_ranking_loss(*arith.promote(input1, input2, target), margin=float(margin), reduction=reduction)
+    return losses.margin_ranking_loss(*arith.promote(input1, input2, target, float_result=True), margin=float(margin),
+                                      reduction=reduction)
 
 
 def margin_ranking_loss(
@@ -404,8 +408,9 @@ def multilabel_margin_loss(input: Tensor, target: Tensor, size_average: bool | N
 def _triplet_margin_loss(
     anchor: Value, positive: Value, negative: Value, margin: float, p: float, eps: float, swap: bool, reduction: str
 ) -> Value:
-    return losses.triplet_margin_loss(*arith.promote(anchor, positive, negative), margin=float(margin), p=float(p),
-                                      eps=float(eps), swap=bool(swap), reduction=reduction)
+    return losses.triplet_margin_loss(*arith.promote(anchor, positive, negative, float_result=True),
+                                      margin=float(margin), p=float(p), eps=float(eps), swap=bool(swap),
+                                      reduction=reduction)
 
 
 def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 1.0, p: float = 2,
@@ -436,7 +441,7 @@ def triplet_margin_with_distance_loss(anchor: Tensor, positive: Tensor, negative
 
 @operator
 def _cosine_embedding_loss(input1: Value, input2: Value, target: Value, margin: float, reduction: str) -> Value:
-    x, y = arith.promote(input1, input2)
+    x, y = arith.promote(input1, input2, float_result=True)
     return losses.cosine_embedding_loss(x, y, ew.cast_to(target, x.dtype), margin=float(margin), reduction=reduction)
 
 

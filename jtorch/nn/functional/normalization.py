@@ -156,7 +156,8 @@ def local_response_norm(input: Value, size: int, alpha: float = 1e-4, beta: floa
         raise ValueError(
             f"Expected 3D or higher dimensionality                          input (got {input.ndim} dimensions)"
         )
-    return normalization.local_response_norm(input, size=size, alpha=float(alpha), beta=float(beta), k=float(k))
+    x = arith.as_float(input) if input.dtype is dtypes.int64 else input
+    return normalization.local_response_norm(x, size=size, alpha=float(alpha), beta=float(beta), k=float(k))
 
 
 @operator

@@ -41,6 +41,7 @@ def _max_pool(n: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
         if 0 in input.shape[input.ndim - n - 1:]:
             raise RuntimeError(f"max_pool{n}d: Expected input's non-batch dimensions to have positive length, but "
                                f"input has a shape of {list(input.shape)}")
+        dtypes.require(input.dtype, dtypes.INT, f"max_pool{n}d")
         kernel, steps, pads = _pool_arguments(n, kernel_size, stride, padding)
         return window.max_pool(input, kernel=kernel, stride=steps, padding=pads, dilation=tuple_of(dilation, n),
                                ceil_mode=bool(ceil_mode))
@@ -96,6 +97,8 @@ def _avg_pool_of(
 ) -> Value:
     if x.ndim not in (n + 1, n + 2):
         raise RuntimeError(f"avg_pool{n}d: Expected {n + 1}D or {n + 2}D input, but got {list(x.shape)}")
+    if x.dtype is not dtypes.int64:
+        dtypes.require(x.dtype, dtypes.FLOAT, f"avg_pool{n}d")
     if divisor_override == 0:
         raise RuntimeError("divisor must be not zero")
     kernel, steps, pads = _pool_arguments(n, kernel_size, stride, padding)
@@ -118,6 +121,7 @@ def _target_size(x: Value, n: int, output_size: Any, name: str) -> tuple[int, ..
 
 def _adaptive_avg_pool(n: int) -> Callable[..., Any]:
     def body(input: Value, output_size: Any) -> Value:
+        dtypes.require(input.dtype, dtypes.FLOAT, f"adaptive_avg_pool{n}d")
         return pooling.adaptive_avg_pool(input, output=_target_size(input, n, output_size, f"adaptive_avg_pool{n}d"))
     body.__name__ = f"adaptive_avg_pool{n}d"
     return operator(body)
@@ -128,6 +132,7 @@ adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = map(_adaptive_av
 
 def _adaptive_max_pool(n: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     def body(input: Value, output_size: Any) -> Any:
+        dtypes.require(input.dtype, dtypes.FLOAT, f"adaptive_max_pool{n}d")
         return pooling.adaptive_max_pool(input, output=_target_size(input, n, output_size, f"adaptive_max_pool{n}d"))
     body.__name__ = f"adaptive_max_pool{n}d"
     both = operator(body)
