@@ -92,3 +92,14 @@ def test_gradient() -> None:
             want = (values[0] - values[1]) / (2 * step)
             here = complex(g[2, 3].item())
             np.testing.assert_allclose(here.real if direction == step else here.imag, want, rtol=1e-5, atol=1e-5)
+
+
+def test_in_place_through_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel whose two stores may not share the operand's memory writes elsewhere, and all of it is copied back."""
+    monkeypatch.setattr(torch.config.config, "eager_compile", "sync")
+    want = np.arange(48).astype(np.complex64)
+    x = torch.from_numpy(want.copy()).clone()
+    for _ in range(3):
+        x.add_(1j)
+        want = want + np.complex64(1j)
+        assert x.tolist() == want.tolist()

@@ -117,10 +117,12 @@ def substitute(e: Entry, old: Value, new: Any) -> None:
 
 def copy_entry(source: Any, target: Any, emit: Callable[[Any], Kernel]) -> Entry:
     """Copy the whole data of one value to another of the same type."""
-    n = target.type.numel if isinstance(target, Value) else target.numel
+    n, d = target.type.numel if isinstance(target, Value) else target.numel, target.dtype
+    if d.is_complex:  # both parts, one after the other
+        n, d = 2 * n, d.to_real()
     body = Body({0: n}, [0] if n != 1 else [], [])
     strides = {0: 1} if n != 1 else {}
-    body.statements.append(Read(target.dtype, source, 0, dict(strides)))
+    body.statements.append(Read(d, source, 0, dict(strides)))
     body.writes.append(Write(0, target, 0, dict(strides)))
     step = schedule(body)
     return step_entry(None, step, emit(step.nest))
