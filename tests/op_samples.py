@@ -175,7 +175,7 @@ def reductions(name: str) -> Iterator[Sample]:
     if name in ("any", "all"):
         yield Sample((R.random((3, 4)) < 0.5,), {"axes": (1,)}, lambda T, x: getattr(T, name)(x, 1))
         return
-    call = {"max": "amax", "min": "amin"}.get(name, name)
+    call = {"max": "amax", "min": "amin", "max_number": "amax"}.get(name, name)
 
     def reference(T: Any, x: Any, axes: Any) -> Any:
         if name == "prod":

@@ -73,6 +73,7 @@ def test_sines_of_near_angles_do_without_the_table(dtype):
     "acc = reassoc_add(acc, x[r * n + i])",
     "acc = reassoc_add(acc, reassoc_mul(x[r * n + i], x[r * n + i]))",
     "acc = max_nan(acc, x[r * n + i])",
+    "acc = max_number(acc, x[r * n + i])",
     "acc = reassoc_add(acc, exp(x[r * n + i]))",
 ])
 def test_reductions_are_vectorised(statement):

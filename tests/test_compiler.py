@@ -98,6 +98,17 @@ def test_softmax(shape):
     check(build([(F, shape)], softmax), floats(shape))
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+def test_rows_with_what_is_no_number(name, axis):
+    """A NaN spoils its row and no other; so do nothing but -inf, and inf."""
+    x = floats((67, 67))[0]
+    x[3, 5], x[8, 8], x[20, 66], x[21, :], x[:, 21], x[40, 2] = np.nan, -np.inf, np.inf, np.nan, -np.inf, np.nan
+    x[66, :30], x[50, :], x[:, 51] = np.nan, -np.inf, -np.inf
+    over = {"axes": (axis,)} if name == "logsumexp" else {"axis": axis}
+    check(build([(F, x.shape)], lambda v: op(name)(v, **over)), [x])
+
+
 def test_softmax_over_columns():
     def f(x):
         e = op("exp")(x - expand_to(op("max")(x, axes=(0,)), x.shape))

@@ -26,6 +26,7 @@ EVERY = {
     "maximum": "({0} if ({0} > {1}) | ({0} != {0}) else {1})",
     "minimum": "({0} if ({0} < {1}) | ({0} != {0}) else {1})",
     "max_nan": "maximum({0}, {1})",
+    "max_number": "({1} if {1} > {0} else {0})",
     "min_nan": "minimum({0}, {1})",
     "reassoc_add": "({0} + {1})",
     "reassoc_mul": "({0} * {1})",

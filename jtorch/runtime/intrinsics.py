@@ -591,6 +591,13 @@ def _extremum_reduction(name, propagating, llvm_name):
         return NAMES[propagating].emit(builder, sig, (accumulator, x))
 
 
+@intrinsic(binary, "max_number")
+def max_number(builder, sig, accumulator, x):
+    """The larger one; NaN may or may not win."""
+    flags = ("nnan", "nsz")
+    return builder.select(builder.fcmp_ordered(">", x, accumulator, flags=flags), x, accumulator, flags=flags)
+
+
 _extremum_reduction("max_nan", "maximum", "maximum")
 _extremum_reduction("min_nan", "minimum", "minimum")
 

@@ -6,7 +6,7 @@ from jtorch.ir.composites.define import REQUIRED, composite, same_type, sum_over
 from jtorch.ir.graph import Builder, Type, Value
 from jtorch.ir.primitive import Op
 from jtorch.ir.prims.elementwise import cast_to, exp, isinf, log, zeros_like
-from jtorch.ir.prims.reduce import keep_axes, max_, reduced_shape
+from jtorch.ir.prims.reduce import keep_axes, max_number, reduced_shape
 
 
 def _batch(self: Op, b: Builder, n: int, m: tuple, x: Value, axis: int) -> Value:
@@ -14,8 +14,9 @@ def _batch(self: Op, b: Builder, n: int, m: tuple, x: Value, axis: int) -> Value
 
 
 def row_max(x: Value, axis: int) -> Value:
-    """Kept out of the derivative: a softmax does not depend on what is subtracted from its rows."""
-    return max_(x, axes=(axis,))
+    """Kept out of the derivative: a softmax does not depend on what is subtracted from its rows. If a row has a NaN, so
+    has its sum, whatever the maximum is."""
+    return max_number(x, axes=(axis,))
 
 
 def _shifted(x: Value, axis: int) -> Value:
@@ -49,7 +50,7 @@ def _logsumexp_infer(x: Type, axes: tuple[int, ...]) -> Type:
 def _logsumexp(b: Builder, x: Value, axes: tuple[int, ...]) -> Value:
     if not x.type.numel or not axes:
         return log(sum_over(exp(x), axes))
-    top = max_(cast_to(x, x.dtype.to_real()), axes=axes)
+    top = max_number(cast_to(x, x.dtype.to_real()), axes=axes)
     top = cast_to(where(isinf(top), zeros_like(top), top), x.dtype)  # a row of -inf gives -inf, one with inf gives inf
     return log(sum_over(exp(x - keep_axes(top, x, axes)), axes)) + top
 
