@@ -80,7 +80,7 @@ min_ = reduction("min", Reduction("highest", "min_nan(acc, a)", np.minimum), lam
 max_number = reduction("max_number", Reduction("lowest", "max_number(acc, a)", np.maximum),
                        lambda a, axes: np.max(a, axis=axes), None, empty_ok=False, domain="axes float",
                        no_grad="it is subtracted where that changes nothing")
-"""What keeps an exponential in range: the maximum, but NaN may or may not win, which saves two instructions of three."""
+"""What keeps an exponential in range: the maximum, but NaN may win or not, which saves two instructions of three."""
 any_ = reduction("any", Reduction(False, "acc | a", np.logical_or), lambda a, axes: np.any(a, axis=axes), None,
                  no_grad="the result is boolean")
 all_ = reduction("all", Reduction(True, "acc & a", np.logical_and), lambda a, axes: np.all(a, axis=axes), None,
