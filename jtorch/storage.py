@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jtorch.capture.cell import Cell
+from jtorch.ir.graph import Type
 from jtorch.runtime.memory import Buffer, address_of
 
 
@@ -28,7 +29,10 @@ class SharedBuffer(Buffer):
     @classmethod
     def of_array(cls, array: np.ndarray) -> SharedBuffer:
         """The memory of a C-contiguous array."""
-        shared = cls(address_of(array), array.nbytes, None)
+        shared = cls.__new__(cls)  # without the call of a constructor: loaders make one of each sample
+        shared.ptr = address_of(array)
+        shared.nbytes = array.nbytes
+        shared._home = None
         shared._owner = array
         return shared
 
@@ -104,3 +108,43 @@ class Storage:
         if self.exports is None:
             self.exports = []
         self.exports.append(owner if isinstance(owner, ArrayWatch) else weakref.ref(owner))
+
+
+class ArrayStorage(Storage):
+    """The memory of a NumPy array. What takes part in recording is made when it is first asked for: of the samples that
+    a loader joins to a batch, only the memory is."""
+
+    __slots__ = ("array", "root", "type")
+    array: np.ndarray | None  # None once the rest is made
+    root: np.ndarray | None
+    type: Type
+
+    def __init__(self, array: np.ndarray, type: Type, root: np.ndarray | None = None) -> None:
+        """`root`: the array that owns the memory, where that is not to be seen from `array`."""
+        self.version = self.settled = 0
+        self.array = array
+        self.root = root
+        self.type = type
+
+    def __getattr__(self, name: str) -> Any:  # where `cell` and `exports` are not set
+        array = self.array
+        if array is None:
+            raise AttributeError(name)
+        root = root_of(array) if self.root is None else self.root
+        self.array = self.root = None
+        self.cell = Cell(self.type, None, None, SharedBuffer.of_array(root if array is root else _over(array, root)))
+        self.exports = [ArrayWatch(root)]
+        return getattr(self, name)
+
+
+def root_of(array: np.ndarray) -> np.ndarray:
+    """The array that owns the memory of a view."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _over(array: np.ndarray, root: np.ndarray) -> np.ndarray:
+    """A view of the array's memory of which nothing but `root` is known."""
+    return np.ndarray(array.shape, array.dtype, root, address_of(array) - address_of(root)) if (
+        root.flags.c_contiguous) else array

@@ -293,7 +293,7 @@ def assign(t: Tensor, v: Value) -> Tensor:
     if t._view is not None:
         if recorder.tracing is not None:
             recorder.tracing.entering = t
-        new = written(recorder, recorder.cell_value(storage.cell), t._view, v)
+        new = written(recorder, recorder.cell_value(storage.cell), writable_chain(t), v)
     noted, epoch = not t._requires_grad, recorder.epoch
     if not recorder.grad_enabled:
         before = storage.cell.value
@@ -306,6 +306,22 @@ def assign(t: Tensor, v: Value) -> Tensor:
     if noted:
         t._value, t._version, t._epoch = v, storage.version, epoch  # storing may have begun another epoch
     return t
+
+
+def writable_chain(t: Tensor) -> tuple[tuple[Op, Any], ...]:
+    """The view operations that a write to `t` runs backwards. What is a part of an expanded tensor, but has a place of
+    its own for each element, is written where it lies."""
+    chain = t._view or ()
+    if not any(operation is expand for operation, _ in chain):
+        return chain
+    shape, (strides, offset) = t._type.shape, t._geometry or (t._type.strides, 0)
+    if any(operation not in _PLAIN_VIEWS for operation, _ in chain) or any(
+            s == 0 and n > 1 for n, s in zip(shape, strides)):
+        return chain
+    return ((as_strided, (shape, strides, offset)),)
+
+
+_PLAIN_VIEWS = frozenset((reshape, permute, expand, slice_))
 
 
 def written(recorder: Recorder, base: Value, chain: tuple[tuple[Op, Any], ...], v: Value) -> Value:

@@ -97,7 +97,7 @@ def _word(arg: object, places: Places, scratch: np.ndarray, error: np.ndarray) -
     kind = arg[0]
     if kind in places.lists:
         return places.lists[kind][arg[1]].ctypes.data + arg[2]
-    return {"symbol": lambda: blas.load().address[arg[1]], "scratch": lambda: scratch.ctypes.data,
+    return {"symbol": lambda: blas.load().address[arg[1]], "scratch": lambda: scratch.ctypes.data + sum(arg[1:]),
             "scratch_stride": lambda: places.scratch, "error": lambda: error.ctypes.data,
             "code": lambda: places.code(arg)}[kind]()
 
@@ -117,7 +117,7 @@ def program(node: Value, arrays: Sequence[np.ndarray], **options: object) -> tup
         kind = arg[0]
         if kind in first:
             return ("buf", first[kind] + arg[1], arg[2])
-        return {"symbol": lambda: blas.load().address[arg[1]], "scratch": lambda: ("buf", SCRATCH, 0),
+        return {"symbol": lambda: blas.load().address[arg[1]], "scratch": lambda: ("buf", SCRATCH, sum(arg[1:])),
                 "scratch_stride": lambda: places.scratch, "error": lambda: ("buf", ERROR, 0),
                 "code": lambda: places.code(arg)}[kind]()
 

@@ -411,6 +411,18 @@ def test_index_out_of_range(name: str, index: list[int]) -> None:
         run(node_of(name, arrays, axis=0), arrays)
 
 
+@pytest.mark.parametrize("dtype", [d for d in DTYPES if d.kind in "iu"], ids=str)
+def test_common_divisors_and_multiples(dtype: np.dtype) -> None:
+    """Of all magnitudes, with zeros and the smallest integer, whose magnitude is none of the type."""
+    rng, info = np.random.default_rng(0), np.iinfo(dtype)
+    x, y = (rng.integers(info.min, info.max, 3000, dtype, endpoint=True) for _ in range(2))
+    x[:40], y[20:60], x[60:80], y[70:90] = info.min, info.min, 0, 0
+    x[100:900], y[100:900] = rng.integers(1, 100, (2, 800))
+    for name in ("gcd", "lcm"):
+        check(name, [x, y])
+        check(name, [x.reshape(60, 50).T, y.reshape(50, 60)])
+
+
 def test_searchsorted() -> None:
     draw = Draw(0)
     edges, x = np.sort(draw.array((3, 17), np.float32, False), 1), draw.array((3, 50), np.float32)

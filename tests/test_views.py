@@ -476,3 +476,32 @@ def test_views_that_are_remembered():
         assert not x[:, 1].requires_grad and not w[:, 1].requires_grad
         w[:, 1] = 0.0
     assert w[0, 1].sum().item() == 0
+
+
+def test_writes_through_expanded_tensors():
+    """A number may be put into all of an expanded tensor, anything into a part whose elements have places of their own;
+    what would write one place twice is refused."""
+    writes = [lambda m, e: e.fill_(1), lambda m, e: e.zero_(), lambda m, e: e[1:3].zero_(),
+              lambda m, e: e[0:1].fill_(3), lambda m, e: e[:, 1].fill_(9), lambda m, e: e.__setitem__(0, 1),
+              lambda m, e: e[1].add_(5), lambda m, e: e[2].mul_(m.arange(4.0)), lambda m, e: e.t()[:, 1].add_(7),
+              lambda m, e: e.__setitem__(slice(None), 1), lambda m, e: e.add_(1), lambda m, e: e.fill_(m.tensor(2.0)),
+              lambda m, e: e.copy_(m.ones(3, 4)), lambda m, e: e[:, 1:3][2].sub_(1)]
+    for write in writes:
+        results = []
+        for m in (jtorch, torch):
+            x = m.arange(4.0).reshape(1, 4).clone()
+            e = x.expand(3, 4)
+            try:
+                write(m, e)
+                results.append((x.tolist(), e.tolist()))
+            except RuntimeError as error:
+                results.append(str(error)[:40])
+        assert results[0] == results[1]
+    gradients = []
+    for m in (jtorch, torch):
+        w = m.arange(4.0).requires_grad_()
+        e = (w * 2).reshape(1, 4).expand(3, 4)
+        e[1].mul_(w)
+        (e * m.arange(12.0).reshape(3, 4)).sum().backward()
+        gradients.append(w.grad.tolist())
+    assert gradients[0] == gradients[1]

@@ -361,7 +361,7 @@ def call_arguments(entry: Entry, memory: MemoryPlan, symbols: Callable[[str], in
         elif a[0] == "symbol":
             args.append(symbols(a[1]))
         elif a[0] == "scratch":
-            args.append(("buf", SCRATCH, 0))
+            args.append(("buf", SCRATCH, a[1] if len(a) > 1 else 0))
         elif a[0] == "scratch_stride":
             args.append(memory.scratch_size)
         elif a[0] == "error":

@@ -20,14 +20,14 @@ from jtorch.ir.prims.complex import conj
 from jtorch.ir.prims.create import constant
 from jtorch.ir.prims.create import detach as detach_marker
 from jtorch.ir.prims.elementwise import cast_to, neg, where
-from jtorch.ir.prims.movement import expand_to, pad, reshape_to, slice_axis
+from jtorch.ir.prims.movement import expand_to, pad, reshape_to, slice_, slice_axis
 from jtorch.ops.arguments import default_float, shape_of
 from jtorch.ops.attach import define, expose
 from jtorch.ops.creation import as_dtype
 from jtorch.ops.shape import unbind
 from jtorch.printing import format_tensor
 from jtorch.storage import SharedBuffer
-from jtorch.views import assign, type_name
+from jtorch.views import assign, make_view, type_name
 
 # --- to Python -------------------------------------------------------------------------------------------------------
 
@@ -479,6 +479,21 @@ def fill(input: Tensor, value: Any) -> Tensor:
 
 @expose("fill_")
 def fill_(self: Tensor, value: Any) -> Tensor:
+    if self._geometry is not None and 0 in self._geometry[0] and not isinstance(value, Tensor):
+        part = self  # a number may be written to places that are expanded: once
+        for d, (n, s) in enumerate(zip(self._type.shape, self._geometry[0])):
+            if n > 1 and s == 0:
+                starts, stops = [0] * self.ndim, list(part._type.shape)
+                stops[d] = 1
+                part = make_view(part, slice_, (tuple(starts), tuple(stops), (1,) * self.ndim))
+        if part is not self:
+            fill_(part, value)
+            return self
+    return fill_part(self, value)
+
+
+def fill_part(self: Tensor, value: Any) -> Tensor:
+    """`self[...] = value`: what is expanded is refused."""
     return assign(self, evaluate(_filled.function, (self, value)))
 
 

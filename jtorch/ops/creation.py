@@ -11,8 +11,7 @@ import numpy as np
 
 from jtorch import devices, dtypes
 from jtorch._tensor import Tensor, from_array, from_buffer, legacy_constructor, new_tensor, wrap
-from jtorch.capture.cell import Cell
-from jtorch.capture.dispatch import LARGE, Function, evaluate
+from jtorch.capture.dispatch import LARGE, NUMBERS, Function, evaluate
 from jtorch.capture.record import current, is_data
 from jtorch.dtypes import dtype
 from jtorch.ir import arith
@@ -23,8 +22,8 @@ from jtorch.ir.prims.create import constant, iota
 from jtorch.ir.prims.movement import as_strided, expand_to, reshape_to
 from jtorch.ops.arguments import check_shape, default_float, shape_of, wrap_dim
 from jtorch.ops.attach import FUNCTIONS, define, expose, write_out
-from jtorch.runtime.memory import allocator
-from jtorch.storage import ArrayWatch, SharedBuffer, Storage
+from jtorch.runtime.memory import address_of, allocator
+from jtorch.storage import ArrayStorage, root_of
 from jtorch.views import make_view
 
 # --- from data -------------------------------------------------------------------------------------------------------
@@ -83,8 +82,11 @@ def _first_leaf(data: Any) -> Any:
 
 def _has_tensor(data: Any) -> bool:
     if isinstance(data, (list, tuple)):
-        return any(_has_tensor(x) for x in data)
+        return not _NUMBER_TYPES.issuperset(map(type, data)) and any(map(_has_tensor, data))
     return isinstance(data, Tensor)
+
+
+_NUMBER_TYPES = frozenset(NUMBERS)
 
 
 def array_from(data: Any, dt: dtype | None) -> np.ndarray:
@@ -225,12 +227,10 @@ def from_numpy(array: np.ndarray) -> Tensor:
     if not isinstance(array, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
     d = dtypes.BY_NUMPY.get(array.dtype)
-    flags = array.flags
-    if d is None or not flags.c_contiguous:
+    if d is None or not array.flags.carray:
         return _from_strided(array)
-    if not flags.writeable:
-        array = array.copy()
-    return _shared(array, Type(d, array.shape))
+    kind = Type(d, array.shape)
+    return new_tensor(Tensor, ArrayStorage(array, kind), kind, None)
 
 
 def _from_strided(array: np.ndarray) -> Tensor:
@@ -247,38 +247,21 @@ def _from_strided(array: np.ndarray) -> Tensor:
     d = dtypes.from_numpy(array.dtype)
     if not array.flags.writeable:
         array = array.copy()
+    kind = Type(d, array.shape)
+    if array.flags.c_contiguous:
+        return new_tensor(Tensor, ArrayStorage(array, kind), kind, None)
     size = array.itemsize
     if any(s % size for s in array.strides):
         raise ValueError("given numpy array strides not a multiple of the element byte size. Copy the numpy array to "
                          "reallocate the memory.")
     if not array.size:
-        return _shared(np.empty(array.shape, array.dtype), Type(d, array.shape))
+        return new_tensor(Tensor, ArrayStorage(np.empty(array.shape, array.dtype), kind), kind, None)
     strides = tuple([s // size for s in array.strides])
     span = 1 + sum((n - 1) * s for n, s in zip(array.shape, strides))
     memory = np.lib.stride_tricks.as_strided(array, (span,), (size,))
-    base = _shared(memory, Type(d, (span,)), root_of(array))
+    flat = Type(d, (span,))
+    base = new_tensor(Tensor, ArrayStorage(memory, flat, root_of(array)), flat, None)
     return make_view(base, as_strided, (array.shape, strides, 0))
-
-
-def root_of(array: np.ndarray) -> np.ndarray:
-    """The array that owns the memory of a view."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
-
-
-def _shared(array: np.ndarray, type: Type, root: np.ndarray | None = None) -> Tensor:
-    if root is None:
-        root = array if array.base is None else root_of(array)
-    storage = Storage(Cell(type, None, None, SharedBuffer.of_array(root if array is root else _over(array, root))))
-    storage.exports = [ArrayWatch(root)]
-    return new_tensor(Tensor, storage, type, None)
-
-
-def _over(array: np.ndarray, root: np.ndarray) -> np.ndarray:
-    """A view of the array's memory of which nothing but `root` is known."""
-    return np.ndarray(array.shape, array.dtype, root, array.__array_interface__["data"][0] -
-                      root.__array_interface__["data"][0]) if root.flags.c_contiguous else array
 
 
 def stacked_data(tensors: Sequence[Tensor]) -> Tensor | None:
@@ -287,9 +270,14 @@ def stacked_data(tensors: Sequence[Tensor]) -> Tensor | None:
     kind = tensors[0]._type
     if not current.recorder.knows_values:
         return None
-    places = []
+    places: list[int | None] = []
     for t in tensors:
-        buffer = t._storage.cell.buffer
+        storage = t._storage
+        if type(storage) is ArrayStorage and storage.array is not None and t._type is kind and not (
+                t._view or t._requires_grad):
+            places.append(address_of(storage.array))
+            continue
+        buffer = storage.cell.buffer
         if buffer is None or t._type.dtype is not kind.dtype or t._requires_grad or not is_data(t):
             return None
         strides, offset = t._geometry or (kind.strides, 0)

@@ -51,12 +51,12 @@ def resized(x: Value, axis: int, n: int) -> Value:
     return pad(x, constant(x.builder, 0, x.dtype), widths=widths)
 
 
-def scaled(y: Value, norm: str | None, n: int, forward: bool) -> Value:
+def scale_of(norm: str | None, n: int, forward: bool) -> float:
     if norm not in (None, "backward", "ortho", "forward"):
         raise RuntimeError(f'Invalid normalization mode: "{norm}"')
     if norm == "ortho":
-        return y * (1 / math.sqrt(n))
-    return y * (1 / n) if (norm == "forward") == forward else y
+        return 1 / math.sqrt(n)
+    return 1 / n if (norm == "forward") == forward else 1.0
 
 
 def _one(x: Value, n: int | None, dim: int, halved: bool = False) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -103,13 +103,13 @@ Transform = Callable[[Value, Place, Any], Value]
 
 def _full(name: str, forward: bool) -> Transform:
     def run(x: Value, place: Place, norm: Any) -> Value:
-        x = _complex(x)
+        x = _floating(x)
         axes, sizes = place
         if not axes:
-            return x
+            return _complex(x)
         for a, n in zip(axes, sizes):
             x = resized(x, a, n)
-        return scaled(fourier.fft(x, axes=axes, forward=forward), norm, math.prod(sizes), forward)
+        return fourier.fft(x, axes=axes, forward=forward, scale=scale_of(norm, math.prod(sizes), forward))
     return run
 
 
@@ -122,7 +122,7 @@ def _to_half(name: str, conjugate: bool) -> Transform:
             raise RuntimeError(f"{name} must transform at least one axis")
         for a, n in zip(axes, sizes):
             x = resized(x, a, n)
-        y = scaled(fourier.rfft(x, axes=axes), norm, math.prod(sizes), not conjugate)
+        y = fourier.rfft(x, axes=axes, scale=scale_of(norm, math.prod(sizes), not conjugate))
         return conjugated(y) if conjugate else y
     return run
 
@@ -137,7 +137,7 @@ def _from_half(name: str, conjugate: bool) -> Transform:
         for a, n in zip(axes, (*sizes[:-1], sizes[-1] // 2 + 1)):
             x = resized(x, a, n)
         x = conjugated(x) if conjugate else x
-        return scaled(fourier.irfft(x, axes=axes, size=sizes[-1]), norm, math.prod(sizes), conjugate)
+        return fourier.irfft(x, axes=axes, size=sizes[-1], scale=scale_of(norm, math.prod(sizes), conjugate))
     return run
 
 

@@ -18,7 +18,7 @@ from jtorch.ir.prims import indexing, movement
 from jtorch.ir.prims.library import cumsum
 from jtorch.ops.arguments import out_of_range
 from jtorch.ops.attach import FUNCTIONS, check_apart, define, expose
-from jtorch.ops.conversion import copy_, fill_
+from jtorch.ops.conversion import copy_, fill_, fill_part
 from jtorch.ops.creation import array_from
 from jtorch.ops.shape import _placed, _reshape, alias
 from jtorch.views import Memo, assign, make_view, type_name, view_of
@@ -378,7 +378,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
                 value = (value if len(shape) == value.ndim else value.reshape(shape)).expand(part.shape)
             copy_(part, value)
         else:
-            fill_(part, value)
+            fill_part(part, value)
         return
     one = _one_mask(part, tensors)
     if one is not None and _fits_masked(part, one, value):

@@ -492,9 +492,9 @@ def cross(input: Value, other: Value, dim: int | None = None) -> Value:
         raise RuntimeError(f"linalg.cross: inputs dimension {axis if dim is None else dim} must have length 3. Got "
                            f"{input.shape[axis]} and {other.shape[axis]}")
 
-    def turned(v: Value, k: int) -> Value:
-        return movement.concatenate(movement.slice_axis(v, axis, k, 3), movement.slice_axis(v, axis, 0, k), axis=axis)
-    return turned(a, 1) * turned(b, 2) - turned(a, 2) * turned(b, 1)
+    def turned(v: Value) -> Value:
+        return movement.concatenate(movement.slice_axis(v, axis, 1, 3), movement.slice_axis(v, axis, 0, 1), axis=axis)
+    return turned(a * turned(b) - turned(a) * b)
 
 
 def _check_weights(name: str, w: Value | None, n: int, kind: str, fits: Callable[[dtypes.dtype], bool]) -> None:

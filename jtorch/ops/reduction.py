@@ -13,10 +13,9 @@ from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims import factor, indexing, library, reduce
 from jtorch.ir.prims.complex import complex_of, imag, real
 from jtorch.ir.prims.create import constant
-from jtorch.ir.prims.movement import permute_to, reshape_to
+from jtorch.ir.prims.movement import permute_to, reshape_to, slice_axis
 from jtorch.ops.arguments import named, reduction_axes, wrap_dim, wrap_dims
 from jtorch.ops.attach import define
-from jtorch.ops.creation import band
 from jtorch.views import type_name
 
 
@@ -394,10 +393,10 @@ def cummin(input: Value, dim: int) -> Any:
 def trace(input: Value) -> Value:
     if input.ndim != 2:
         raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input.ndim}")
-    rows, columns = band(input.builder, input.shape[0], input.shape[1], 0)
-    x = _summed_dtype(input, None)
-    kept = arith.where(ew.eq(rows, columns), x, constant(x.builder, 0, x.dtype))
-    return reduce.sum_(kept, axes=(0, 1))
+    rows, columns = input.shape
+    n = rows if rows < columns else columns
+    square = slice_axis(slice_axis(input, 0, 0, n), 1, 0, n)
+    return reduce.sum_(_summed_dtype(slice_axis(reshape_to(square, (n * n,)), 0, 0, n * n, n + 1), None), axes=(0,))
 
 
 def _softmax_dtype(input: Value, dtype: Any) -> Value:

@@ -101,7 +101,8 @@ def _median_along(v: Value, axis: int, keepdim: bool, ignore: bool) -> tuple[Val
     if ignore:
         left = n - 1 - sum_(ew.cast_to(missing, dtypes.int64), axes=(axis,))
         middle = arith.where(left < 0, 0, arith.floor_divide(left, 2))
-        places = indexing.gather(_sorted(v, axis, False)[1], _with_axis(middle, v, axis), axis=axis)
+        order = _sorted(v, axis, False, (0, (n - 1) // 2 + 1))[1]
+        places = indexing.gather(order, _with_axis(middle, v, axis), axis=axis)
     else:
         first = argmax(ew.cast_to(missing, dtypes.uint8), axis=axis)
         middle = _nth(v, axis, (n - 1) // 2, False)[1]

@@ -1,5 +1,5 @@
 """Hand-written kernels for what is not a loop nest over a formula: matrix products, convolutions, windows, indexing,
-random draws, scans, linear algebra.
+random draws, scans, linear algebra, Fourier transforms.
 
     plan = lower(node, inputs, outputs)      # Lowering: kernel calls and temporaries, or None
 
@@ -9,7 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from jtorch.codegen.library import border, conv, gemm, indexing, lapack, pairs, pool, random, sample, scan, sorting
+from jtorch.codegen.library import (
+    border,
+    conv,
+    fourier,
+    gemm,
+    indexing,
+    integers,
+    lapack,
+    pairs,
+    pool,
+    random,
+    sample,
+    scan,
+    sorting,
+)
 from jtorch.codegen.library.call import Epilogue, KernelCall, Lowering, Operand, whole
 from jtorch.ir.graph import Value
 
@@ -22,7 +36,7 @@ LOWERINGS: dict[str, Callable[[Lowering], None]] = {
     "mt19937": random.mt19937, "shuffle": random.shuffle,
     "cumsum": scan.running, "cumprod": scan.running, "cummax": scan.extrema, "cummin": scan.extrema,
     "logcumsumexp": scan.logsumexp,
-    "sort": sorting.sort,
+    "sort": sorting.sort, "gcd": integers.gcd, "lcm": integers.lcm,
     "take": indexing.take, "put": indexing.put, "put_add": indexing.put, "gather": indexing.gather,
     "scatter": indexing.scatter, "searchsorted": indexing.searchsorted,
     "distances": pairs.distances, "condensed": pairs.condensed, "expanded": pairs.expanded,
@@ -36,6 +50,7 @@ LOWERINGS: dict[str, Callable[[Lowering], None]] = {
     "determinant": lapack.determinant, "cofactors": lapack.cofactors, "qr": lapack.qr, "reflectors": lapack.reflectors,
     "eigh": lapack.eigh, "svd": lapack.svd, "eig": lapack.eig, "least_squares": lapack.least_squares,
     "succeeded": lapack.succeeded,
+    "fft": fourier.fft, "rfft": fourier.rfft, "irfft": fourier.irfft,
     "copy": indexing.plain_copy, "permute": indexing.permute, "reshape": indexing.reshape,
 }
 """Operation -> function that fills in a `Lowering`, or raises NotImplementedError with the reason why it cannot."""

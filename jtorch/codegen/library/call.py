@@ -27,7 +27,8 @@ Arg = Any
     ('out', i, bytes)             address of result i
     ('temp', i, bytes)            address of temporary i of the lowering
     ('symbol', name)              address of a routine of BLAS ('sgemm', see runtime/blas.py) or LAPACK ('sgetrf')
-    ('scratch',)                  address of the scratch memory, ('scratch_stride',) its bytes per worker
+    ('scratch',)                  address of the scratch memory, or of the byte ('scratch', offset) of it;
+                                  ('scratch_stride',) its bytes per worker
     ('error',)                    address of the error word
     ('code', exception, message)  a number below 2**20 for `store_error` that makes the program raise this. `message` is
                                   the text, or makes it from two numbers in the bits above, from 20 and 42 on

@@ -25,7 +25,7 @@ def index_mod(a: int, b: int) -> int:
     return a % b
 
 
-exp, log, isinf = np.exp, np.log, np.isinf
+exp, log, sin, cos, isinf = np.exp, np.log, np.sin, np.cos, np.isinf
 
 
 def select(condition: bool, a: Any, b: Any) -> Any:

@@ -65,7 +65,7 @@ def collate(batch: Any, *, collate_fn_map: dict[Any, Callable[..., Any]] | None 
     if isinstance(first, tuple) and hasattr(first, "_fields"):
         return type(first)(*(collate(s, collate_fn_map=collate_fn_map) for s in zip(*batch)))
     if isinstance(first, Sequence):
-        if not all(len(sample) == len(first) for sample in batch):
+        if len(set(map(len, batch))) > 1:
             raise RuntimeError("each element in list of batch should be of equal size")
         columns = [collate(s, collate_fn_map=collate_fn_map) for s in zip(*batch)]
         return columns if isinstance(first, tuple) else _rebuilt_list(first, columns)
@@ -74,10 +74,10 @@ def collate(batch: Any, *, collate_fn_map: dict[Any, Callable[..., Any]] | None 
 
 def _tensors(batch: Any, **kwargs: Any) -> Tensor:
     """Samples that are there are copied side by side; what is still pending is stacked as part of its computation."""
-    shape = batch[0]._type.shape
+    kind = batch[0]._type
     for t in batch:
-        if t._type.shape != shape:
-            raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and "
+        if t._type is not kind and t._type.shape != kind.shape:
+            raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(kind.shape)} at entry 0 and "
                                f"{list(t.shape)} at entry {_place(batch, t)}")
     joined = stacked_data(batch)
     return jtorch.stack(list(batch), 0) if joined is None else joined
