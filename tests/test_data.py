@@ -56,6 +56,22 @@ def test_samplers() -> None:
                 list(d.BatchSampler(d.SequentialSampler(source), 8, True)), len(d.BatchSampler(source, 8, False))]
     both(run)
 
+@pytest.mark.parametrize("options", [{"shuffle": False}, {}, {"seed": 5}, {"drop_last": True}])
+@pytest.mark.parametrize("size", [0, 1, 10, 23])
+def test_distributed_sampler(size, options) -> None:
+    def run(t, d):
+        found = []
+        for rank in range(4):
+            sampler = d.distributed.DistributedSampler(range(size), num_replicas=4, rank=rank, **options)
+            for epoch in range(2):
+                sampler.set_epoch(epoch)
+                found.append((len(sampler), list(sampler)))
+        return found
+    both(run)
+    for d in (data, torch_data):
+        with pytest.raises(ValueError, match="Invalid rank 4, rank should be in the interval"):
+            d.distributed.DistributedSampler(range(9), num_replicas=4, rank=4)
+
 
 @pytest.mark.parametrize("lengths", [[10, 13], [0.5, 0.3, 0.2]])
 def test_random_split(lengths) -> None:

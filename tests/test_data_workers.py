@@ -403,3 +403,13 @@ def test_a_loop_left_early(tmp_path: Path, end: str) -> None:
     assert main.returncode == (1 if "ValueError" in end else 0), errors
     assert errors.count("Traceback") == ("ValueError" in end) and "Exception ignored" not in errors
     wait_for(lambda: all(gone(int(p)) for p in out.split()))
+
+
+def test_batches_lie_in_shared_memory() -> None:
+    for package, module in PAIRS:
+        rows = module.TensorDataset(package.ones(64, 400), package.arange(64))
+        batches = list(module.DataLoader(rows, batch_size=32, num_workers=1))
+        assert [x.is_shared() for x, _ in batches] == [True, True]
+        assert not (batches[0][0] + 1).is_shared()
+    del batches
+    jtorch.synchronize()  # what is pending refers to them

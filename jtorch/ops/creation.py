@@ -22,7 +22,7 @@ from jtorch.ir.prims.create import constant, iota
 from jtorch.ir.prims.movement import as_strided, expand_to, reshape_to
 from jtorch.ops.arguments import check_shape, default_float, shape_of, wrap_dim
 from jtorch.ops.attach import FUNCTIONS, define, expose, write_out
-from jtorch.runtime.memory import address_of, allocator
+from jtorch.runtime.memory import allocator
 from jtorch.storage import ArrayStorage, root_of
 from jtorch.views import make_view
 
@@ -270,27 +270,26 @@ def stacked_data(tensors: Sequence[Tensor]) -> Tensor | None:
     kind = tensors[0]._type
     if not current.recorder.knows_values:
         return None
-    places: list[int | None] = []
+    kinds = Type(kind.dtype, (len(tensors), *kind.shape))
+    joined = allocator.alloc(kinds.nbytes)
+    arrays: list[Any] = [t._storage.array for t in tensors if type(t._storage) is ArrayStorage and t._type is kind
+                         and t._view is None and not t._requires_grad and t._storage.array is not None]
+    if kind.shape and len(arrays) == len(tensors):
+        flat = (len(tensors) * kind.shape[0], *kind.shape[1:])
+        np.concatenate(arrays, out=joined.numpy(kind.dtype.numpy, flat))
+        return from_buffer(joined, kinds)
+    at, size = joined.ptr, kind.nbytes
     for t in tensors:
-        storage = t._storage
-        if type(storage) is ArrayStorage and storage.array is not None and t._type is kind and not (
-                t._view or t._requires_grad):
-            places.append(address_of(storage.array))
-            continue
-        buffer = storage.cell.buffer
+        buffer = t._storage.cell.buffer
         if buffer is None or t._type.dtype is not kind.dtype or t._requires_grad or not is_data(t):
             return None
         strides, offset = t._geometry or (kind.strides, 0)
-        places.append(buffer.ptr + offset * kind.dtype.itemsize if strides == kind.strides else None)
-    size, joined = kind.nbytes, allocator.alloc(kind.nbytes * len(places))
-    at = joined.ptr
-    for t, place in zip(tensors, places):
-        if place is None:
-            np.copyto(joined.numpy(kind.dtype.numpy, kind.shape, at - joined.ptr), t._array())
+        if strides == kind.strides:
+            memmove(at, buffer.ptr + offset * kind.dtype.itemsize, size)
         else:
-            memmove(at, place, size)
+            np.copyto(joined.numpy(kind.dtype.numpy, kind.shape, at - joined.ptr), t._array())
         at += size
-    return from_buffer(joined, Type(kind.dtype, (len(places), *kind.shape)))
+    return from_buffer(joined, kinds)
 
 
 @expose("frombuffer", method=False)

@@ -21,7 +21,7 @@ from jtorch.lazy import lazy_module
 from jtorch.ops.attach import expose
 from jtorch.ops.conversion import clone, detach
 from jtorch.runtime.memory import Buffer
-from jtorch.storage import SharedBuffer, Storage
+from jtorch.storage import Storage
 from jtorch.views import make_view
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def share_memory_(self: Tensor) -> Tensor:
 @expose("is_shared", function=False)
 def is_shared(self: Tensor) -> bool:
     """Does the tensor lie in memory that other processes can have too?"""
-    return type(self._storage.cell.buffer) is SharedBuffer and sharing.mapping_of(self._storage) is not None
+    return sharing.is_shared(self._storage)
 
 
 __all__ = ["buffer_over", "check_place", "memory_of", "parts_of", "permutation", "share_memory_", "storage_over",

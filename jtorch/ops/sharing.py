@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from multiprocessing import resource_tracker, util
 from typing import Any
 
+import numpy as np
+
 from jtorch.capture.cell import Cell
 from jtorch.capture.record import current
 from jtorch.dtypes import dtype
@@ -213,6 +215,17 @@ def mapping_of(storage: Storage) -> Any:
     buffer = storage.cell.buffer
     owner = getattr(buffer, "_owner", None) if type(buffer) is SharedBuffer else None
     return owner if isinstance(owner, Mapping) else None
+
+
+def is_shared(storage: Storage) -> bool:
+    """Does the storage lie in memory that other processes can have too: a mapping, or the segment in which a loader's
+    worker has sent it?"""
+    if mapping_of(storage) is not None:
+        return True
+    owner = getattr(storage.cell.buffer, "_owner", None)
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    return isinstance(owner, memoryview) and hasattr(owner.obj, "lease")
 
 
 def share(storage: Storage) -> Any:
