@@ -33,6 +33,7 @@ from jtorch.codegen.plan import (
     step_entry,
     substitute,
 )
+from jtorch.codegen.scan_loop import ScanLoop
 from jtorch.codegen.updates import update_in_place
 from jtorch.ir.fingerprint import fingerprint
 from jtorch.ir.graph import Graph, Value
@@ -159,7 +160,7 @@ class Executable:
 
     @property
     def host_calls(self) -> list[str]:
-        """Operations that run in NumPy."""
+        """Operations that go through Python: NumPy's, and scans, whose steps are programs."""
         return [e.group.library.op.name for e in self.entries if e.host is not None]  # type: ignore[union-attr]
 
     @property
@@ -176,7 +177,7 @@ class Executable:
             if sources:
                 lines.append(info.annotated)
         if self.host_calls:
-            lines.append(f"in NumPy, for want of a kernel: {', '.join(self.host_calls)}")
+            lines.append(f"through Python: {', '.join(self.host_calls)}")
         return "\n".join([*lines, str(self.memory)])
 
 
@@ -214,6 +215,7 @@ class Compilation:
 
     def __init__(self, graph: Graph, in_place: dict[int, int] | None = None) -> None:
         self.graph, self.in_place, self.stages = graph, in_place or {}, []
+        self.loops: list[tuple[ScanLoop, Compilation]] = []  # with the programs of their bodies
         for step in PASSES:
             graph = self.timed(step.__name__, lambda step=step, graph=graph: step(graph))
         placed: Placed = self.timed("place", lambda: place(graph))
@@ -262,7 +264,16 @@ class Compilation:
                 spare = [v for v in finisher.home if v.type.nbytes == node.type.nbytes and v.dtype is node.dtype
                          and outputs.get(v) not in self.in_place]
         found, took = library_entries(self.placed, group, attached, spare, wanted=wanted)
-        return found or [host_entry(self.placed, group)], took
+        return found or [self.host_entry(group, node)], took
+
+    def host_entry(self, group: Group, node: Value) -> Entry:
+        """NumPy runs the node; the body of a scan is a program of its own."""
+        entry = host_entry(self.placed, group)
+        if node.op.name == "scan":
+            loop = ScanLoop(node, [self.placed.view(v) for v in node.inputs])
+            self.loops.append((loop, Compilation(loop.body)))
+            entry.host = loop
+        return entry
 
     def plan(self) -> MemoryPlan:
         graph, params = self.placed.graph, self.placed.graph.params
@@ -289,9 +300,11 @@ class Compilation:
     def sources(self) -> list[tuple[str, tuple[str, ...]]]:
         found = [(e.kernel.source, e.kernel.params) if e.kernel is not None else (e.call.source, e.call.params)
                  for e in self.entries if e.host is None]
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys([*found, *[source for _, body in self.loops for source in body.sources]]))
 
     def link(self) -> Executable:
+        for loop, body in self.loops:
+            loop.step = body.link().run
         loaded = self.timed("compile", lambda: dict(zip(self.sources, kernels.load_many(self.sources))))
         codes: dict[int, Any] = {}
         program = self.timed("program", lambda: self.program(loaded, codes))

@@ -1,10 +1,13 @@
 """Control flow: regions are interned, gradients of loops keep the work of weights outside."""
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from jtorch import dtypes
+from jtorch.driver import compile_graph
 from jtorch.ir.graph import Builder, Graph, Type, Value
+from jtorch.ir.interpret import interpret
 from jtorch.ir.passes.autodiff import gradients
 from jtorch.ir.primitive import op
 from jtorch.ir.prims.control import cond, scan, trace, while_loop
@@ -56,6 +59,28 @@ def test_gradients_of_weights_leave_the_loop(keep: bool) -> None:
     assert loops[-1].attr("n_carry") == 1 and loops[-1].attr("reverse"), "only the state is carried backwards"
     products = [n for n in graph.nodes if n.op.name == "matmul"]
     assert [n.inputs[0].shape[1] for n in products] == [10, 10], "one product for each weight, over all steps"
+
+
+@pytest.mark.parametrize("length, reverse", [(5, False), (5, True), (1, False), (0, False)])
+def test_steps_of_a_scan_are_compiled(length: int, reverse: bool) -> None:
+    b = Builder()
+    row, rows = Type(dtypes.float32, (2, 3)), Type(dtypes.float32, (3, length, 2))
+    c, h, x = (make_leaf(b, i, t) for i, t in enumerate((VECTOR, row, rows)))
+
+    def step(c: Value, h: Value, n: Value, x: Value) -> list[Value]:
+        h = op("tanh")(h + x) * c
+        return [h, n + 1, h * 2.0]
+    body = trace(step, [VECTOR, row, Type(dtypes.int64, ()), row], "step")
+    turned = op("permute")(x, perm=(1, 2, 0))  # rows that are not contiguous
+    results = scan(c, h, constant(b, 3, dtypes.int64), turned, body=body, n_carry=2, length=length, n_consts=1,
+                   reverse=reverse)
+    graph = Graph([c, h, x], list(results))
+    arrays = [np.random.default_rng(i).standard_normal(v.shape).astype(np.float32) for i, v in enumerate((c, h, x))]
+    found = [np.empty(v.shape, v.dtype.numpy) for v in results]
+    executable = compile_graph(graph)
+    executable.run([a.ctypes.data for a in (*arrays, *found)])
+    for got, expected in zip(found, interpret(graph, arrays), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_nested_regions_print_as_functions() -> None:

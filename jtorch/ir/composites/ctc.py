@@ -9,7 +9,7 @@ from jtorch.ir.prims.control import scan, trace
 from jtorch.ir.prims.create import constant
 from jtorch.ir.prims.elementwise import exp, expand, log, ne, zeros_like
 from jtorch.ir.prims.indexing import gather
-from jtorch.ir.prims.movement import concatenate, reshape_to, slice_axis
+from jtorch.ir.prims.movement import concatenate, pad, reshape_to, slice_axis
 
 NEVER = -1e30
 """The logarithm of probability 0; finite, so that it has derivatives."""
@@ -25,15 +25,18 @@ def _log_sum(*terms: Value) -> Value:
 def _shifted(v: Value, k: int, fill: float) -> Value:
     """v[:, s - k], and `fill` in front."""
     n, length = v.shape
-    front = constant(v.builder, fill, v.dtype, (n, min(k, length)))
-    return concatenate(front, slice_axis(v, 1, 0, max(length - k, 0)), axis=1) if length > k else front
+    if length <= k:
+        return constant(v.builder, fill, v.dtype, (n, length))
+    return pad(slice_axis(v, 1, 0, length - k), constant(v.builder, fill, v.dtype), widths=((0, 0, 0), (k, 0, 0)))
 
 
 def _step(skips: Value, ends: Value, alpha: Value, emitted: Value, t: Value) -> list[Value]:
-    """The forward variable after one more step; that of an example that is over stays."""
+    """The forward variable after one more step, as carry and, for the derivative, as row; that of an example that is
+    over stays."""
     skipped = where(skips, _shifted(alpha, 2, NEVER), NEVER)
     after = maximum(_log_sum(alpha, _shifted(alpha, 1, NEVER), skipped) + emitted, NEVER)
-    return [where(expand(t, ends.shape) < ends, after, alpha)]
+    after = where(expand(t, ends.shape) < ends, after, alpha)
+    return [after, after]
 
 
 def _ctc(b: Builder, x: Value, targets: Value, steps: Value, sizes: Value, blank: int) -> Value:
