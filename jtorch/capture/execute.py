@@ -240,13 +240,22 @@ def interpreted(epoch: Epoch, program: Program) -> list[Any]:
         results = interpret(program.graph, arrays, observe.watch_node if observe.sinks else None, program.spare)
     except MemoryError as error:
         raise OutOfMemoryError(f"not enough memory: {error}") from None
-    buffers = []
-    for i, a in enumerate(results):
-        source = program.in_place.get(i)
+    buffers: list[Any] = []
+    copied = 0
+    results.reverse()
+    while results:  # each is let go once its contents have a place, so that not all of them are there twice
+        a, source = results.pop(), program.in_place.get(len(buffers))
+        copied += a.nbytes
+        if copied >= LEFT_TO_MALLOC:
+            allocator.trim_malloc()
+            copied = 0
         kept = source is not None and a.ctypes.data == arrays[source].ctypes.data
         buffers.append(epoch.leaves[program.leaves[source]].buffer if kept else buffer_of(a))  # type: ignore[index]
     return buffers
 
+
+LEFT_TO_MALLOC = 32 << 20
+"""Bytes of NumPy's memory that may lie idle after an interpreted run: its results are copied out of it."""
 
 _FLOAT_DATA = object.__basicsize__
 """Where float and complex objects hold their numbers."""

@@ -139,6 +139,11 @@ class Allocator:
         self._cache_limit = nbytes
         self._trim_large(nbytes)
 
+    @staticmethod
+    def trim_malloc():
+        """Give the system the pages of freed memory that malloc keeps; NumPy's arrays are malloc's."""
+        sysmem.give_back()
+
     def trim(self):
         """Give all free blocks back to the operating system."""
         with self._lock:

@@ -42,6 +42,13 @@ def free(address):
     LIBC.free(address)
 
 
+def give_back():
+    """Let the system have the pages of freed memory that malloc keeps, where malloc can do that (glibc)."""
+    trim = getattr(LIBC, "malloc_trim", None)
+    if trim is not None:
+        trim(ctypes.c_size_t(0))
+
+
 def map_pages(nbytes):
     """Address of a fresh mapping of `nbytes` bytes (a multiple of the page size), or 0."""
     slack = HUGE_PAGE - PAGE if nbytes >= HUGE_FROM else 0

@@ -448,7 +448,7 @@ def forward(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fuse
     elif v.is_direct:
         conv_direct.forward(low, v, x, w, out, fused)
     elif conv_small.suits_forward(v):
-        conv_small.forward(low, v, x, w, out)
+        conv_small.forward(low, v, x, w, out, fused)
     elif conv_winograd.suits(v, out.dtype):
         conv_winograd.forward(low, v, x, w, out, fused)
     else:

@@ -86,20 +86,24 @@ def unrolled(low: Lowering, v: Window, x: Operand, grid: tuple[int, int, int], b
 
 
 def suits_forward(v: Window) -> bool:
-    """Would most of an image's last vector be empty?"""
-    return v.n > 1 and min(v.spatial) > 0 and -(-v.plane // LANES) * LANES >= 1.5 * v.plane and v.og >= 8 and \
-        v.groups * v.depth * v.n * v.plane <= COLUMNS
+    """Would much of an image's last vector be empty, and less of it with all images together?"""
+    def unused(places: int) -> float:
+        return ((places + 13) // LANES * LANES) / places
+    return min(v.spatial) > 0 and -(-v.plane // LANES) * LANES >= 1.25 * max(1, unused(v.n * v.plane)) * v.plane and \
+        v.og >= 8 and v.groups * v.depth * v.n * v.plane <= COLUMNS
 
 
-def forward(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand) -> None:
+def forward(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fused: bool) -> None:
     """out = convolution(x, w); w and out are contiguous."""
     col = unrolled(low, v, x, v.out, backward=False)
     places = v.n * v.plane
     left = Operand(w.place, w.dtype, (v.og, v.depth), (v.depth, 1), w.offset)
     right = Operand(col.place, col.dtype, (v.depth, places), (places, 1))
-    result = low.temp(out.dtype, (v.groups, v.og, v.n, v.plane))
-    gemm.tiled_product(low, left, right, result, (1, v.groups), (0, v.og * v.depth), (0, v.depth * places))
-    copy(low, result.permuted((2, 0, 1, 3)), out.reshaped((v.n, v.groups, v.og, v.plane)))
+    result = out if v.n == 1 else low.temp(out.dtype, (v.groups, v.og, v.n, v.plane))
+    epilogue = low.fuse(v.groups, v.og, v.plane) if fused and v.n == 1 else None
+    gemm.tiled_product(low, left, right, result, (1, v.groups), (0, v.og * v.depth), (0, v.depth * places), epilogue)
+    if v.n > 1:
+        copy(low, result.permuted((2, 0, 1, 3)), out.reshaped((v.n, v.groups, v.og, v.plane)))
 
 
 def grid_of(v: Window) -> tuple[int, int, int]:

@@ -100,11 +100,13 @@ def tile_blocks(a: Pointer, b: Pointer, c: Pointer, scratch: Pointer, scratch_st
                 b_col: int, terms0: int, at0: int, bt0: int, terms1: int, at1: int, bt1: int, rows: int, cols: int,
                 depth: int, begin: int, end: int, worker: int) -> None:
     """`gemm_blocks` with sums in registers. Of b, as many columns as a tile has are packed at a time, `depth` rows of
-    them; a is read where it is: packing its rows too, where they are not contiguous, costs more than it gains.
+    them; a is read where it is: packing its rows too, where they are not contiguous, costs more than it gains. One
+    or two columns left over are sums along the rows of a if these are contiguous: they would not fill a vector.
     The sum over terms0 x terms1 products, whose operands lie at0, at1 (bt0, bt1) apart."""
     row_blocks = index_div(m + rows - 1, rows)
     col_blocks = index_div(n + cols - 1, cols)
     panel = index_div(worker * scratch_stride, SIZE)
+    lanes = index_div(tile_columns(c), 3)
     for item in range(begin, end):
         c0 = index_mod(item, col_blocks) * cols
         q = index_div(item, col_blocks)
@@ -120,9 +122,28 @@ def tile_blocks(a: Pointer, b: Pointer, c: Pointer, scratch: Pointer, scratch_st
                 t0 = index_div(t, terms1)
                 t1 = index_mod(t, terms1)
                 x = i0 * sa0 + i1 * sa1 + t0 * at0 + t1 * at1 + p0 * a_col
-                for j in range(c0, c1, tile_columns(c)):
+                j = c0
+                while j < c1:
                     width = min(tile_columns(c), c1 - j)
+                    rest = index_mod(width, lanes)
+                    thin = (a_col == 1) & (rest > 0) & (rest <= 2)
+                    if thin & (width > rest):  # whole vectors first
+                        width -= rest
+                        thin = False
                     source = i0 * sb0 + i1 * sb1 + t0 * bt0 + t1 * bt1 + p0 * b_row + j * b_col
+                    if thin:
+                        for q in range(width):
+                            for p in range(kp):
+                                scratch[panel + q * kp + p] = b[source + p * b_row + q * b_col]
+                            for r in range(r0, r1):
+                                acc = T(0.0)
+                                for p in range(kp):
+                                    acc = reassoc_add(acc, a[x + r * a_row + p] * scratch[panel + q * kp + p])
+                                target = batch * sc + r * n + j + q
+                                if (p0 > 0) | (t > 0):
+                                    acc += c[target]
+                                c[target] = acc
+                        break
                     if b_col == 1:
                         for p in range(kp):
                             for q in range(width):
@@ -137,6 +158,7 @@ def tile_blocks(a: Pointer, b: Pointer, c: Pointer, scratch: Pointer, scratch_st
                         matrix_tile(shifted(a, x + r * a_row), a_row, a_col, shifted(scratch, panel), tile_columns(c),
                                     kp, shifted(c, batch * sc + r * n + j), n, min(tile_rows(c), r1 - r), width,
                                     (p0 > 0) | (t > 0))
+                    j += width
         EPILOGUE
 
 
@@ -315,7 +337,7 @@ def tile_block_size(m: int, n: int, k: int, batch: int) -> tuple[int, int]:
 
 def block_cost(rows: int, cols: int, k: int) -> float:
     """About the cycles of a block: multiplications in tiles of 8 rows and 3, 2 or 1 vectors, and packing."""
-    panels, rest = divmod(-(-cols // 16), 3)
+    panels, rest = divmod((cols + 13) // 16, 3)
     return k * (-(-rows // 8) * (27 * panels + (0, 11, 19)[rest]) + 0.3 * cols)
 
 
@@ -425,7 +447,7 @@ def tiled_product(low: Lowering, a: Operand, b: Operand, out: Operand, batch: Se
                            ("scratch_stride", "i", ("scratch_stride",)),
                            *((name, "i", value) for name, value in zip(names, values))],
              count * -(-m // rows) * -(-n // cols), grain_of(2 * rows * cols * k * products / FLOPS_PER_NS + 150),
-             round_up(depth, 16) * 48 * size, barrier, {"SIZE": str(size)}, epilogue)
+             round_up(depth, 16) * 48 * size, barrier, {"SIZE": str(size), "T": conversion(out.dtype)}, epilogue)
 
 
 def readable(low: Lowering, x: Operand, batch: list[int], strides: list[int]) -> Matrix:
