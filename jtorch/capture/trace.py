@@ -598,6 +598,9 @@ class Traced:
         self._roll_back(trace)
         recorder.epoch.forget()  # so that the memory of captured cells may be written in place
         trace.before.clear()
+        trace.grads.clear()
+        for t in trace.owners.values():  # what they noted keeps the epoch alive that was before, and all it read
+            t._epoch = None
         del stand_ins
         if variant is None:  # views have to be seen as what they are
             self.aliasing.add(signature)

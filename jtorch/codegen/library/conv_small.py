@@ -89,7 +89,7 @@ def suits_forward(v: Window) -> bool:
     """Would much of an image's last vector be empty, and less of it with all images together?"""
     def unused(places: int) -> float:
         return ((places + 13) // LANES * LANES) / places
-    return min(v.spatial) > 0 and -(-v.plane // LANES) * LANES >= 1.25 * max(1, unused(v.n * v.plane)) * v.plane and \
+    return min(v.spatial) > 0 and -(-v.plane // LANES) * LANES >= 1.3 * max(1, unused(v.n * v.plane)) * v.plane and \
         v.og >= 8 and v.groups * v.depth * v.n * v.plane <= COLUMNS
 
 
@@ -165,7 +165,7 @@ def elements(v: Window, axis: int, remainder: int) -> range:
 
 
 def suits_weight_grad(v: Window) -> bool:
-    return v.n * v.plane <= PLACES and v.og >= gemm.TILED_ROWS and v.depth >= LANES and \
+    return v.n * v.plane <= PLACES and v.og > 1 and v.depth >= LANES and \
         v.groups * v.depth * v.n * v.plane <= COLUMNS and min(v.spatial) > 0
 
 

@@ -54,11 +54,8 @@ MAX_BLOCKS = 16
 
 LARGE_SIDE = 512
 
-TILED_ROWS, TILED_COLUMNS = 6, 8
-"""Rows and columns from which a product is summed in registers: less would leave most lanes of a tile unused."""
-
-TILED_WORK = 1 << 29
-"""Multiplications up to which they are: the tiles do not block for the third-level cache as OpenBLAS does."""
+GRAM_WORK = 1 << 26
+"""Multiplications from which a product with its own transpose is half computed."""
 
 GRAM_ROWS, GRAM_BLOCKS, MIRROR_ROWS = 128, 16, 16
 """Rows from which a product with its own transpose is half computed and half mirrored; into how many blocks of rows it
@@ -329,7 +326,8 @@ def tile_block_size(m: int, n: int, k: int, batch: int) -> tuple[int, int]:
     for power in range(pieces.bit_length()):
         rows, cols = round_up(-(-m // (1 << power)), 8), round_up(-(-n // (pieces >> power)), 16)
         blocks = -(-m // rows) * -(-n // cols)
-        cost = blocks * block_cost(min(rows, m), min(cols, n), k) * (1 + max(0, pieces - blocks) / 50)
+        idle = max(0, pieces - blocks) / pieces
+        cost = blocks * block_cost(min(rows, m), min(cols, n), k) * (1 + idle ** 2)
         if cost < best:
             best, chosen = cost, (min(rows, m), min(cols, n))
     return chosen
@@ -380,11 +378,11 @@ def product(low: Lowering, a: Operand, b: Operand, out: Operand, fused: bool = F
     if 1 in (m, n) and vector_product(low, a, b, out, batch, sa, sb, fused):
         return
     count = batch[0] * batch[1]
-    if m >= GRAM_ROWS and m * m * k > TILED_WORK // 8 and sa == sb and is_transpose(a, b):
+    if m >= GRAM_ROWS and m * m * k > GRAM_WORK and sa == sb and is_transpose(a, b):
         gram_product(low, a, out, batch, sa)
         return
     epilogue = low.fuse(count, m, n) if fused else None
-    if m >= TILED_ROWS and n >= TILED_COLUMNS and 0 < m * n * k <= TILED_WORK:
+    if min(m, n) > 1 and k:
         tiled_product(low, a, b, out, batch, sa, sb, epilogue)
         return
     left, right = readable(low, a, batch, sa), readable(low, b, batch, sb)
