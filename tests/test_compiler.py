@@ -311,6 +311,18 @@ def test_iota_and_constants():
     check(build([(F, (5, 6))], f), floats((5, 6)))
 
 
+def test_complex_constants():
+    """One that is a result, and one that a kernel reads."""
+    def f(x):
+        one = x.builder.apply(op("full"), shape=(3,), value=2.5 - 1j, dtype=dtypes.complex64)
+        return [one, x * one]
+    graph = build([(dtypes.complex64, (3,))], f)
+    x = np.arange(3).astype(np.complex64) * (1 + 2j)
+    exe = driver.compile_graph(graph)
+    for found, wanted in zip(execute(exe, graph, [x]), interpret(graph, [x])):
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
 # --- memory ----------------------------------------------------------------------------------------------------------
 
 def test_in_place_update():

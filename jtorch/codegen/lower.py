@@ -72,12 +72,12 @@ def body_of(group: Group) -> Body:
         root = placed.root(v)
         if not v.dtype.is_complex:
             return (operand(v, forms),)
-        if group.computes(v, forms):
-            return place[root]
-        if is_constant(root):
+        if is_constant(root):  # also the one that this group writes
             if root not in place:
                 number, real = complex(root.attr("value")), root.dtype.to_real()
                 place[root] = add(None, Number(real, number.real)), add(None, Number(real, number.imag))
+            return place[root]
+        if group.computes(v, forms):
             return place[root]
         view = placed.view(v)
         offset, terms = linear(axes.normals(forms), view.strides)
