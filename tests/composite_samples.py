@@ -86,6 +86,12 @@ def of_probabilities(name: str) -> Iterator[Sample]:
     yield Sample((np.array([0.0, -1.0, 30.0]),), {}, lambda T, x: getattr(T.special, name)(x), False)
 
 
+@of("trigamma")
+def trigamma() -> Iterator[Sample]:
+    yield Sample((uniform(0.3, 6, 3, 2),), {}, lambda T, x: T.polygamma(1, x))
+    yield Sample((np.array([-3.25, -0.5, 0.01, 0.4999, 50.0, 1e10]),), {}, lambda T, x: T.polygamma(1, x), False)
+
+
 @of("lerp", "addcmul", "addcdiv", "clamp_tensors", "logaddexp", "xlogy", "xlog1py", "hypot")
 def pointwise(name: str) -> Iterator[Sample]:
     if name == "lerp":

@@ -98,6 +98,8 @@ def igammac(input: Value, other: Value) -> Value:
 def polygamma(n: int, input: Value) -> Value:
     """The n-th derivative of digamma, for n >= 0."""
     x = arith.as_float(input)
+    if n == 1:
+        return composed.trigamma(x)
     return special.digamma(x) if n == 0 else special.polygamma(x, n=n)
 
 

@@ -1,7 +1,9 @@
 """Window functions: `torch.hann_window` and its like, and those of `torch.signal.windows`."""
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,14 +19,37 @@ WINDOWS: dict[str, Callable[..., Tensor]] = {}
 """The functions of `torch.signal.windows` by name."""
 
 
-def _made(values: np.ndarray, dtype: Any, requires_grad: bool) -> Tensor:
-    t = from_array(values.astype((as_dtype(dtype) or default_float()).numpy))
+@dataclass(frozen=True, slots=True)
+class Cosines:
+    """a[0] - a[1] cos(x) + a[2] cos(2 x) - ..., x going once round in n steps, at `length` places."""
+
+    length: int
+    n: float
+    coefficients: Sequence[float]
+
+    def tensor(self, d: dtypes.dtype) -> Tensor:
+        """From the middle, where x is pi: an angle that was rounded to `d` is near the ends off by a second-order
+        effect only."""
+        i = FUNCTIONS["arange"](self.length, dtype=dtypes.float64)
+        x = i * (2 * math.pi / self.n) - math.pi
+        compute = d.compute
+        total = FUNCTIONS["full"]((self.length,), self.coefficients[0], dtype=compute)
+        for k, a in enumerate(self.coefficients[1:], 1):
+            total = total + a * FUNCTIONS["cos"]((x * k).to(compute))
+        return total.to(d)
+
+
+Values = np.ndarray | Cosines
+
+
+def _made(values: Values, dtype: Any, requires_grad: bool) -> Tensor:
+    d = as_dtype(dtype) or default_float()
+    t = values.tensor(d) if isinstance(values, Cosines) else from_array(values.astype(d.numpy))
     return t.requires_grad_() if requires_grad else t
 
 
-def cosines(i: np.ndarray, n: float, coefficients: Sequence[float]) -> np.ndarray:
-    """a[0] - a[1] cos(x) + a[2] cos(2 x) - ..., x going once round in n steps."""
-    return sum((-1) ** k * a * np.cos(2 * np.pi * k * i / n) for k, a in enumerate(coefficients))
+def cosines(i: np.ndarray, n: float, coefficients: Sequence[float]) -> Cosines:
+    return Cosines(len(i), n, coefficients)
 
 
 def _kaiser(i: np.ndarray, n: float, beta: float) -> np.ndarray:
@@ -37,7 +62,7 @@ def _triangle(i: np.ndarray, n: float) -> np.ndarray:
 
 # --- in the namespace of torch ---------------------------------------------------------------------------------------
 
-def _window(name: str, formula: Callable[..., np.ndarray]) -> None:
+def _window(name: str, formula: Callable[..., Values]) -> None:
     def window(window_length: int, periodic: bool = True, *args: float, dtype: Any = None, layout: Any = None,
                device: Any = None, pin_memory: bool = False, requires_grad: bool = False, **kwargs: float) -> Tensor:
         if window_length < 0:
@@ -73,7 +98,7 @@ def _checked(name: str, M: int, dtype: Any, layout: Any) -> dtypes.dtype:
     return d
 
 
-def _signal_window(formula: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+def _signal_window(formula: Callable[..., Values]) -> Callable[..., Values]:
     """Make `formula(i, n, ...)` public: i is the place of each of M samples, n how many steps the window has from end
     to end: M - 1 for one that closes (`sym`), M for one that does with the next sample."""
     name = formula.__name__
@@ -95,37 +120,37 @@ def bartlett(i: np.ndarray, n: float) -> np.ndarray:
 
 
 @_signal_window
-def blackman(i: np.ndarray, n: float) -> np.ndarray:
+def blackman(i: np.ndarray, n: float) -> Cosines:
     """0.42 - 0.5 cos(x) + 0.08 cos(2 x)"""
     return cosines(i, n, (0.42, 0.5, 0.08))
 
 
 @_signal_window
-def nuttall(i: np.ndarray, n: float) -> np.ndarray:
+def nuttall(i: np.ndarray, n: float) -> Cosines:
     """The four-term window of least side lobes (A. Nuttall, "Some windows with very good sidelobe behavior", 1981)."""
     return cosines(i, n, (0.3635819, 0.4891775, 0.1365995, 0.0106411))
 
 
 @_signal_window
-def hann(i: np.ndarray, n: float) -> np.ndarray:
+def hann(i: np.ndarray, n: float) -> Cosines:
     """0.5 - 0.5 cos(x)"""
     return cosines(i, n, (0.5, 0.5))
 
 
 @_signal_window
-def general_hamming(i: np.ndarray, n: float, *, alpha: float = 0.54) -> np.ndarray:
+def general_hamming(i: np.ndarray, n: float, *, alpha: float = 0.54) -> Cosines:
     """alpha - (1 - alpha) cos(x)"""
     return cosines(i, n, (alpha, 1 - alpha))
 
 
 @_signal_window
-def hamming(i: np.ndarray, n: float) -> np.ndarray:
+def hamming(i: np.ndarray, n: float) -> Cosines:
     """0.54 - 0.46 cos(x)"""
     return cosines(i, n, (0.54, 0.46))
 
 
 @_signal_window
-def general_cosine(i: np.ndarray, n: float, *, a: Sequence[float]) -> np.ndarray:
+def general_cosine(i: np.ndarray, n: float, *, a: Sequence[float]) -> Cosines:
     """a[0] - a[1] cos(x) + a[2] cos(2 x) - ..."""
     if not isinstance(a, (list, tuple)):
         raise TypeError("Coefficients must be a list/tuple")

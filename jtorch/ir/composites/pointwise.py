@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 
+from jtorch import dtypes
 from jtorch.ir.arith import maximum, minimum, where
 from jtorch.ir.composites.define import composite, pointwise, same_type
 from jtorch.ir.graph import Builder, Value
@@ -11,6 +12,7 @@ from jtorch.ir.prims.complex import real
 from jtorch.ir.prims.elementwise import abs_ as absolute
 from jtorch.ir.prims.elementwise import (
     batch_elementwise,
+    cast_to,
     erfc,
     exp,
     expand,
@@ -19,9 +21,12 @@ from jtorch.ir.prims.elementwise import (
     isnan,
     log,
     log1p,
+    round_,
+    sin,
     zeros_like,
 )
 from jtorch.ir.prims.movement import reshape_to
+from jtorch.ir.prims.special import polygamma
 
 
 def _scaled(x: Value, value: float) -> Value:
@@ -149,6 +154,34 @@ entr = pointwise("entr", _entr, lambda g, y, x: (g * (-log(x) - 1),),
 ndtr = pointwise("ndtr", lambda x: erfc(x * -math.sqrt(0.5)) * 0.5,
                  lambda g, y, x: (g * (exp(x * x * -0.5) / math.sqrt(2 * math.pi)),))
 """The normal distribution function."""
+
+
+BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)
+
+
+def _trigamma(x: Value) -> Value:
+    """In float64: the recurrence up to where the asymptotic series holds, and the reflection below 1/2 (M. Abramowitz,
+    I. Stegun, "Handbook of Mathematical Functions", 1964, 6.4.6, 6.4.7, 6.4.12)."""
+    wide = cast_to(x, dtypes.float64)
+    low = wide < 0.5
+    above = where(low, 1 - wide, wide)
+    steps = 10 if x.dtype is dtypes.float64 else 4
+    total = None
+    for k in range(steps):
+        term = 1 / (above + k)
+        total = term * term if total is None else total + term * term
+    r = 1 / (above + steps)
+    square = r * r
+    series = zeros_like(r)
+    for number in reversed(BERNOULLI):
+        series = square * (series + number)
+    total = total + (r + square * 0.5 + r * series)
+    sine = math.pi / sin(math.pi * (wide - round_(wide)))
+    return cast_to(where(low, sine * sine - total, total), x.dtype)
+
+
+trigamma = pointwise("trigamma", _trigamma, lambda g, y, x: (g * polygamma(x, n=2),), domain="positive")
+"""The derivative of digamma."""
 
 
 def _hypot(b: Builder, x: Value, y: Value) -> Value:

@@ -9,6 +9,7 @@ import numpy as np
 
 from jtorch.ir.graph import Type, Value
 from jtorch.ir.primitive import Op
+from jtorch.ir.primitive import op as operation
 from jtorch.ir.prims.elementwise import (
     FLOAT,
     POSITIVE,
@@ -67,7 +68,7 @@ polygamma = Op("polygamma", "library", _polygamma_infer, _polygamma_numpy,
 
 
 def _digamma_vjp(g: Value, y: Value, x: Value) -> tuple:
-    return (g * polygamma(x, n=1),)
+    return (g * operation("trigamma")(x),)
 
 
 digamma = elementwise("digamma", "digamma(a)", by_scipy("psi"), _digamma_vjp, domain=POSITIVE, cost=60)
