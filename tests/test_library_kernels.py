@@ -442,6 +442,22 @@ def test_draws() -> None:
         _, state = mt19937.draw(state, count)
 
 
+@pytest.mark.parametrize("used", [0, 1, 623])
+def test_counts(used: int) -> None:
+    """Poisson and binomial numbers and the state behind them, from any position of the twister: bit for bit."""
+    draw = Draw(1)
+    _, state = mt19937.draw(mt19937.seed(5), used)
+    rates = np.concatenate([draw.rng.uniform(0.1, 3, 200), draw.rng.uniform(5, 300, 200), [0, -1, 1e6]])
+    totals = np.concatenate([draw.rng.integers(0, 20, 200), draw.rng.integers(30, 1000, 200), [5, 5, 0, 9, np.nan]])
+    chances = np.concatenate([draw.rng.uniform(0, 1, 400), [0, 1, 0.5, np.nan, 0.5]])
+    for dtype in (np.float32, np.float64):
+        for name, parameters in (("poisson_draws", [rates]), ("binomial_draws", [totals, chances])):
+            arrays = [state, *[p.astype(dtype) for p in parameters]]
+            node = node_of(name, arrays)
+            for got, want in zip(run(node, arrays), meaning(node, arrays), strict=True):
+                np.testing.assert_array_equal(got, want)
+
+
 def test_shuffle() -> None:
     draw = Draw(0)
     for length in (0, 1, 2, 100):

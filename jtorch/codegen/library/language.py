@@ -5,6 +5,7 @@ compiler never imports this module: it has its own definition of each name.
 """
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ def index_mod(a: int, b: int) -> int:
     return a % b
 
 
-exp, log, sin, cos, isinf = np.exp, np.log, np.sin, np.cos, np.isinf
+exp, log, log1p, sin, cos, isinf = np.exp, np.log, np.log1p, np.sin, np.cos, np.isinf
+sqrt, floor, ceil, lgamma = np.sqrt, np.floor, np.ceil, math.lgamma
 
 
 def select(condition: bool, a: Any, b: Any) -> Any:
@@ -108,3 +110,4 @@ INDEX_EDGE = INDEX_INSIDE = INPUTS = OUTPUTS = 0
 ALPHA = KEY = NAN = PASSES = WORST = 0
 LOWEST = OFFSETS = PITCH = PLACE = ROW = ROWS = SC = SIZE = STRIPS = SUMS = SX = 0
 TERMS = TILES = VALUE = WEIGHTS = WINS = 0
+TAIL_COUNT = TAIL_FOUND = TAIL_MODE = TAIL_REST = UNIFORM = uniform = 0.0
