@@ -189,7 +189,7 @@ def _corners(places: Sequence[Value], spatial: Shape, mode: str, padding_mode: s
 
 
 MANY_CHANNELS = 8
-"""From here on two transpositions cost less than to gather the elements of each channel one by one."""
+"""From here on two transpositions cost less than to gather several elements of each channel one by one."""
 
 
 def _grid_sample(b: Builder, x: Value, grid: Value, mode: str, padding_mode: str, align_corners: bool) -> Value:
@@ -200,7 +200,7 @@ def _grid_sample(b: Builder, x: Value, grid: Value, mode: str, padding_mode: str
               for a in range(n)]
     index, weight = _corners(places, spatial, mode, padding_mode, align_corners)
     planes = reshape_to(x, (*x.shape[:2], math.prod(spatial), 1))
-    if x.shape[1] < MANY_CHANNELS:
+    if x.shape[1] < MANY_CHANNELS or mode == "nearest":
         return reshape_to(sample(planes, index, weight), (*x.shape[:2], *out))
     y = sample(permute_to(planes, (0, 3, 2, 1)), index, weight)  # the channels of an element beside each other
     return reshape_to(permute_to(y, (0, 3, 2, 1)), (*x.shape[:2], *out))
