@@ -103,3 +103,12 @@ def test_in_place_through_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
         x.add_(1j)
         want = want + np.complex64(1j)
         assert x.tolist() == want.tolist()
+
+
+def test_part_of_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.config.config, "eager_compile", "sync")
+    row = np.arange(3) + 2j
+    for _ in range(3):
+        x = torch.zeros(3, 3, dtype=torch.complex128)
+        x[1] = torch.from_numpy(row)
+        np.testing.assert_array_equal(x.numpy(), np.outer([0, 1, 0], row))

@@ -384,3 +384,23 @@ def test_state_bytes_are_pytorchs():
     torch.randn(5)
     torch.set_rng_state(torch.from_numpy(mt19937.to_torch_bytes(mt19937.seed(2), 2)))
     assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(2)))
+
+
+@needs_torch
+@pytest.mark.parametrize("d", ["complex64", "complex128"])
+@pytest.mark.parametrize("count", [2, 40])
+def test_complex(count, d):
+    """Two real numbers for each complex one."""
+    import torch
+
+    import jtorch
+    found = []
+    for T in (torch, jtorch):
+        T.manual_seed(3)
+        kind = getattr(T, d)
+        z = T.zeros(count, dtype=kind)
+        drawn = [T.randn(count, dtype=kind), T.rand(count, dtype=kind), T.randn_like(z), T.rand_like(z),
+                 z.clone().normal_(1, 2), z.clone().uniform_(-1, 3)]
+        found.append([t.numpy() for t in drawn])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-6, atol=1e-6)

@@ -249,16 +249,21 @@ def _filled(name: str, formula: Function, fill: str) -> None:
         if kwargs:
             raise TypeError(f"{name}() got an unexpected keyword argument '{next(iter(kwargs))}'")
         shape = check_shape(shape_of(size))
-        return _made(draw(formula, generator, shape, _floating(name, dtype, out)), requires_grad, out)
+        d = _floating(name, dtype, out)
+        if d.is_complex:
+            t = getattr(FUNCTIONS["empty"](shape, dtype=d), fill)(generator=generator)
+            return _made(current.recorder.value(t), requires_grad, out)
+        return _made(draw(formula, generator, shape, d), requires_grad, out)
 
     def like(input: Tensor, *, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: bool = False,
              requires_grad: bool = False, memory_format: Any = None, generator: Generator | None = None) -> Tensor:
         devices.check(device)
         axes = None if memory_format is dtypes.LAYOUTS[1] else memory_order(input)
         d = _floating(name, dtype or input.dtype)
-        if axes is None:
+        if axes is None and not d.is_complex:
             return _made(draw(formula, generator, input._type.shape, d), requires_grad, None)
-        t = getattr(empty_permuted(input.shape, axes, dtype=d), fill)(generator=generator)
+        order = tuple(range(input.ndim)) if axes is None else axes
+        t = getattr(empty_permuted(input.shape, order, dtype=d), fill)(generator=generator)
         return t.requires_grad_() if requires_grad else t
     function.__name__, like.__name__ = name, name + "_like"
     FUNCTIONS[name], FUNCTIONS[name + "_like"] = function, like
@@ -410,8 +415,8 @@ def normal_(self: Tensor, mean: float = 0, std: float = 1, *, generator: Generat
     if std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
     if self.dtype.is_complex:  # each part has half of the variance
-        normal_(FUNCTIONS["view_as_real"](self), 0, std / math.sqrt(2), generator=generator)
-        return self.add_(mean) if mean else self
+        normal_(FUNCTIONS["view_as_real"](self), mean, std / math.sqrt(2), generator=generator)
+        return self
     dtypes.require(self.dtype, dtypes.FLOAT, "normal_kernel_cpu")
     return _fill(self, _NORMAL, generator, self.dtype, float(mean), float(std), self.is_contiguous())
 
