@@ -614,15 +614,30 @@ def triu(input: Value, diagonal: int = 0) -> Value:
     return _triangle(input, diagonal, True, "triu")
 
 
+def _row_parts(first: np.ndarray, stop: np.ndarray, dt: dtype) -> Tensor:
+    """[2, K]: rows and columns of the places of which row r has the columns first[r] to stop[r]."""
+    counts = np.maximum(stop - first, 0)
+    places = np.empty((2, counts.sum()), dt.numpy)
+    places[0] = np.repeat(np.arange(len(counts)), counts)
+    places[1] = np.arange(places.shape[1])
+    places[1] -= np.repeat((np.cumsum(counts) - counts - first).astype(dt.numpy), counts)
+    return from_array(places)
+
+
 @expose("tril_indices", method=False)
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = dtypes.int64, device: Any = None,
                  layout: Any = None) -> Tensor:
-    return from_array(np.stack(np.tril_indices(row, offset, col)).astype(dtype.numpy))
+    """[2, K]: rows and columns of the places at and under the diagonal `offset` of a row x col matrix."""
+    diagonal = np.arange(row) + offset
+    return _row_parts(np.zeros(row, np.int64), np.clip(diagonal + 1, 0, col), dtype)
 
 
 @expose("triu_indices", method=False)
 def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = dtypes.int64, device: Any = None,
                  layout: Any = None) -> Tensor:
-    return from_array(np.stack(np.triu_indices(row, offset, col)).astype(dtype.numpy))
+    """[2, K]: rows and columns of the places at and above the diagonal `offset` of a row x col matrix."""
+    diagonal = np.arange(row) + offset
+    return _row_parts(np.clip(diagonal, 0, col), np.full(row, col), dtype)
+
 
 __all__ = ["array_from", "as_dtype", "from_buffer", "from_numpy", "tensor", "wrap_dim"]
