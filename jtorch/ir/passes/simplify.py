@@ -250,7 +250,7 @@ def same_branches(b: Builder, node: Value, inputs: tuple[Value, ...]) -> Value |
 
 # --- reductions ------------------------------------------------------------------------------------------------------
 
-@rule("sum", "prod", "max", "min", "any", "all")
+@rule("sum", "prod", "max", "max_number", "min", "any", "all")
 def reduce_single(b: Builder, node: Value, inputs: tuple[Value, ...]) -> Value | None:
     """Axes of size 1 are dropped, not folded; the fold of nothing is its start."""
     x, axes = inputs[0], node.attrs[0]
