@@ -293,7 +293,7 @@ class Compilation:
             for v in (*e.reads, *e.writes) if temporaries else ():
                 if id(v) in temporaries:
                     substitute(e, v, temporaries[id(v)])
-        self.entries = order_entries(self.entries, aliases)
+        self.entries = order_entries(self.entries, aliases, frozenset(id(v) for v in outputs.values()))
         return plan_memory(self.entries, fixed)
 
     @property

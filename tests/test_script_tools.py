@@ -5,7 +5,6 @@ import gzip
 import importlib.util
 import json
 import operator
-import tracemalloc
 import warnings
 import zipfile
 from collections import OrderedDict, namedtuple
@@ -16,6 +15,7 @@ import pytest
 import jtorch
 from jtorch import hub, nn
 from jtorch.profiler import ProfilerAction, ProfilerActivity, profile, record_function, schedule
+from jtorch.runtime.memory import allocator
 from jtorch.utils import _pytree as pytree
 from jtorch.utils import benchmark
 from jtorch.utils.checkpoint import checkpoint, checkpoint_sequential
@@ -81,24 +81,22 @@ def test_checkpoint_gives_second_derivatives() -> None:
     assert (first.tolist(), second.tolist()) == ([3, 12], [6, 12])
 
 
-def test_checkpoint_keeps_nothing_of_the_inside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jtorch.config.config, "eager_compile", "never")  # NumPy tells tracemalloc of its memory
+def test_checkpoint_keeps_nothing_of_the_inside() -> None:
     layers = nn.Sequential(*[nn.Sequential(nn.Linear(64, 64), nn.Tanh()) for _ in range(12)])
     x = jtorch.randn(512, 64, requires_grad=True)
 
     def held(run) -> int:
         jtorch.synchronize()
-        tracemalloc.start()
+        before = allocator.stats()["allocated"]
         y = run()
         jtorch.synchronize()
-        kept = tracemalloc.get_traced_memory()[0]
-        tracemalloc.stop()
+        kept = allocator.stats()["allocated"] - before
         y.sum().backward()
         return kept
     whole = held(lambda: layers(x))
     part = held(lambda: checkpoint(layers, x, use_reentrant=False))
     one = 512 * 64 * 4
-    assert whole > 10 * one
+    assert whole > 8 * one, whole / one
     assert part < 4 * one, part / one
 
 

@@ -192,3 +192,15 @@ def test_a_tensor_is_as_it_was_after_a_bad_write():
     assert v.tolist() == [3.0] * 5
     v.sum().backward()
     assert w.grad.tolist() == [3.0] * 5
+
+
+def test_a_clone_outlives_what_it_was_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clone is the old contents' memory, so the new contents need some of their own."""
+    monkeypatch.setattr(jtorch.config.config, "eager_compile", "sync")
+    for _ in range(4):
+        x = jtorch.tensor(np.arange(15.0))
+        y = x.clone()
+        x.mul_(0.5)
+        z = x + y
+        assert (z.tolist(), x.tolist(), y.tolist()) == (
+            [1.5 * i for i in range(15)], [0.5 * i for i in range(15)], list(range(15)))

@@ -193,8 +193,9 @@ def takeovers(epoch: Epoch, plan: Plan, donors: Sequence[Cell | None]) -> tuple[
         if number is None:
             if _held(donor) <= _DONOR_REFERENCES - 2:
                 taken[place] = donor.buffer
-        # What may be differentiated later needs the leaves as they are: nothing is written over beside it.
-        elif not epoch.variables and _held(donor) <= _DONOR_REFERENCES:
+        # What may be differentiated later needs the leaves as they are: nothing is written over beside it. And a result
+        # that is a leaf itself (a clone of what was there) is that memory.
+        elif not epoch.variables and ~number not in plan.results and _held(donor) <= _DONOR_REFERENCES:
             taken[place] = donor.buffer
             if number in read:
                 in_place.append((place, number))

@@ -244,14 +244,34 @@ def redirect_unsafe(entries: list[Entry], outputs: dict[int, Value], params: tup
 LOOKBACK = 2  # regions by which an entry may run earlier than its place in the graph: more would only lengthen lives
 
 
-def order_entries(entries: list[Entry], aliases: dict[int, int]) -> list[Entry]:
+def checks_first(entries: list[Entry], aliases: dict[int, int]) -> list[Entry]:
+    """What may stop the program, and what that rests on, in front of the rest: then only what it rests on itself can
+    have overwritten a parameter when it stops."""
+    if not any(e.may_fail for e in entries):
+        return entries
+    reads: set[int] = set()
+    writes: set[int] = set()
+    early: set[int] = set()
+    for number in reversed(range(len(entries))):
+        e = entries[number]
+        read, written = [{aliases.get(id(v), id(v)) for v in values} for values in (e.reads, e.writes)]
+        if e.may_fail or written & (reads | writes) or read & writes:
+            early.add(number)
+            reads |= read
+            writes |= written
+    return [e for wanted in (True, False) for number, e in enumerate(entries) if (number in early) is wanted]
+
+
+def order_entries(entries: list[Entry], aliases: dict[int, int], outputs: frozenset[int] = frozenset()) -> list[Entry]:
     """Number the regions, and sort by them: an entry is in the first region in which all that it needs is done.
 
-    `aliases`: id of a value -> id of the value whose memory it is in.
+    `aliases`: id of a value -> id of the value whose memory it is in. `outputs`: ids of the results, whose memory may
+    hold what somebody still has if the program is stopped (a gradient that the next one replaces).
     """
     written: dict[int, tuple[int, Any]] = {}  # memory -> (last region that writes it, the group that does)
     read: dict[int, int] = {}
     frontier, fence, checked = 0, 0, -1
+    entries = checks_first(entries, aliases)
     for e in entries:
         reads = [aliases.get(id(v), id(v)) for v in e.reads]
         writes = [aliases.get(id(v), id(v)) for v in e.writes]
@@ -264,7 +284,7 @@ def order_entries(entries: list[Entry], aliases: dict[int, int]) -> list[Entry]:
                 region = max(region, _after(written[m], e))
             region = max(region, read.get(m, -1) + 1)
         e.overwrites = any(id(v) in aliases for v in e.writes)
-        if e.overwrites:  # a program that is stopped has overwritten nothing
+        if e.overwrites or any(id(v) in outputs for v in e.writes):  # a program that is stopped has overwritten nothing
             region = max(region, checked + 1)
         if e.host is not None:
             region = max(region, frontier + 1 if frontier or written else 0)
