@@ -129,9 +129,13 @@ NOT_DRAWN = {
     **NO_SAMPLES,
     "cond": "regions have tests of their own", "while_loop": "likewise", "scan": "likewise",
     "sparse_adam_step": "needs gradients in the sparse layout", "muon_step": "computes in bfloat16",
+    "expanded": "the derivative of condensed", "sample": "grid_sample and interpolate, whose bodies have it",
+    "sample_input_grad": "likewise", "sample_weight_grad": "likewise",
     "hardsigmoid": "PyTorch's float64 gradient has 1/6 rounded to float32, 5e-9 off",
 }
 NOT_RECORDED = {  # what PyTorch's function records in their place
+    "condensed": "pdist, whose body has it", "distances": "cdist, whose body has it",
+    "max_number": "softmax, whose body has it",
     "gamma_draws": "standard_gamma, whose body has it", "lu_decomposition": "lu_factor, whose body has it",
     **dict.fromkeys(("addcdiv", "addcmul", "clamp", "clamp_tensors", "dropout", "lerp", "rrelu"), "elementwise steps"),
 }
