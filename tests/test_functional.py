@@ -1,4 +1,4 @@
-"""Functions of nn.functional beside PyTorch's: values and gradients, by the kernels and by NumPy."""
+"""Functions and forms of calls that no sample of operations or of PyTorch's database reaches, against PyTorch."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -9,105 +9,208 @@ import pytest
 
 import jtorch
 
-torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
+try:
+    import torch
+except ImportError:
+    torch = None
+
+with_torch = pytest.mark.skipif(torch is None, reason="compares with PyTorch")
+R = np.random.default_rng(5)
+X = R.standard_normal((2, 3, 9, 12)).astype(np.float32)
+BYTES = R.integers(0, 256, (2, 3, 9, 12)).astype(np.uint8)
 
 
-def same(call: Callable[..., Any], *arrays: np.ndarray, atol: float = 1e-5) -> None:
-    """`call(torch module, *tensors)` and its gradients with respect to all floating operands agree. The second run
-    is compiled."""
-    cotangent: Any = None
-    expected: Any = None
-    for module in (torch, jtorch, jtorch):
-        leaves = [module.from_numpy(a).clone().requires_grad_(a.dtype.kind == "f") for a in arrays]
-        y = call(module, *leaves)
-        if cotangent is None:
-            cotangent = np.random.default_rng(1).standard_normal(tuple(y.shape)).astype(y.detach().numpy().dtype)
-        y.backward(module.from_numpy(cotangent))
-        found = [y.detach().numpy(), *[v.grad.numpy() for v in leaves if v.requires_grad]]
-        if expected is None:
-            expected = found
-        for a, b in zip(found, expected, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=atol)
+def both(function: Callable[[Any], Any]) -> tuple[np.ndarray, np.ndarray]:
+    """The function's result by jtorch and by PyTorch."""
+    return tuple(np.asarray(function(m).detach().numpy()) for m in (jtorch, torch))  # type: ignore[return-value]
 
 
-def normal(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+def agree(function: Callable[[Any], Any], tolerance: float = 1e-5) -> None:
+    ours, theirs = both(function)
+    assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+    np.testing.assert_allclose(ours.astype(np.float64), theirs.astype(np.float64), tolerance, tolerance)
 
 
-@pytest.fixture(autouse=True)
-def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jtorch.config.config, "eager_compile", "sync")
+# --- resampling ------------------------------------------------------------------------------------------------------
+
+SIZES = [{"size": (4, 5)}, {"size": (20, 7)}, {"size": (9, 12)}, {"scale_factor": (0.4, 1.7)}]
 
 
-@pytest.mark.parametrize("mode", ["constant", "reflect", "replicate", "circular"])
-@pytest.mark.parametrize("shape, widths", [
-    ((2, 3, 5, 6), (-1, 2, 1, -2)), ((2, 3, 4, 5, 6), (1, 2, 3, 1, 0, 3)), ((1, 20000), (7, 3))])
-def test_pad(mode: str, shape: tuple, widths: tuple) -> None:
-    same(lambda t, x: t.nn.functional.pad(x, widths, mode=mode), normal(*shape))
+@with_torch
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_antialiased(size: dict[str, Any], mode: str, align_corners: bool) -> None:
+    attrs = {**size, "mode": mode, "align_corners": align_corners, "antialias": True}
+    agree(lambda T: T.nn.functional.interpolate(T.tensor(X), **attrs))
+    agree(lambda T: T.nn.functional.interpolate(T.tensor(BYTES), **attrs).int(), 1)  # its weights have 16 bits
 
 
-@pytest.mark.parametrize("mode, padding, align, spatial", [
-    ("nearest", "reflection", False, (7, 5)), ("bilinear", "border", True, (7, 5)), ("bicubic", "zeros", False, (7, 5)),
-    ("bilinear", "reflection", True, (3, 4, 5))])
-def test_grid_sample(mode: str, padding: str, align: bool, spatial: tuple) -> None:
-    grid = np.random.default_rng(2).uniform(-1.4, 1.4, (2, *spatial, len(spatial))).astype(np.float32)
-    same(lambda t, x, g: t.nn.functional.grid_sample(x, g, mode, padding, align) + 0 * g.sum(),
-         normal(2, 3, *spatial), grid, atol=1e-4)
+@with_torch
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "nearest", "nearest-exact"])
+def test_resampled_bytes(mode: str) -> None:
+    agree(lambda T: T.nn.functional.interpolate(T.tensor(BYTES), size=(5, 20), mode=mode).int(), 1)
 
 
-def test_grid_sample_of_places_that_are_no_numbers() -> None:
-    x = jtorch.arange(12.0).reshape(1, 1, 3, 4)
-    grid = jtorch.tensor([[[[float("nan"), 0.0], [float("inf"), 0.0], [1e30, 1e30], [-1.0, -1.0]]]])
-    for padding in ("border", "zeros"):
-        expected = torch.nn.functional.grid_sample(torch.from_numpy(x.numpy()), torch.from_numpy(grid.numpy()),
-                                                   mode="nearest", padding_mode=padding, align_corners=True)
-        for _ in range(2):
-            y = jtorch.nn.functional.grid_sample(x, grid, mode="nearest", padding_mode=padding, align_corners=True)
-            np.testing.assert_array_equal(y.numpy(), expected.numpy())
+def test_antialias_is_for_images() -> None:
+    with pytest.raises(ValueError, match="bilinear and bicubic"):
+        jtorch.nn.functional.interpolate(jtorch.ones(1, 1, 4), size=2, mode="linear", antialias=True)
 
 
-@pytest.mark.parametrize("shape, call", [
-    ((2, 3, 50), {"size": 7, "mode": "linear", "align_corners": True}),
-    ((2, 3, 5, 6), {"scale_factor": (1.7, 0.6), "mode": "bicubic"}),
-    ((2, 3, 100, 7), {"size": (3, 9), "mode": "bicubic", "antialias": True}),
-    ((1, 2, 3, 4, 5), {"size": (5, 2, 9), "mode": "trilinear"})])
-def test_interpolate(shape: tuple, call: dict) -> None:
-    same(lambda t, x: t.nn.functional.interpolate(x, **call), normal(*shape))
+# --- bags ------------------------------------------------------------------------------------------------------------
+
+@with_torch
+@pytest.mark.parametrize("padding_idx", [None, 2, -1])
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_embedding_bag(mode: str, padding_idx: int | None) -> None:
+    weight = R.standard_normal((6, 4)).astype(np.float32)
+    index, offsets = np.array([1, 2, 4, 5, 2, 3]), np.array([0, 2, 2, 5])  # the second bag is empty
+
+    def gradient(T: Any) -> Any:
+        w = T.tensor(weight, requires_grad=True)
+        y = T.nn.functional.embedding_bag(T.tensor(index), w, T.tensor(offsets), mode=mode, padding_idx=padding_idx)
+        (y * T.arange(16.0).reshape(4, 4)).sum().backward()
+        return T.cat((y.detach(), w.grad))
+    agree(gradient)
+    agree(lambda T: T.nn.functional.embedding_bag(T.tensor(index.reshape(2, 3)), T.tensor(weight), mode=mode))
 
 
-@pytest.mark.parametrize("d", ["int8", "uint8", "int64", "bool"])
-@pytest.mark.parametrize("name", """relu relu6 hardtanh threshold softsign tanhshrink hardswish hardsigmoid elu
-    leaky_relu softplus mish silu gelu logsigmoid softshrink hardshrink celu selu mse_loss l1_loss smooth_l1_loss
-    huber_loss kl_div soft_margin_loss hinge_embedding_loss binary_cross_entropy binary_cross_entropy_with_logits
-    multilabel_soft_margin_loss layer_norm rms_norm cross_entropy poisson_nll_loss pairwise_distance glu normalize
-    adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d""".split())
-def test_integers(name: str, d: str) -> None:
-    """Of the same dtype and values, or refused with the same kind of error."""
-    more: Any = {"layer_norm": ((3,),), "rms_norm": ((3,),), "adaptive_avg_pool1d": (2,), "adaptive_max_pool1d": (2,),
-                 "avg_pool1d": (2,), "max_pool1d": (2,), "hardtanh": (-1.7, 2.9), "threshold": (1.5, 9.7)}.get(name, ())
-    found = []
-    for module in (torch, jtorch):
-        x = module.tensor([[[3, 1, 0, 2]], [[7, 100, 5, 0]]], dtype=getattr(module, d))
-        if "pool" not in name and name != "glu":
-            x = x[..., :3]
-        if name == "pairwise_distance" and d == "uint8":
-            x = x[:1]  # PyTorch's differences wrap
-        if name == "cross_entropy":
-            x, more = x[:, 0], (module.tensor([0, 1]),)
-        elif name.endswith("_loss") or "entropy" in name or name in ("kl_div", "pairwise_distance"):
-            more = (x.flip(0),)
-        try:
-            y = getattr(module.nn.functional, name)(x, *more)
-            found.append((str(y.dtype), y.tolist()))
-        except RuntimeError as error:
-            found.append(type(error))
-    if isinstance(found[0], type):
-        assert isinstance(found[1], type) and issubclass(found[1], RuntimeError), found
-    else:
-        assert found[0][0] == found[1][0]
-        np.testing.assert_allclose(np.array(found[1][1]), np.array(found[0][1]), rtol=1e-5)
+@with_torch
+def test_weighted_bags() -> None:
+    weight, share = R.standard_normal((6, 4)).astype(np.float32), R.standard_normal(5).astype(np.float32)
+    agree(lambda T: T.nn.functional.embedding_bag(
+        T.tensor([1, 2, 4, 5, 4]), T.tensor(weight), T.tensor([0, 3, 5]), mode="sum", include_last_offset=True,
+        per_sample_weights=T.tensor(share)))
 
 
+# --- alignments, distances, derivatives ------------------------------------------------------------------------------
+
+@with_torch
+@pytest.mark.parametrize("apart", [False, True], ids=["padded", "in one row"])
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_ctc_loss(reduction: str, apart: bool) -> None:
+    scores, labels = R.standard_normal((8, 3, 5)), R.integers(1, 5, (3, 4))
+    labels[0, :2] = 3
+    sizes = [4, 2, 3]
+
+    def run(T: Any) -> Any:
+        x = T.tensor(scores, requires_grad=True)
+        y = T.tensor(labels)
+        if apart:
+            y = T.cat([y[i, :n] for i, n in enumerate(sizes)])
+        loss = T.nn.functional.ctc_loss(x.log_softmax(2), y, T.tensor([8, 7, 2]), T.tensor(sizes), reduction=reduction,
+                                        zero_infinity=True)  # the last target does not fit into its 2 steps
+        loss.sum().backward()
+        return T.cat((loss.detach().reshape(-1), x.grad.reshape(-1)))
+    agree(run, 1e-9)
+
+
+@with_torch
+@pytest.mark.parametrize("attrs", [{}, {"edge_order": 2}, {"spacing": 0.5}, {"dim": 1}, {"spacing": [0.5, 2.0]}],
+                         ids=str)
+def test_gradient(attrs: dict[str, Any]) -> None:
+    agree(lambda T: T.stack(list(T.gradient(T.tensor(X[0, 0]), **attrs))))
+
+
+@with_torch
+@pytest.mark.parametrize("edge_order", [1, 2])
+def test_gradient_of_uneven_samples(edge_order: int) -> None:
+    places = np.cumsum(R.uniform(0.5, 1.5, 9)).astype(np.float32)
+    agree(lambda T: T.gradient(T.tensor(X[0, 0]), spacing=[T.tensor(places)], dim=[0], edge_order=edge_order)[0])
+
+
+@with_torch
+def test_distances_of_many_rows() -> None:
+    a, b = R.standard_normal((40, 6)), R.standard_normal((30, 6))
+    agree(lambda T: T.cdist(T.tensor(a), T.tensor(b)), 1e-9)  # as a matrix product
+    agree(lambda T: T.nn.functional.pdist(T.tensor(a), 1.5), 1e-9)
+
+
+@with_torch
+def test_output_padding_beyond_the_stride() -> None:
+    w = R.standard_normal((3, 2, 2, 3)).astype(np.float32)
+    agree(lambda T: T.nn.functional.conv_transpose2d(T.tensor(X), T.tensor(w), stride=(1, 2), padding=1,
+                                                     output_padding=(2, 3), dilation=(3, 4)), 1e-4)
+
+
+# --- the torch namespace's own forms ---------------------------------------------------------------------------------
+
+@with_torch
+@pytest.mark.parametrize("call", [
+    lambda T, x, v: T.batch_norm(x, v, v, v, v * v, False, 0.1, 1e-5, True),
+    lambda T, x, v: T.instance_norm(x, v, v, None, None, True, 0.1, 1e-5, True),
+    lambda T, x, v: T.layer_norm(x, (12,), None, None, 1e-5, True),
+    lambda T, x, v: T.group_norm(x, 3, v, v),
+    lambda T, x, v: T.embedding(x[0, 0], T.tensor([1, 3])),
+    lambda T, x, v: T.kl_div(x, x * x, 1),
+    lambda T, x, v: T.constant_pad_nd(x, (1, 2), 3.0),
+    lambda T, x, v: T.conv_tbc(x[0], T.ones(3, 12, 2), T.zeros(2), 1),
+    lambda T, x, v: T.adaptive_max_pool1d(x[0], 5)[1],
+    lambda T, x, v: T.grid_sampler(x, T.linspace(-1, 1, 40).reshape(2, 2, 5, 2), 0, 1, False),
+    lambda T, x, v: T.triplet_margin_loss(x, x * 2, x - 1, 1.0, 2.0, 1e-6, False, 2),
+    lambda T, x, v: T.dropout(x, 0.5, False),
+    lambda T, x, v: T.native_layer_norm(x, (12,), None, None, 1e-5)[2],
+], ids=lambda f: "-".join(f.__code__.co_names[:1]))
+def test_native(call: Callable[..., Any]) -> None:
+    agree(lambda T: call(T, T.tensor(X), T.tensor([0.5, 2.0, -1.0])), 1e-4)
+
+
+# --- out= ------------------------------------------------------------------------------------------------------------
+
+def test_out_has_the_dtype_of_the_result() -> None:
+    x, i = jtorch.ones(2, 2), jtorch.zeros(2, 2, dtype=jtorch.int64)
+    with pytest.raises(RuntimeError, match="dtype"):
+        jtorch.gather(x, 0, i, out=jtorch.zeros(2, 2, dtype=jtorch.float64))
+    assert jtorch.add(x, x, out=jtorch.zeros(2, 2, dtype=jtorch.float64)).tolist() == [[2, 2], [2, 2]]
+
+
+def test_out_is_not_an_operand() -> None:
+    x = jtorch.ones(4)
+    with pytest.raises(RuntimeError, match="single memory location"):
+        jtorch.cat((x, x), out=x)
+    with pytest.raises(RuntimeError, match="single memory location"):
+        jtorch.take(x, jtorch.tensor([1, 2]), out=x[:2])
+    assert jtorch.mul(x, 3, out=x) is x and x.tolist() == [3, 3, 3, 3]
+
+
+def test_out_of_several_results() -> None:
+    values, places = jtorch.zeros(0), jtorch.zeros(0, dtype=jtorch.int64)
+    jtorch.max(jtorch.tensor([[1.0, 5.0], [7.0, 2.0]]), 1, out=(values, places))
+    assert values.tolist() == [5, 7] and places.tolist() == [1, 0]
+    with pytest.raises(TypeError, match="tuple of 2"):
+        jtorch.max(jtorch.ones(2, 2), 1, out=values)
+
+
+def test_out_takes_no_part_in_derivatives() -> None:
+    with pytest.raises(RuntimeError, match="automatic differentiation"):
+        jtorch.exp(jtorch.ones(2), out=jtorch.ones(2, requires_grad=True))
+
+
+def test_running_statistics_in_shared_memory() -> None:
+    """Writing them flushes, between the layer's result and what the user does with it."""
+    mean, variance = np.zeros(3, np.float32), np.ones(3, np.float32)
+    x = jtorch.tensor(X, requires_grad=True)
+    y = jtorch.nn.functional.batch_norm(x, jtorch.from_numpy(mean), jtorch.from_numpy(variance), training=True)
+    (y * y).sum().backward()
+    np.testing.assert_allclose(mean, 0.1 * X.mean((0, 2, 3)), 1e-4, 1e-6)
+    assert x.grad is not None and x.grad.shape == x.shape
+
+
+@with_torch
+def test_logcumsumexp_of_complex_numbers() -> None:
+    z = (X[0] + 1j * X[1]).astype(np.complex128)
+
+    def value_and_gradient(T: Any) -> Any:
+        x = T.tensor(z.tolist(), dtype=T.complex128).requires_grad_()
+        y = T.logcumsumexp(x, 1)
+        (y.real * y.imag).sum().backward()
+        return T.view_as_real(T.stack((y.detach(), x.grad)))
+    agree(value_and_gradient, 1e-10)
+
+
+# --- integers ---------------------------------------------------------------------------------------------------------
+
+@with_torch
 @pytest.mark.parametrize("call", [
     lambda T, u: u * -1, lambda T, u: u + 300, lambda T, u: T.add(u, u, alpha=-1), lambda T, u: u == -1,
     lambda T, u: u.masked_fill(u > 5, -1), lambda T, u: T.where(u > 5, -1, u),
