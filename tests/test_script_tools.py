@@ -81,7 +81,8 @@ def test_checkpoint_gives_second_derivatives() -> None:
     assert (first.tolist(), second.tolist()) == ([3, 12], [6, 12])
 
 
-def test_checkpoint_keeps_nothing_of_the_inside() -> None:
+def test_checkpoint_keeps_nothing_of_the_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jtorch.config.config, "eager_compile", "sync")  # interpreted results may be NumPy's memory
     layers = nn.Sequential(*[nn.Sequential(nn.Linear(64, 64), nn.Tanh()) for _ in range(12)])
     x = jtorch.randn(512, 64, requires_grad=True)
 
@@ -96,7 +97,7 @@ def test_checkpoint_keeps_nothing_of_the_inside() -> None:
     whole = held(lambda: layers(x))
     part = held(lambda: checkpoint(layers, x, use_reentrant=False))
     one = 512 * 64 * 4
-    assert whole > 8 * one, whole / one
+    assert whole > 10 * one, whole / one
     assert part < 4 * one, part / one
 
 
