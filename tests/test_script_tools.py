@@ -1,6 +1,7 @@
 """What scripts use around training: checkpoint, hub, profiler, benchmark, tensorboard, pytrees, Variable."""
 from __future__ import annotations
 
+import gc
 import gzip
 import importlib.util
 import json
@@ -82,7 +83,9 @@ def test_checkpoint_gives_second_derivatives() -> None:
 
 
 def test_checkpoint_keeps_nothing_of_the_inside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jtorch.config.config, "eager_compile", "sync")  # interpreted results may be NumPy's memory
+    monkeypatch.setattr(jtorch.config.config, "eager_compile", "sync")
+    monkeypatch.setattr(jtorch.config.config, "compile_after", 1)  # interpreted results may be NumPy's memory
+    gc.collect()
     layers = nn.Sequential(*[nn.Sequential(nn.Linear(64, 64), nn.Tanh()) for _ in range(12)])
     x = jtorch.randn(512, 64, requires_grad=True)
 

@@ -46,9 +46,6 @@ MAPPED = ("vmap: the value of one example is needed, and there is none: the mapp
           "bool(), item(), numpy(), print and data-dependent control flow (a Python branch on a tensor) are not "
           "supported inside of it; use torch.where instead, and return what is needed outside.")
 
-AMBIGUOUS = frozenset({"eig", "eigh", "svd"})
-"""Operations whose results hold up to signs and order only: the first run and the later ones must be of one tier."""
-
 statistics = {"interpreted": 0, "compiled": 0, "fallbacks": 0}
 """Counts of graph executions per tier, and of graphs that could not be compiled. For `jit.explain` and tests."""
 
@@ -75,7 +72,7 @@ class Program:
         self.executable: Any = None
         self.handle: Any = None
         self.failed = False
-        self.ambiguous = config.eager_compile != "never" and any(n.op.name in AMBIGUOUS for n in self.graph.nodes)
+        self.ambiguous = config.eager_compile != "never" and any(n.op.ambiguous for n in self.graph.nodes)
 
     def prepare(self) -> Any:
         """The executable if it is this program's turn to have one, else None."""

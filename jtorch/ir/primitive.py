@@ -60,6 +60,7 @@ class Op:
     cost: int = 1  # scalar work per element, in rough additions: exp is about 10
     fails: str | None = None  # scalar condition over the operands under which the kernel reports `error`
     error: tuple[type[Exception], str] | None = None
+    ambiguous: bool = False  # results hold up to signs and order only: all runs of a program must be of one tier
     updates: bool = False  # the first operand with some places renewed: see `run_op`, codegen.updates
     reduction: Any = None  # for kind 'reduce': a `Reduction`
     domain: Any = None  # for tests: which inputs make sense, see tests/op_samples.py

@@ -227,7 +227,7 @@ def _eigh_infer(t: Type, upper: bool) -> tuple[Type, Type, Type]:
 
 
 eigh = Op("eigh", "library", _eigh_infer, lapack.eigh, _eigh_vjp, attr_names=("upper",), attr_defaults={"upper": False},
-          wirtinger=True, batch=batch_leading, domain="positive definite")
+          wirtinger=True, ambiguous=True, batch=batch_leading, domain="positive definite")
 """(ascending eigenvalues, vectors in columns, info) of Hermitian matrices, of which one triangle is read."""
 
 
@@ -260,7 +260,8 @@ def _eig_infer(t: Type) -> tuple[Type, Type]:
     return Type(wide, t.shape[:-1]), Type(wide, t.shape)
 
 
-eig = Op("eig", "library", _eig_infer, _eig_numpy, _eig_vjp, wirtinger=True, batch=batch_leading, domain="matrix")
+eig = Op("eig", "library", _eig_infer, _eig_numpy, _eig_vjp, wirtinger=True, ambiguous=True, batch=batch_leading,
+         domain="matrix")
 """(eigenvalues, vectors in columns), complex also for real matrices"""
 
 
@@ -313,5 +314,5 @@ def _svd_infer(t: Type, full: bool) -> tuple[Type, Type, Type, Type]:
 
 
 svd = Op("svd", "library", _svd_infer, lapack.svd, _svd_vjp, attr_names=("full",), attr_defaults={"full": False},
-         wirtinger=True, batch=batch_leading, domain="matrix")
+         wirtinger=True, ambiguous=True, batch=batch_leading, domain="matrix")
 """(U, S, V^H, info) with A = U diag(S) V^H; `full`: square U and V"""
