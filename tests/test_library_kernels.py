@@ -458,6 +458,23 @@ def test_counts(used: int) -> None:
                 np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("name", ["gammainc", "gammaincc"])
+def test_incomplete_gamma(name: str) -> None:
+    """Every method, where one goes over into the other, and the ends."""
+    rng = np.random.default_rng(0)
+    a = np.concatenate([rng.uniform(0, 3, 300), 10 ** rng.uniform(-6, 5, 600), rng.uniform(10, 300, 300)])
+    near = np.abs(a + rng.normal(size=1200) * 0.4 * np.sqrt(a))
+    x = np.where(np.arange(1200) % 2, near, 10 ** rng.uniform(-3, 1.5, 1200))
+    ends = np.array([0.0, 1.0, np.inf, -1.0, np.nan, 3e38, 20.0])
+    a, x = np.append(a, np.repeat(ends, 7)), np.append(x, np.tile(ends, 7))
+    for dtype, tolerance in ((np.float32, 1.3e-7), (np.float64, 1e-12)):
+        arrays = [v.astype(dtype) for v in (a, x)]
+        node = node_of(name, arrays)
+        (got,), (want,) = run(node, arrays), meaning(node, arrays)
+        normal = np.isnan(want) | (want == 0) | (want > np.finfo(dtype).tiny)  # kernels have no denormals
+        np.testing.assert_allclose(got[normal], want[normal], rtol=tolerance, atol=np.finfo(dtype).tiny)
+
+
 def test_shuffle() -> None:
     draw = Draw(0)
     for length in (0, 1, 2, 100):

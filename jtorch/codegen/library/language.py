@@ -27,6 +27,7 @@ def index_mod(a: int, b: int) -> int:
 
 
 exp, log, log1p, sin, cos, isinf = np.exp, np.log, np.log1p, np.sin, np.cos, np.isinf
+expm1, erfc = np.expm1, math.erfc
 sqrt, floor, ceil, lgamma = np.sqrt, np.floor, np.ceil, math.lgamma
 
 
@@ -36,6 +37,10 @@ def select(condition: bool, a: Any, b: Any) -> Any:
 
 def fma(a: Any, b: Any, c: Any) -> Any:
     return a * b + c
+
+
+def max_number(a: Any, b: Any) -> Any:
+    return max(a, b)
 
 
 def reassoc_add(a: Any, b: Any) -> Any:
@@ -110,4 +115,5 @@ INDEX_EDGE = INDEX_INSIDE = INPUTS = OUTPUTS = 0
 ALPHA = KEY = NAN = PASSES = WORST = 0
 LOWEST = OFFSETS = PITCH = PLACE = ROW = ROWS = SC = SIZE = STRIPS = SUMS = SX = 0
 TERMS = TILES = VALUE = WEIGHTS = WINS = 0
+EXPANSION = FACTOR = LOG_GAMMA = STEPS = TOLERANCE = 0
 TAIL_COUNT = TAIL_FOUND = TAIL_MODE = TAIL_REST = UNIFORM = uniform = 0.0
