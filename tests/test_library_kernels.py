@@ -13,7 +13,7 @@ from jtorch import dtypes
 from jtorch.codegen import library
 from jtorch.codegen.library.call import Epilogue, Operand
 from jtorch.codegen.library.copy import order_blocks
-from jtorch.codegen.library.gemm import DEPTH, blas_layout, block_size
+from jtorch.codegen.library.gemm_layout import DEPTH, blas_layout, block_size
 from jtorch.ir import mt19937
 from jtorch.ir.graph import Type
 from jtorch.ir.interpret import run_op

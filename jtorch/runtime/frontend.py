@@ -160,6 +160,7 @@ class _Library:
     def create_ir_module(self, name):
         self.module = llvm.Module(name)
         self.module.has_scalef = "+avx512f" in self.features  # for vecmath
+        self.module.has_bfloat_dot = "+avx512bf16" in self.features  # for tiles
         return self.module
 
     def add_ir_module(self, module):

@@ -26,7 +26,7 @@ This module imports Numba; only kernel text imports it.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -108,22 +108,22 @@ def _strided_rule(a, a_row, a_col, b, ldb, k, c, ldc, rows, columns, accumulate)
 @intrinsic(_tile_rule, "product_tile")
 def product_tile(builder, sig, *args):
     """See the head of this module."""
-    return call_narrowest(builder, True, args)
+    return call_narrowest(builder, lambda *of: Tile(builder.module, *of, table=True), args)
 
 
 @intrinsic(_strided_rule, "matrix_tile")
 def matrix_tile(builder, sig, *args):
     """See the head of this module."""
-    return call_narrowest(builder, False, args)
+    return call_narrowest(builder, lambda *of: Tile(builder.module, *of, table=False), args)
 
 
-def call_narrowest(builder: ir.IRBuilder, table: bool, args: tuple) -> ir.Value:
-    """Call the narrowest variant of a tile that holds the columns."""
+def call_narrowest(builder: ir.IRBuilder, make: Callable[[Shape, ir.Type, int], Tile], args: tuple) -> ir.Value:
+    """Call the narrowest variant of a tile that holds the columns; `make` builds one of a number of vectors."""
     shape = shape_of(builder.module)
-    scalar, columns = args[0].type.pointee, args[-2]
+    scalar, columns = args[-5].type.pointee, args[-2]  # of c
     after = builder.append_basic_block("tiled")
     for vectors in range(1, shape.vectors + 1):
-        function = Tile(builder.module, shape, scalar, vectors, table).function
+        function = make(shape, scalar, vectors).function
         if vectors == shape.vectors:
             builder.call(function, args)
             break
@@ -146,13 +146,17 @@ class Tile:
         self.module, self.shape, self.scalar, self.vectors, self.table = module, shape, scalar, vectors, table
         self.lanes = shape.lanes(scalar)
         self.vector, self.mask = ir.VectorType(scalar, self.lanes), ir.VectorType(I1, self.lanes)
-        name = f"jt.{'product' if table else 'matrix'}_tile.f{BYTES[scalar] * 8}.{shape.rows}x{vectors}"
+        name = f"jt.{self.kind}_tile.f{BYTES[scalar] * 8}.{shape.rows}x{vectors}"
         self.function = module.globals.get(name) or self._build(name)
+
+    @property
+    def kind(self) -> str:
+        return "product" if self.table else "matrix"
 
     def _build(self, name: str) -> ir.Function:
         p = self.scalar.as_pointer()
-        right = [p, I64.as_pointer()] if self.table else [I64, p, I64]  # and before it the step of a along its rows
-        function = ir.Function(self.module, ir.FunctionType(VOID, [p, I64, *right, I64, p, I64, I64, I64, I1]), name)
+        types_ = [*self._operands(), I64, p, I64, I64, I64, I1]
+        function = ir.Function(self.module, ir.FunctionType(VOID, types_), name)
         function.linkage = "internal"
         function.attributes.add("noinline")
         function.attributes.add("nounwind")
@@ -175,6 +179,11 @@ class Tile:
                     self._store(value, place, mask)
         builder.ret_void()
         return function
+
+    def _operands(self) -> list[ir.Type]:
+        """Types of a, its step from row to row, and what the loop reads besides."""
+        p = self.scalar.as_pointer()
+        return [p, I64, p, I64.as_pointer()] if self.table else [p, I64, I64, p, I64]
 
     def _places(self, c, ldc):
         """The addresses of the sums, row by row."""
@@ -300,17 +309,21 @@ def transpose(builder, sig, *args):
 
 
 class Square:
-    """Builds the function of `transpose`, once in a module: a loop over squares of a vector's width."""
+    """Builds the function of `transpose`, once in a module: a loop over squares of a vector's width. An element of x
+    may be made of `parts` of another type, which its steps are counted in."""
 
-    def __init__(self, module: ir.Module, shape: Shape, scalar: ir.Type) -> None:
+    def __init__(self, module: ir.Module, shape: Shape, scalar: ir.Type, part: ir.Type | None = None,
+                 parts: int = 1) -> None:
         self.module, self.scalar, self.lanes = module, scalar, shape.lanes(scalar)
+        self.part, self.parts = part or scalar, parts
         self.vector, self.mask = ir.VectorType(scalar, self.lanes), ir.VectorType(I1, self.lanes)
-        name = f"jt.transpose.f{BYTES[scalar] * 8}.{self.lanes}"
+        name = f"jt.transpose.f{BYTES[scalar] * 8}.{self.lanes}.{parts}"
         self.function = module.globals.get(name) or self._build(name)
 
     def _build(self, name: str) -> ir.Function:
         p = self.scalar.as_pointer()
-        function = ir.Function(self.module, ir.FunctionType(VOID, [p, I64, p, I64, I64, I64]), name)
+        signature = [self.part.as_pointer(), I64, p, I64, I64, I64]
+        function = ir.Function(self.module, ir.FunctionType(VOID, signature), name)
         function.linkage = "internal"
         function.attributes.add("noinline")
         function.attributes.add("nounwind")
@@ -322,7 +335,8 @@ class Square:
             lines = [builder.gep(x, [builder.mul(r, ldx)]) for r in here]
             with loop(builder, columns, self.lanes) as j:
                 left = builder.sub(columns, j)
-                found = [self._load(builder, builder.gep(line, [j]), left) for line in lines]
+                at = builder.mul(j, ir.Constant(I64, self.parts))
+                found = [self._load(builder, builder.gep(line, [at]), left) for line in lines]
                 for r, vector in enumerate(self._transposed(builder, found)):
                     row = builder.mul(builder.add(j, ir.Constant(I64, r)), ldy)
                     target = builder.bitcast(builder.gep(y, [builder.add(row, i)]), self.vector.as_pointer())
@@ -343,8 +357,8 @@ class Square:
         function = self.module.globals.get(name) or ir.Function(
             self.module, ir.FunctionType(self.vector, [pointer, I32, self.mask, self.vector]), name)
         nothing = ir.Constant(self.vector, [ir.Constant(self.scalar, 0.0)] * self.lanes)
-        return builder.call(function, [builder.bitcast(place, pointer), ir.Constant(I32, BYTES[self.scalar]), mask,
-                                       nothing])
+        align = ir.Constant(I32, BYTES[self.scalar] // self.parts)
+        return builder.call(function, [builder.bitcast(place, pointer), align, mask, nothing])
 
     def _transposed(self, builder, rows):
         """Quarters of ever larger squares change places, the ones off the diagonal."""

@@ -35,8 +35,11 @@ Arg = Any
 """
 
 TILES = ("from jtorch.runtime.tiles import matrix_tile, product_tile, shifted, tile_columns, tile_rows, transpose"
-         "  # version 3")
+         "  # version 4")
 """The line that kernels begin with which multiply in registers. Another version makes another kernel."""
+
+PAIR_TILES = "from jtorch.runtime.pair_tiles import pair_tile, transpose_pairs  # version 3"
+"""And those that multiply bfloat16."""
 
 GRAIN_NS = 15_000
 """Nanoseconds of work that a chunk should be worth."""
@@ -202,7 +205,9 @@ def text(function: Callable, names: tuple[str, ...], holes: tuple[tuple[str, str
         body = pattern.sub(lambda m, value=value: textwrap.indent(value, m[1]), body)
         body = re.sub(rf"\b{hole}\b", lambda m, value=value: value, body)
     body = re.sub(r"[ ]+# (?:noqa|type:).*$", "", body, flags=re.MULTILINE)
-    imports = TILES + "\n\n" if re.search(r"_tile\(|\btranspose\(", body) else ""
+    lines = [TILES] if re.search(r"_tile\(|\btranspose\(", body) else []
+    lines += [PAIR_TILES] if "pair_tile(" in body else []
+    imports = "\n".join([*lines, "\n"]) if lines else ""
     return imports + f"def kernel({', '.join((*names, 'begin', 'end', 'worker'))}):\n" + textwrap.indent(body, "    ")
 
 

@@ -17,7 +17,7 @@ from jtorch.codegen.library import gemm as gemm_library
 from jtorch.codegen.library.call import Arg, Lowering, Operand, grain_of, pointer, row_major
 from jtorch.codegen.library.conv_window import Window, holes_of, step, stride_text, strides_of, window_of
 from jtorch.codegen.library.copy import contiguous, converted, copy, zero
-from jtorch.codegen.library.gemm import FLOPS_PER_NS
+from jtorch.codegen.library.gemm_layout import FLOPS_PER_NS, round_up
 from jtorch.codegen.library.language import (
     OFFSETS,
     SIZE,
@@ -477,7 +477,7 @@ def blocked(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fuse
     rows = -(-v.out[1] // -(-v.out[1] // rows))  # of even size
     if slices >= ITEMS and (rows > halo or rows == v.out[1]):
         strips = rows + halo
-        table = gemm_library.round_up((v.cg * strip * strips + MARGIN) * size, 64)
+        table = round_up((v.cg * strip * strips + MARGIN) * size, 64)
         low.call(strip_blocks, [("x", p, x.arg), ("w", p, w.arg), ("y", p, out.arg), ("col", p, ("scratch",)),
                                 ("offsets", "p:int64", ("scratch",)), ("scratch_stride", "i", ("scratch_stride",)),
                                 ("table", "i", table), *v.integers(), *strides_of(x), ("k", "i", v.depth),
@@ -508,9 +508,9 @@ def place_blocks(plane: int, outs: int, slices: int, slice_flops: float) -> tupl
     """Output places and channels of an item: `ITEMS` items if they are worth it, places cut first, at whole tiles."""
     wanted = min(ITEMS / slices, slice_flops / BLOCK_FLOPS)
     pieces = max(1, min(int(wanted), plane // WHOLE_TILES))
-    pixels = gemm_library.round_up(-(-plane // pieces), WHOLE_TILES)
+    pixels = round_up(-(-plane // pieces), WHOLE_TILES)
     pieces = max(1, round(wanted / -(-plane // pixels)))
-    return pixels, gemm_library.round_up(-(-outs // pieces), 8)
+    return pixels, round_up(-(-outs // pieces), 8)
 
 
 def input_grad(low: Lowering) -> None:
@@ -643,7 +643,7 @@ def tiled_sums(low: Lowering, v: Window, gy: Operand, x: Operand, gw: Operand) -
     pieces = -(-v.n // images)
     outs = v.og
     if rows * pieces < ITEMS:
-        outs = min(v.og, gemm_library.round_up(-(-v.og * rows * pieces // ITEMS), 8))
+        outs = min(v.og, round_up(-(-v.og * rows * pieces // ITEMS), 8))
     runs, run = (1, v.kernel[2] * v.cg) if v.dilation[2] == 1 else (v.kernel[2], v.cg)
     shape = (v.groups * v.og, *v.kernel, v.cg)
     parts = low.temp(d, (pieces, *shape))

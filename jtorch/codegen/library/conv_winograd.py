@@ -20,6 +20,7 @@ from jtorch import dtypes
 from jtorch.codegen.library import gemm
 from jtorch.codegen.library.call import Lowering, Operand, grain_of, pointer
 from jtorch.codegen.library.conv_window import Window, holes_of, strides_of
+from jtorch.codegen.library.gemm_layout import round_up
 from jtorch.codegen.library.language import (
     EPILOGUE,
     INPUTS,
@@ -179,7 +180,7 @@ def suits(v: Window, d: object) -> bool:
     places, transformed = v.n * v.plane, 16 * many * v.groups * th * (tw + 1)
     sums_are_long = few >= LONG_SUMS or few >= LONG_SUMS // 2 and v.n * transformed <= FEW_ELEMENTS
     fits = 4 * (th + 1) * (tw + 1) <= PLANE and transformed <= ELEMENTS
-    saved = 9 * places - 16 * gemm.round_up(v.n * th * (tw + 1), 16)
+    saved = 9 * places - 16 * round_up(v.n * th * (tw + 1), 16)
     return sums_are_long and fits and places >= PLACES and saved >= 0.3 * 9 * places
 
 
@@ -195,7 +196,7 @@ def forward(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fuse
     scratch = [("scratch", p, ("scratch",)), ("scratch_stride", "i", ("scratch_stride",))]
     low.call(winograd_weights, [("w", p, w.arg), ("u", p, u.arg), *scratch, ("cg", "i", v.cg),
                                 ("step", "i", cout * v.cg)],
-             cout, grain_of(v.cg * 3.0), gemm.round_up(v.cg, 16) * 16 * 4, holes=WEIGHTS)
+             cout, grain_of(v.cg * 3.0), round_up(v.cg, 16) * 16 * 4, holes=WEIGHTS)
     transformed = low.temp(d, (16, v.groups, v.cg, images * size))
     products = low.temp(d, (16, v.groups, v.og, images * size))
     stride = dict(zip(("xn", "xc", "xd", "xh", "xw"), strides_of(x)))

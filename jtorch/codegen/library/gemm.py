@@ -5,25 +5,24 @@ How a product is cut into blocks depends on its size alone, so the result does n
 """
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from jtorch import dtypes
-from jtorch.codegen.library.call import (
-    Arg,
-    Epilogue,
-    Lowering,
-    Operand,
-    conversion,
-    grain_of,
-    merge_axes,
-    pointer,
-    storer,
+from jtorch.codegen.library import gemm_bfloat
+from jtorch.codegen.library.call import Epilogue, Lowering, Operand, conversion, grain_of, pointer, storer
+from jtorch.codegen.library.copy import converted, copy
+from jtorch.codegen.library.gemm_layout import (
+    DEPTH,
+    FLOPS_PER_NS,
+    arranged,
+    block_size,
+    is_transpose,
+    readable,
+    round_up,
+    tile_block_size,
 )
-from jtorch.codegen.library.copy import contiguous, converted, copy
+from jtorch.codegen.library.gemm_vector import vector_product
 from jtorch.codegen.library.language import (
-    BOUNDS,
     COMBINE,
     EPILOGUE,
     SIZE,
@@ -31,7 +30,6 @@ from jtorch.codegen.library.language import (
     T,
     addr_of,
     call_gemm_T,
-    fma,
     index_div,
     index_mod,
     matrix_tile,
@@ -42,18 +40,6 @@ from jtorch.codegen.library.language import (
     transpose,
 )
 
-FLOPS_PER_NS = 100.0
-"""What one core does in float32; only a scale for grains."""
-
-BLOCK_FLOPS = 1e6
-"""A product is cut into about the square root of its work over this: each block packs its operands anew, so larger
-products have larger blocks."""
-
-MAX_BLOCKS = 16
-"""Blocks that a product is cut into, unless they would still be larger than `LARGE_SIDE` squared."""
-
-LARGE_SIDE = 512
-
 GRAM_WORK = 1 << 26
 """Multiplications from which a product with its own transpose is half computed."""
 
@@ -61,15 +47,8 @@ GRAM_ROWS, GRAM_BLOCKS, MIRROR_ROWS = 128, 16, 16
 """Rows from which a product with its own transpose is half computed and half mirrored; into how many blocks of rows it
 is cut; rows that are mirrored at a time, the elements of a cache line."""
 
-DEPTH = 1024
-"""Rows of b that are packed at a time: a panel of them stays in the second-level cache."""
-
 MIN_DEPTH = 128
 """The fewest, where products are summed: their left operands share cache lines, so parts of all of them take turns."""
-
-VECTOR_WORK = 4096
-"""Elements of a matrix from which a product with a single vector does not go to BLAS."""
-
 
 def gemm_blocks(gemm: int, a: Pointer, b: Pointer, c: Pointer, inner: int, sa0: int, sa1: int, sb0: int, sb1: int,
                 sc: int, m: int, n: int, k: int, ta: int, lda: int, tb: int, ldb: int, ldc: int, a_row: int, b_col: int,
@@ -159,54 +138,6 @@ def tile_blocks(a: Pointer, b: Pointer, c: Pointer, scratch: Pointer, scratch_st
         EPILOGUE
 
 
-def dot_rows(w: Pointer, x: Pointer, y: Pointer, sw: int, sx: int, ldw: int, n: int, k: int, block: int, begin: int,
-             end: int, worker: int) -> None:
-    """y[batch, i] = sum(w[batch, i, :] * x[batch, :]); an item is a block of i of one batch."""
-    blocks = index_div(n + block - 1, block)
-    for item in range(begin, end):
-        batch = index_div(item, blocks)
-        i0 = index_mod(item, blocks) * block
-        i1 = min(i0 + block, n)
-        for i in range(i0, i1):
-            acc = T(0.0)
-            for j in range(k):
-                acc = reassoc_add(acc, w[batch * sw + i * ldw + j] * x[batch * sx + j])
-            y[batch * n + i] = acc
-        BOUNDS
-        EPILOGUE
-
-
-def axpy_columns(w: Pointer, x: Pointer, y: Pointer, sw: int, sx: int, ldw: int, x_step: int, n: int, k: int,
-                 block: int, begin: int, end: int, worker: int) -> None:
-    """y[batch, i] = sum(w[batch, :, i] * x[batch, :]); an item is a block of i of one batch."""
-    blocks = index_div(n + block - 1, block)
-    for item in range(begin, end):
-        batch = index_div(item, blocks)
-        i0 = index_mod(item, blocks) * block
-        i1 = min(i0 + block, n)
-        for i in range(i0, i1):
-            y[batch * n + i] = T(0.0)
-        whole = k - index_mod(k, 4)
-        for j in range(0, whole, 4):
-            x0 = x[batch * sx + j * x_step]
-            x1 = x[batch * sx + (j + 1) * x_step]
-            x2 = x[batch * sx + (j + 2) * x_step]
-            x3 = x[batch * sx + (j + 3) * x_step]
-            p = batch * sw + j * ldw
-            for i in range(i0, i1):
-                s = fma(w[p + i], x0, y[batch * n + i])
-                s = fma(w[p + ldw + i], x1, s)
-                s = fma(w[p + 2 * ldw + i], x2, s)
-                y[batch * n + i] = fma(w[p + 3 * ldw + i], x3, s)
-        for j in range(whole, k):
-            x0 = x[batch * sx + j * x_step]
-            p = batch * sw + j * ldw
-            for i in range(i0, i1):
-                y[batch * n + i] = fma(w[p + i], x0, y[batch * n + i])
-        BOUNDS
-        EPILOGUE
-
-
 def plain_rows(a: Pointer, b: Pointer, c: Pointer, inner: int, sa0: int, sa1: int, sb0: int, sb1: int, m: int, n: int,
                k: int, a_row: int, a_col: int, b_row: int, b_col: int, begin: int, end: int, worker: int) -> None:
     """c[batch] = a[batch] @ b[batch] for numbers that BLAS does not know; an item is a row of one batch."""
@@ -250,106 +181,15 @@ def mirror_blocks(c: Pointer, sc: int, m: int, rows: int, begin: int, end: int, 
                 c[at + r * m + j] = c[at + j * m + r]
 
 
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """Batched matrix operand as BLAS sees it: strides of the two batch axes, transposed or not, leading dimension."""
-
-    arg: Arg
-    outer: int
-    inner: int
-    transposed: bool
-    ld: int
-
-    @property
-    def row(self) -> int:
-        """Elements from one row to the next."""
-        return 1 if self.transposed else self.ld
-
-    @property
-    def col(self) -> int:
-        return self.ld if self.transposed else 1
-
-
-def blas_layout(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[bool, int] | None:
-    """(transposed, leading dimension) of the last two axes, None if BLAS cannot read them.
-
-    >>> blas_layout((3, 5), (5, 1)), blas_layout((3, 5), (1, 3)), blas_layout((3, 5), (10, 2))
-    ((False, 5), (True, 3), None)
-    """
-    (m, k), (row, col) = shape[-2:], strides[-2:]
-    if (col == 1 or k == 1) and (row >= k or m == 1) and row < 1 << 31:
-        return False, row if m > 1 else max(k, 1)
-    if (row == 1 or m == 1) and (col >= m or k == 1) and col < 1 << 31:
-        return True, col if k > 1 else max(m, 1)
-    return None
-
-
-def wanted_pieces(m: int, n: int, k: int, batch: int) -> int:
-    """Blocks that a product should be cut into, a power of two."""
-    flops = 2.0 * m * n * k
-    wanted = min((flops / BLOCK_FLOPS) ** 0.5, max(MAX_BLOCKS / batch, m * n / LARGE_SIDE ** 2))
-    return 1 << round(math.log2(max(wanted, 1)))
-
-
-def block_size(m: int, n: int, k: int, batch: int) -> tuple[int, int]:
-    """Rows and columns of the blocks: a fixed function of the problem's size.
-
-    Few enough that packing the operands anew for each of them costs little, many enough to share; cut where that
-    repeats the least packing.
-
-    >>> block_size(64, 256, 784, 1)
-    (64, 64)
-    """
-    pieces = wanted_pieces(m, n, k, batch)
-    if pieces == 1:
-        return max(m, 1), max(n, 1)
-    best, chosen = math.inf, (m, n)
-    for power in range(pieces.bit_length()):
-        p, q = 1 << power, pieces >> power
-        rows, cols = round_up(-(-m // p), 16), round_up(-(-n // q), 32)
-        p, q = -(-m // rows), -(-n // cols)
-        packing = p * k * n + q * m * k + (p * rows - m) * n * k * 0.2 + (q * cols - n) * m * k * 0.2
-        too_few = max(0.0, pieces - p * q) * m * n * k / 50
-        if packing + too_few < best:
-            best, chosen = packing + too_few, (min(rows, m), min(cols, n))
-    return chosen
-
-
-def tile_block_size(m: int, n: int, k: int, batch: int) -> tuple[int, int]:
-    """`block_size` for products in registers: of the cuts into about as many blocks, the one that costs least.
-
-    >>> tile_block_size(768, 512, 128, 1)
-    (384, 128)
-    """
-    pieces = wanted_pieces(m, n, k, batch)
-    best, chosen = math.inf, (m, n)
-    for power in range(pieces.bit_length()):
-        rows, cols = round_up(-(-m // (1 << power)), 8), round_up(-(-n // (pieces >> power)), 16)
-        blocks = -(-m // rows) * -(-n // cols)
-        idle = max(0, pieces - blocks) / pieces
-        cost = blocks * block_cost(min(rows, m), min(cols, n), k) * (1 + idle ** 2)
-        if cost < best:
-            best, chosen = cost, (min(rows, m), min(cols, n))
-    return chosen
-
-
-def block_cost(rows: int, cols: int, k: int) -> float:
-    """About the cycles of a block: multiplications in tiles of 8 rows and 3, 2 or 1 vectors, and packing."""
-    panels, rest = divmod((cols + 13) // 16, 3)
-    return k * (-(-rows // 8) * (27 * panels + (0, 11, 19)[rest]) + 0.3 * cols)
-
-
-def round_up(n: int, multiple: int) -> int:
-    return -(-n // multiple) * multiple
-
-
 def matmul(low: Lowering) -> None:
     a, b = low.inputs
     out = low.outputs[0]
     d = out.dtype
     if d.is_complex:
         raise NotImplementedError("complex matrix products")
-    if d in (dtypes.float16, dtypes.bfloat16):
+    if d is dtypes.bfloat16:
+        gemm_bfloat.product(low, a, b, out)
+    elif d is dtypes.float16:
         wide = low.temp(dtypes.float32, out.shape)
         product(low, converted(low, a, dtypes.float32), converted(low, b, dtypes.float32, barrier=False), wide)
         copy(low, wide, out)
@@ -364,17 +204,8 @@ def product(low: Lowering, a: Operand, b: Operand, out: Operand, fused: bool = F
     epilogue."""
     if not out.numel:
         return
-    batch, (sa, sb) = merge_axes(out.shape[:-2], a.strides[:-2], b.strides[:-2])
+    a, b, batch, sa, sb = arranged(low, a, b, out)
     (m, k), n = a.shape[-2:], b.shape[-1]
-    if len(batch) > 2:
-        a, b = contiguous(low, a), contiguous(low, b)
-        batch, (sa, sb) = merge_axes(out.shape[:-2], a.strides[:-2], b.strides[:-2])
-    if len(batch) == 1 and sb == [0] and (m == 1 or sa[0] == m * a.strides[-2]):  # one matrix for all: more rows
-        row = sa[0] if m == 1 else a.strides[-2]
-        m, batch, sa, sb = m * batch[0], [], [], []
-        a = Operand(a.place, a.dtype, (m, k), (row, a.strides[-1]), a.offset)
-        b = Operand(b.place, b.dtype, (k, n), b.strides[-2:], b.offset)
-    batch, sa, sb = ([one] * (2 - len(x)) + x for one, x in ((1, batch), (0, sa), (0, sb)))
     if 1 in (m, n) and vector_product(low, a, b, out, batch, sa, sb, fused):
         return
     count = batch[0] * batch[1]
@@ -399,12 +230,6 @@ def product(low: Lowering, a: Operand, b: Operand, out: Operand, fused: bool = F
              count * -(-m // rows) * -(-n // cols), grain_of(2 * rows * cols * k / FLOPS_PER_NS + 150),
              holes={"call_gemm_T": "call_gemm_f32" if out.dtype is dtypes.float32 else "call_gemm_f64",
                     "T": conversion(out.dtype)}, epilogue=epilogue)
-
-
-def is_transpose(a: Operand, b: Operand) -> bool:
-    """Is b the memory of a, read with rows and columns exchanged?"""
-    return ((a.place, a.offset, a.dtype, a.shape[-2:], a.strides[-2:]) ==
-            (b.place, b.offset, b.dtype, b.shape[:-3:-1], b.strides[:-3:-1]))
 
 
 def gram_product(low: Lowering, a: Operand, out: Operand, batch: list[int], sa: list[int]) -> None:
@@ -448,61 +273,12 @@ def tiled_product(low: Lowering, a: Operand, b: Operand, out: Operand, batch: Se
              round_up(depth, 16) * 48 * size, barrier, {"SIZE": str(size), "T": conversion(out.dtype)}, epilogue)
 
 
-def readable(low: Lowering, x: Operand, batch: list[int], strides: list[int]) -> Matrix:
-    """The operand for BLAS, copied if its layout is none that BLAS reads."""
-    layout = blas_layout(x.shape, x.strides)
-    if layout is None:
-        shape = (*[n if s else 1 for n, s in zip(batch, strides)], *x.shape[-2:])
-        source = Operand(x.place, x.dtype, shape, (*strides, *x.strides[-2:]), x.offset)
-        x = low.temp(x.dtype, shape)
-        copy(low, source, x)
-        strides = [s if old else 0 for s, old in zip(x.strides, strides)]
-        layout = blas_layout(x.shape, x.strides)
-        assert layout is not None
-    return Matrix(x.arg, strides[0], strides[1], *layout)
-
-
-def vector_product(low: Lowering, a: Operand, b: Operand, out: Operand, batch: list[int], sa: list[int],
-                   sb: list[int], fused: bool) -> bool:
-    """A matrix times a vector, which BLAS's matrix product does badly; False if it should do it nevertheless."""
-    (m, k), n = a.shape[-2:], b.shape[-1]
-    count = batch[0] * batch[1]
-    if m == 1:  # the matrix is b.T
-        w, sw, (step, ld), size = b, sb, b.strides[-2:], n
-        x, sx, x_step = a, sa, a.strides[-1]
-    else:
-        w, sw, (ld, step), size = a, sa, a.strides[-2:], m
-        x, sx, x_step = b, sb, b.strides[-2]
-    if size * k < VECTOR_WORK or batch[0] != 1:
-        return False
-    p = pointer(out.dtype)
-    args = [("w", p, w.arg), ("x", p, x.arg), ("y", p, out.arg), ("sw", "i", sw[1]), ("sx", "i", sx[1])]
-    if step == 1 and x_step == 1 and k > 1:
-        function, block, leading = dot_rows, max(1, 32768 // k), [("ldw", "i", ld)]
-    elif ld == 1 and size > 1:
-        function, leading = axpy_columns, [("ldw", "i", step), ("x_step", "i", x_step)]
-        block = min(1024, max(256, round_up(-(-size // 2), 16)))
-    else:
-        return False
-    epilogue = low.fuse(count, m, n) if fused else None
-    bounds = "r0 = 0\nr1 = 1\nc0 = i0\nc1 = i1" if m == 1 else "r0 = i0\nr1 = i1\nc0 = 0\nc1 = 1"
-    low.call(function, [*args, *leading, ("n", "i", size), ("k", "i", k), ("block", "i", block)],
-             count * -(-size // block), grain_of(block * k * 0.1),
-             holes={"T": conversion(out.dtype), "BOUNDS": bounds},
-             epilogue=epilogue)
-    return True
-
-
 def integer_product(low: Lowering, a: Operand, b: Operand, out: Operand) -> None:
     """Wrapping integers; booleans with and/or."""
     if not out.numel:
         return
     d = out.dtype
-    batch, (sa, sb) = merge_axes(out.shape[:-2], a.strides[:-2], b.strides[:-2])
-    if len(batch) > 2:
-        a, b = contiguous(low, a), contiguous(low, b)
-        batch, (sa, sb) = merge_axes(out.shape[:-2], a.strides[:-2], b.strides[:-2])
-    batch, sa, sb = ([one] * (2 - len(x)) + x for one, x in ((1, batch), (0, sa), (0, sb)))
+    a, b, batch, sa, sb = arranged(low, a, b, out)
     (m, k), n = a.shape[-2:], b.shape[-1]
     element = "b[y + p * b_row + j]" if b.strides[-1] == 1 else "b[y + p * b_row + j * b_col]"
     combine = f"{storer(d)}(c[item * n + j] + v * {element})"

@@ -99,6 +99,27 @@ def matrix_tile(a: Pointer, a_row: int, a_col: int, b: Pointer, ldb: int, k: int
             c[i * ldc + j] = total + sum(a[i * a_row + p * a_col] * b[p * ldb + j] for p in range(k))
 
 
+def _bfloat(bits: Any) -> Any:
+    return (np.asarray(bits, np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def pair_tile(a: Pointer, lda: int, b: Pointer, k: int, c: Pointer, ldc: int, rows: int, columns: int,
+              accumulate: bool) -> None:
+    """c[rows, columns] (+)= a times pairs of rows of b, in bfloat16; see `jtorch/runtime/pair_tiles.py`."""
+    for i in range(rows):
+        for j in range(columns):
+            total = c[i * ldc + j] if accumulate else 0
+            pairs = [b[p // 2 * tile_columns(c) + j] >> 16 * (p % 2) & 0xFFFF for p in range(k)]
+            c[i * ldc + j] = total + sum(_bfloat(a[i * lda + p]) * _bfloat(pairs[p]) for p in range(k))
+
+
+def transpose_pairs(x: Pointer, ldx: int, y: Pointer, ldy: int, rows: int, columns: int) -> None:
+    """y[columns, rows] = pairs of neighbours in the rows of x"""
+    for i in range(rows):
+        for j in range(columns):
+            y[j * ldy + i] = x[i * ldx + 2 * j] | u32(x[i * ldx + 2 * j + 1]) << u32(16)
+
+
 def transpose(x: Pointer, ldx: int, y: Pointer, ldy: int, rows: int, columns: int) -> None:
     """y[columns, rows] = x.T"""
     for i in range(rows):
