@@ -33,17 +33,15 @@ class FunctionCtx:
     saved, whatever the graph has been rewritten to since: `_operands` holds those while a derivative runs.
     """
 
-    def __init__(self, function: type[Function], needs: tuple[bool, ...]) -> None:
-        self._function = function
-        self.needs_input_grad = needs
-        self._saved: tuple[Any, ...] = ()
-        self._saved_forward: tuple[Any, ...] = ()
-        self._places: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ())  # operands, or packed tensors, or None
-        self._operands: Callable[[int], Tensor] | None = None
-        self._forward_mode = False
-        self._dirty: tuple[Tensor, ...] = ()
-        self._non_differentiable: tuple[Tensor, ...] = ()
-        self.materialize_grads = True
+    needs_input_grad: tuple[bool, ...] = ()
+    materialize_grads = True
+    _saved: tuple[Any, ...] = ()
+    _saved_forward: tuple[Any, ...] = ()
+    _places: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ())  # operands, or packed tensors, or None
+    _operands: Callable[[int], Tensor] | None = None
+    _forward_mode = False
+    _dirty: tuple[Tensor, ...] = ()
+    _non_differentiable: tuple[Tensor, ...] = ()
 
     def save_for_backward(self, *tensors: Any) -> None:
         """Keep tensors (or None) for `backward`, where they are `saved_tensors`."""
@@ -91,7 +89,15 @@ def _alive(t: Any) -> Any:
     return t() if isinstance(t, weakref.ref) else t
 
 
-class Function:
+class BackwardCFunction(FunctionCtx):
+    """The context of one application of `function`."""
+
+    def __init__(self, function: type[Function], needs: tuple[bool, ...]) -> None:
+        self._function = function
+        self.needs_input_grad = needs
+
+
+class Function(FunctionCtx):
     """Base of custom functions: static `forward(ctx, ...)` and `backward(ctx, *grads)`; call with `apply`.
 
     Or `forward(...)` and `setup_context(ctx, inputs, output)`. `jvp(ctx, *tangents)` serves forward mode. Inside of
@@ -138,7 +144,7 @@ class Function:
         tensors = [a for a in args if isinstance(a, Tensor)]
         needs = tuple([isinstance(a, Tensor) and a.requires_grad for a in args])
         given = [recorder.value(t) for t in tensors]  # before `forward` may write to them
-        ctx = FunctionCtx(cls, needs)
+        ctx = BackwardCFunction(cls, needs)
         separate = cls.setup_context is not Function.setup_context
         recorder.holding += 1  # the values of one application belong to one epoch
         try:
@@ -167,7 +173,7 @@ class InplaceFunction(Function):
         self.inplace = inplace
 
 
-def _record(recorder: Recorder, ctx: FunctionCtx, args: tuple[Any, ...], given: Values, result: Any) -> Any:
+def _record(recorder: Recorder, ctx: BackwardCFunction, args: tuple[Any, ...], given: Values, result: Any) -> Any:
     """The outputs as results of one operation with the user's derivative."""
     outputs = result if isinstance(result, tuple) else (result,)
     differentiable = [i for i, o in enumerate(outputs) if isinstance(o, Tensor)
@@ -210,14 +216,15 @@ def _record(recorder: Recorder, ctx: FunctionCtx, args: tuple[Any, ...], given: 
 class Application:
     """One use of a Function: what its derivatives need besides the operands."""
 
-    def __init__(self, ctx: FunctionCtx, args: tuple[Any, ...], outputs: int, differentiable: Sequence[int]) -> None:
+    def __init__(self, ctx: BackwardCFunction, args: tuple[Any, ...], outputs: int,
+                 differentiable: Sequence[int]) -> None:
         self.ctx = ctx
         self.name = ctx._function.__name__
         self.is_tensor = [isinstance(a, Tensor) for a in args]
         self.outputs = outputs
         self.differentiable = list(differentiable)
 
-    def bound(self, results: Values, operands: Values, forward_mode: bool) -> FunctionCtx:
+    def bound(self, results: Values, operands: Values, forward_mode: bool) -> BackwardCFunction:
         """The context, its saved tensors being the operands of this node."""
         values = (*results, *operands)
         recorder = current.recorder

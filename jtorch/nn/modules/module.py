@@ -1,6 +1,7 @@
 """Module: the base class of all neural network modules."""
 from __future__ import annotations
 
+import functools
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -67,6 +68,7 @@ class Module(Hooked, Stateful):
     """Base class of all neural network modules: parameters, buffers and submodules by name, and a `forward`."""
 
     dump_patches: bool = False
+    _compiled_call_impl: Callable[..., Any] | None = None
     _version: int = 1
     training: bool
     call_super_init: bool = False
@@ -446,18 +448,33 @@ class Module(Hooked, Stateful):
             tracing.saw_module(self)
         if not everywhere.used:
             return self.forward(*args, **kwargs)
+        if self._compiled_call_impl is not None and tracing is None:
+            return self._compiled_call_impl(*args, **kwargs)
+        return self._call_impl(*args, **kwargs)
+
+    def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
         if (self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks
                 or everywhere.forward or everywhere.forward_pre or everywhere.backward or everywhere.backward_pre):
             return self._call_with_hooks(args, kwargs)
         return self.forward(*args, **kwargs)
 
-    def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
-        return Module.__call__(self, *args, **kwargs)
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Let calls of this module be compiled: `torch.compile` of its call, with these arguments."""
+        def call(*args: Any, **kwargs: Any) -> Any:
+            tracing = current.recorder.tracing
+            if tracing is not None:
+                tracing.saw_module(self)
+            return self._call_impl(*args, **kwargs)
+
+        self._compiled_call_impl = jtorch.compile(functools.update_wrapper(call, self.forward), *args, **kwargs)
+        everywhere.used = True
 
     # --- copying -----------------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__.copy()
+        state = self.__dict__.copy()
+        state.pop("_compiled_call_impl", None)  # it is of this module, not of a copy
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
