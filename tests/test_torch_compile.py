@@ -107,8 +107,8 @@ def test_stances_and_disabling() -> None:
     assert jtorch.compiler.disable(compiled) is f
 
 
-@pytest.mark.parametrize("wrong", [dict(backend="nonsense"), dict(mode="fastest"),
-                                   dict(mode="default", options={"a": 1})])
+@pytest.mark.parametrize("wrong", [{"backend": "nonsense"}, {"mode": "fastest"},
+                                   {"mode": "default", "options": {"a": 1}}])
 def test_wrong_options(wrong) -> None:
     with pytest.raises(RuntimeError):
         jtorch.compile(plain, **wrong)
