@@ -187,6 +187,23 @@ def irfft() -> Iterator[Sample]:
                      lambda T, x, a=axes, s=sizes: T.fft.irfftn(x, s, a, norm="forward"))
 
 
+def exponential_tangent() -> Iterator[Sample]:
+    """Of zero, small and large matrices, of which every polynomial takes some."""
+    def reference(T: Any, a: Any, e: Any) -> Any:
+        n = a.shape[-1]
+        return T.linalg.matrix_exp(T.cat([T.cat([a, e], -1), T.cat([a * 0, a], -1)], -2))[..., :n, n:]
+    sizes = np.array([0.0, 1e-9, 1e-4, 0.01, 0.2, 0.5, 2.0])[:, None, None]
+    for a, e in ((normal(7, 3, 3) * sizes, normal(7, 3, 3)), (complex_normal(2, 2), complex_normal(2, 2)),
+                 (normal(2, 1, 1), normal(2, 1, 1))):
+        yield Sample((a, e), {}, reference)
+
+
+def matrix_exp() -> Iterator[Sample]:
+    for e in exponential_tangent():
+        yield Sample(e.arrays[:1], {}, lambda T, a: T.linalg.matrix_exp(a))
+    yield from unary(lambda T, a: T.linalg.matrix_exp(a))()
+
+
 LINALG: dict[str, Callable[[], Iterator[Sample]]] = {
     "inverse": inverse, "lu_decomposition": lambda: (Sample(s.arrays, {}) for s in lu_factor()),
     "lu_factor": lu_factor, "lu_order": lu_order, "solve": solve, "solve_triangular": solve_triangular,
@@ -194,5 +211,5 @@ LINALG: dict[str, Callable[[], Iterator[Sample]]] = {
     "svd": svd, "least_squares": least_squares, "ldl_factor": ldl_factor, "ldl_solve": ldl_solve,
     "fft": fft, "rfft": rfft, "irfft": irfft, "pinv": pinv, "lstsq": lstsq, "slogdet": slogdet,
     "reflectors": reflectors, "succeeded": succeeded,
-    "matrix_exp": unary(lambda T, a: T.linalg.matrix_exp(a)),
+    "matrix_exp": matrix_exp, "exponential_tangent": exponential_tangent,
 }

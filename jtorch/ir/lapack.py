@@ -256,9 +256,3 @@ def ldl_solve(factors: Array, exchanges: Array, b: Array, hermitian: bool) -> Ar
     n, k = b.shape[-2:]
     return each(lambda ld, p, right: call(ld, p[:, 0], right, lower=1)[:1], [((n, k), b.dtype)],
                 factors, exchanges[..., None], b)[0]
-
-
-def exponential(a: Array) -> Array:
-    """The matrix exponential (scaling and squaring with Padé approximants, by SciPy)."""
-    from scipy.linalg import expm
-    return expm(a) if a.size else a.copy()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jtorch import dtypes
-from jtorch.ir import lapack
+from jtorch.ir import exponential, lapack
 from jtorch.ir.graph import Type, Value
 from jtorch.ir.primitive import Op
 from jtorch.ir.prims.contract import matmul, transpose_last
@@ -117,18 +117,33 @@ determinant = Op("determinant", "library", lambda t: Type(square_infer(t).dtype,
                  batch=batch_leading, domain="matrix")
 
 
-def _exponential_vjp(g: Value, y: Value, a: Value) -> tuple:
-    """The upper right block of exp([[A^T, g], [0, A^T]])."""
-    n = a.shape[-1]
-    t = transpose_last(a)
-    top = concatenate(t, g, axis=a.ndim - 1)
-    bottom = concatenate(zeros_like(t), t, axis=a.ndim - 1)
-    big = matrix_exp(concatenate(top, bottom, axis=a.ndim - 2))
-    return (columns(rows(big, 0, n), n, 2 * n),)
+def _doubled(top_left: Value, top_right: Value, bottom_left: Value, bottom_right: Value) -> Value:
+    """One matrix of four."""
+    axis = top_left.ndim - 1
+    return concatenate(concatenate(top_left, top_right, axis=axis), concatenate(bottom_left, bottom_right, axis=axis),
+                       axis=axis - 1)
 
 
-matrix_exp = Op("matrix_exp", "library", square_infer, lapack.exponential, _exponential_vjp, batch=batch_leading,
-                domain="matrix")
+def _exponential_tangent_vjp(g: Value, y: Value, a: Value, e: Value) -> tuple:
+    """The operation is the upper right block of exp([[A, E], [0, A]])."""
+    n, zero, t = a.shape[-1], zeros_like(a), transpose_last(a)
+    found = exponential_tangent(_doubled(t, zero, transpose_last(e), t), _doubled(zero, g, zero, zero))
+    top, bottom = rows(found, 0, n), rows(found, n, 2 * n)
+    return columns(top, 0, n) + columns(bottom, n, 2 * n), columns(top, n, 2 * n)
+
+
+def _same_infer(a: Type, e: Type) -> Type:
+    if square_infer(a) != e:
+        raise AssertionError(f"exponential_tangent: {a}, {e}")
+    return a
+
+
+exponential_tangent = Op("exponential_tangent", "library", _same_infer, exponential.derivative,
+                         _exponential_tangent_vjp, batch=batch_leading, domain="matrix")
+"""The derivative of exp at A in the direction E."""
+matrix_exp = Op("matrix_exp", "library", square_infer, exponential.exponential,
+                lambda g, y, a: (exponential_tangent(transpose_last(a), g),),
+                jvp=lambda t, y, a: exponential_tangent(a, t[0]), batch=batch_leading, domain="matrix")
 
 
 def _least_squares_infer(a: Type, b: Type, rcond: float | None, driver: str) -> tuple[Type, Type, Type]:
