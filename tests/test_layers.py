@@ -20,8 +20,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     **{room: set() for room in GROUND},
     "ir": GROUND,
     "codegen": GROUND | {"ir"},
-    "runtime": GROUND | {"codegen.vecmath", "codegen.vecmath_inverse", "codegen.far_angles",
-                         "codegen.irmath"},  # text that kernels call
+    "runtime": GROUND | {"codegen.vecmath", "codegen.vecmath_inverse", "codegen.vecmath_wide",
+                         "codegen.far_angles", "codegen.irmath"},  # text that kernels call
     "driver": GROUND | {"ir", "codegen", "runtime"},
     **{room: GROUND | TENSOR | {"ir", "driver"} for room in TENSOR},
     **{room: GROUND | TENSOR | FACES | {"ir", "driver"} for room in FACES},

@@ -1,13 +1,15 @@
 """The vector math library against mpmath: errors in ulp over the whole range, and the special values."""
+import platform
 import re
 
 import mpmath
 import numpy as np
 import pytest
-from kernel_calls import elementwise, kinds
+from kernel_calls import call, elementwise, kinds, run
 
-from jtorch.codegen import vecmath
-from jtorch.runtime import kernels
+from jtorch.codegen import vecmath, vecmath_wide
+from jtorch.runtime import compile, kernels
+from jtorch.runtime.loader import make_loader
 
 SAMPLES = 400
 REFERENCE = {
@@ -95,6 +97,38 @@ def test_float32_over_its_range(name):
     finite = np.isfinite(rounded)
     places = np.maximum(np.spacing(np.abs(rounded[finite])).astype(np.float64), 2.0**-149)
     assert (np.abs(got[finite].astype(np.float64) - exact[finite]) / places).max() <= 2
+
+
+TABLES = list(vecmath_wide.FUNCTIONS)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_same_bits_in_every_lane(name):
+    """Whether an element is in a vector, in a shorter one or in the rest of a loop is not to be seen in its value."""
+    x = arguments(name, np.float32, np.random.default_rng(5))
+    whole = elementwise(f"{name}(x)", np.float32, x)
+    for start, n in [(0, 1), (3, 7), (5, 8), (1, 23), (2, 77), (11, len(x) - 11)]:
+        part = elementwise(f"{name}(x)", np.float32, x[start:start + n].copy())
+        np.testing.assert_array_equal(part.view(np.int32), whole[start:start + n].view(np.int32))
+    beside = np.empty(len(x), np.float64)  # a loop of fewer lanes
+    run(f"def kernel(x, y, begin, end, worker):\n    for i in range(begin, end):\n        y[i] = f64({name}(x[i]))\n",
+        x, beside, end=len(x))
+    np.testing.assert_array_equal(beside, whole.astype(np.float64))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="it names an x86-64 processor")
+@pytest.mark.parametrize("name", TABLES)
+def test_without_wide_vectors(name):
+    """The formulas for processors without AVX-512."""
+    source = f"def kernel(x, y, begin, end, worker):\n    for i in range(begin, end):\n        y[i] = {name}(x[i])\n"
+    params = ("p:float32", "p:float32")
+    code = compile.compile_kernel(source, params, cpu="x86-64-v3", features="")
+    x = arguments(name, np.float32, np.random.default_rng(6))
+    got = np.empty_like(x)
+    loader = make_loader()  # holds the code
+    call(loader.add(code)[compile.entry_name(source, params)], x, got, end=len(x))
+    exact = [REFERENCE[name](mpmath.mpf(float(np.clip(v, -2000, 2000)))) for v in x]
+    assert ulps(got, exact, np.float32).max() <= 2
 
 
 @FLOATS

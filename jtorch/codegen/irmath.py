@@ -18,6 +18,16 @@ INTEGER_OF = {F32: I32, F64: I64}
 FLOAT_OF = {I32: F32, I64: F64}
 
 
+def vector(scalar: ir.Type, lanes: int) -> ir.VectorType:
+    """The type of a vector, on which an `Expr` may be written as well."""
+    return ir.VectorType(scalar, lanes)
+
+
+for _lanes in (8, 16):
+    INTEGER_OF[vector(F32, _lanes)] = vector(I32, _lanes)
+    FLOAT_OF[vector(I32, _lanes)] = vector(F32, _lanes)
+
+
 class Expr:
     """An LLVM value with Python's operators. Integers are signed; `>>` is an arithmetic shift."""
 
@@ -36,7 +46,10 @@ class Expr:
 
     def lift(self, other) -> "Expr":
         """`other` itself, or a constant of this expression's type."""
-        return other if isinstance(other, Expr) else Expr(self.builder, ir.Constant(self.type, other))
+        if isinstance(other, Expr):
+            return other
+        n = getattr(self.type, "count", 0)
+        return Expr(self.builder, ir.Constant(self.type, [other] * n if n else other))
 
     def _binary(self, other, float_op, int_op, swap=False):
         a, b = self, self.lift(other)
@@ -118,7 +131,8 @@ class Expr:
 def call_llvm(builder: ir.IRBuilder, name: str, *values: ir.Value, result=None) -> ir.Value:
     """Call the LLVM intrinsic `llvm.<name>`, overloaded on its first operand's type."""
     first = values[0].type
-    suffix = {F32: "f32", F64: "f64"}.get(first) or f"i{first.width}"
+    n, element = getattr(first, "count", 0), getattr(first, "element", first)
+    suffix = (f"v{n}" if n else "") + ({F32: "f32", F64: "f64"}.get(element) or f"i{element.width}")
     full_name = f"llvm.{name}.{suffix}"
     module = builder.module
     function = module.globals.get(full_name)

@@ -5,7 +5,8 @@ over the whole range of their argument: NaN, infinities, zeros, denormals and hu
 below 2 ulp (pow: 4; digamma: 8, of 1 near its root); `tests/test_vecmath.py` measures them against mpmath.
 
 float32 is computed in float32 where that is accurate and fast (exp, log, tanh, erf: twice the lanes); where it would
-need two-word arithmetic (pow, sin, erfc) it is computed in float64 and rounded.
+need two-word arithmetic (pow, sin, erfc) it is computed in float64 and rounded. With AVX-512, exp, tanh and erf of
+float32 are those of `vecmath_wide`.
 
 Polynomials are minimax fits made for this file by Remez exchange in 50-digit arithmetic. The reductions are classic:
 Cody & Waite, *Software Manual for the Elementary Functions* (exp); the substitution s = f/(2+f) of fdlibm's
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
+from jtorch.codegen import vecmath_wide
 from jtorch.codegen.far_angles import FAR, HIGH, LOW, PI_2_HIGH, PI_2_LOW, PI_2_LOWEST
 from jtorch.codegen.irmath import (
     F32,
@@ -71,6 +73,16 @@ def call(builder: ir.IRBuilder, name: str, *args: ir.Value) -> ir.Value:
         body = ir.IRBuilder(function.append_basic_block())
         body.ret(FUNCTIONS[name, type_](*[Expr(body, a) for a in function.args]).value)
     return builder.call(function, args)
+
+
+def wide(name: str, x: Expr) -> Expr | None:
+    """Function `name` of `vecmath_wide`, where the type and the processor have it."""
+    module = x.builder.module
+    if x.type != F32 or not getattr(module, "has_wide", False):
+        return None
+    symbol = vecmath_wide.symbol(name)
+    function = module.globals.get(symbol) or ir.Function(module, ir.FunctionType(F32, [F32]), symbol)
+    return Expr(x.builder, x.builder.call(function, [x.value]))
 
 
 # ---------------------------------------------------------------- formats and constants
@@ -174,6 +186,8 @@ def reduce_exp_low(x, fmt):
 
 @define(F32, F64)
 def exp(x):
+    if (found := wide("exp", x)) is not None:
+        return found
     fmt = FORMATS[x.type]
     x = clamp(x, fmt.exp_low, fmt.exp_high)
     shifted = fma(x, LOG2E, fmt.shifter)  # as reduce_exp, with fewer operations: p is not needed by itself
@@ -224,6 +238,8 @@ TANH = {
 @define(F32, F64)
 def tanh(x):
     """e / (e + 2) with e = expm1(2|x|); near 0, where that loses a bit, a polynomial."""
+    if (found := wide("tanh", x)) is not None:
+        return found
     fmt = FORMATS[x.type]
     a = fabs(x)
     doubled = a + a
@@ -572,6 +588,8 @@ def odd_series(a, z, coefficients):
 
 @define(F32)
 def erf_f32(x):
+    if (found := wide("erf", x)) is not None:
+        return found
     a = fabs(x)
     z = a * a
     small = odd_series(a, z, ERF_SMALL_F32)

@@ -39,7 +39,8 @@ def fingerprint() -> str:
     runtime = Path(__file__).parent
     codegen = runtime.parent / "codegen"
     ours = [runtime / f"{name}.py" for name in ("compile", "frontend", "intrinsics", "prefetch", "variants")]
-    ours += [codegen / f"{name}.py" for name in ("far_angles", "irmath", "vecmath", "vecmath_inverse")]
+    ours += [codegen / f"{name}.py" for name in ("far_angles", "irmath", "vecmath", "vecmath_inverse",
+                                                   "vecmath_wide")]
     return toolchain.fingerprint(*ours)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jtorch.codegen import far_angles
+from jtorch.codegen import far_angles, vecmath_wide
 from jtorch.runtime import prefetch
 
 LANES = (2, 4, 8, 16, 32)
@@ -51,6 +51,9 @@ FUNCTIONS = [
       for kind in prefetch.KINDS for scalar in prefetch.BYTES],
     *[Function(name, "double", (), "v", lambda lanes, name=name: far_angles.body(name, lanes))  # type: ignore[misc]
       for name in (far_angles.HIGH, far_angles.LOW)],
+    *[Function(vecmath_wide.symbol(name), "float", (), "v",
+               lambda lanes, name=name: vecmath_wide.body(name, lanes))  # type: ignore[misc]
+      for name in vecmath_wide.FUNCTIONS],
 ]
 
 
@@ -77,6 +80,8 @@ def declare(text: str) -> tuple[str, list[Function]]:
 def definitions(used: list[Function]) -> str:
     """What the functions do, as LLVM IR."""
     lines = [f.definition(lanes) for f in used for lanes in (0, *LANES)]
-    if any(f.name.startswith(SLOW) for f in used):
+    names = {f.name for f in used}
+    if any(name.startswith(SLOW) for name in names):
         lines.append(far_angles.support(LANES))
+    lines.append(vecmath_wide.support([n for n in vecmath_wide.FUNCTIONS if vecmath_wide.symbol(n) in names]))
     return "\n".join([prefetch.DECLARATION, *lines])
