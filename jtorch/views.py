@@ -268,25 +268,27 @@ def apply_view(recorder: Recorder, v: Value, operation: Op, attrs: Any) -> Value
     return recorder.builder.intern(operation, (v,), attrs)
 
 
-def check_writable(recorder: Recorder, t: Tensor) -> None:
-    if not recorder.grad_enabled:
-        return
+def check_writable(t: Tensor) -> None:
+    """RuntimeError where a write that is recorded would change a leaf whose gradient is wanted."""
     if t._requires_grad:
         raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
-    if t._view is not None and any(operation is variable for operation, _ in t._view):
-        raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+    for operation, _ in t._view or ():
+        if operation is variable:
+            raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
 
 
 def assign(t: Tensor, v: Value) -> Tensor:
     """Write `v` into the tensor in place: what every `op_` and `out=` ends in. Returns `t`."""
     recorder = current.recorder
-    check_writable(recorder, t)
-    shape, d = t._type.shape, t._type.dtype
-    if v.shape != shape:
-        v = fit(v, shape)
-    if v.dtype is not d:
-        v = cast_to(v, d)
-    if not recorder.grad_enabled:
+    if recorder.grad_enabled:
+        check_writable(t)
+    kind = t._type
+    if v.type is not kind:
+        if v.type.shape != kind.shape:
+            v = fit(v, kind.shape)
+        if v.type.dtype is not kind.dtype:
+            v = cast_to(v, kind.dtype)
+    if v.requires_grad and not recorder.grad_enabled:
         v = recorder.detached(v)
     storage = t._storage
     new = v
@@ -312,7 +314,10 @@ def writable_chain(t: Tensor) -> tuple[tuple[Op, Any], ...]:
     """The view operations that a write to `t` runs backwards. What is a part of an expanded tensor, but has a place of
     its own for each element, is written where it lies."""
     chain = t._view or ()
-    if not any(operation is expand for operation, _ in chain):
+    for operation, _ in chain:
+        if operation is expand:
+            break
+    else:
         return chain
     shape, (strides, offset) = t._type.shape, t._geometry or (t._type.strides, 0)
     if any(operation not in _PLAIN_VIEWS for operation, _ in chain) or any(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,6 +80,11 @@ def evaluate(function: Function, args: tuple[Any, ...]) -> Any:
             else:
                 a = recorder.scalar(a)
                 key.append(a)
+        elif type(a) is int or type(a) is bool:
+            key.append((type(a), a))
+        elif type(a) is tuple or type(a) is list:
+            a, of_values = entered(recorder, a)
+            key.append(a if of_values else (kind_of(a), a))
         else:
             a = static(recorder, a)
             key.append((kind_of(a), a))
@@ -123,6 +128,21 @@ def check_tensors(function: Function, values: list[Any]) -> None:
         for j, item in enumerate(a):
             if type(item) is not Value and not (item is None and function.gaps[i]):
                 raise TypeError(f"expected Tensor as element {j} in argument {i}, but got {type(item).__name__}")
+
+
+def entered(recorder: Recorder, items: Sequence[Any]) -> tuple[tuple[Any, ...], bool]:
+    """`static` of a sequence, and whether it holds nothing but Values and None, which are their own keys."""
+    epoch = recorder.epoch
+    found: list[Any] = []
+    of_values = True
+    for a in items:
+        if isinstance(a, Tensor):
+            a = a._value if a._epoch is epoch and a._version == a._storage.version else recorder.enter(a)
+        elif a is not None:
+            a = static(recorder, a)
+            of_values = False
+        found.append(a)
+    return tuple(found), of_values
 
 
 def static(recorder: Recorder, a: Any) -> Any:

@@ -54,7 +54,7 @@ class Program:
     """A graph of recorded values and the means to run it."""
 
     __slots__ = ("graph", "leaves", "scalars", "data", "in_place", "wanted_in_place", "runs", "executable", "handle",
-                 "sizes", "failed", "ambiguous", "spare")
+                 "sizes", "failed", "ambiguous", "spare", "reads")
 
     def __init__(self, outputs: tuple[Value, ...], in_place: tuple[tuple[int, int], ...]) -> None:
         params = sorted((v for v in topological(outputs) if v.op.kind == "leaf"), key=lambda v: v.attrs[0])
@@ -62,6 +62,7 @@ class Program:
         self.leaves = [p.attrs[0] for p in params]  # sorted: scalars have negative numbers
         self.scalars = [n for n in self.leaves if n < 0]
         self.data = [n for n in self.leaves if n >= 0]
+        self.reads = frozenset(self.data)
         place = {number: i for i, number in enumerate(self.leaves)}
         self.in_place = {out: place[number] for out, number in in_place if number in place}
         self.wanted_in_place = frozenset([out for out, _ in in_place])
@@ -102,7 +103,7 @@ class Program:
 class Plan:
     """How the results of a tuple of values come about: some are leaves, the others one program computes."""
 
-    __slots__ = ("results", "outputs", "program", "direct", "differentiable")
+    __slots__ = ("results", "outputs", "program", "direct", "differentiable", "shared", "given", "renewing")
 
     def __init__(self, values: Sequence[Value], table: ProgramTable) -> None:
         outputs: dict[Value, int] = {}
@@ -113,8 +114,17 @@ class Plan:
             self.results.append(~source.attrs[0] if is_data else outputs.setdefault(source, len(outputs)))
         self.outputs = tuple(outputs)
         self.direct = self.results == list(range(len(outputs)))  # is each value one output of its own?
+        self.shared = frozenset([r for r in self.results if self.results.count(r) > 1])
+        self.given = frozenset([~r for r in self.results if r < 0])  # leaves that are results themselves
         self.differentiable = any(v.requires_grad for v in values)
         self.program = table.find(self.outputs, ()) if outputs else None
+        self.renewing: dict[tuple[tuple[int, int], ...], Program] = {}  # the same work, by what it does in place
+
+    def in_place(self, pairs: tuple[tuple[int, int], ...], table: ProgramTable) -> Program:
+        found = self.renewing.get(pairs)
+        if found is None:
+            found = self.renewing[pairs] = table.find(self.outputs, pairs)
+        return found
 
     def distribute(self, epoch: Epoch, computed: list[Any]) -> list[Any]:
         """A buffer for each value, from those that the program computed."""
@@ -151,15 +161,43 @@ def compute(epoch: Epoch, table: ProgramTable, plan: Plan, donors: Sequence[Cell
     """Buffers of a plan's values. `donors[i]` is the cell whose memory result i may take over if nobody else has it."""
     if epoch.mapped and dependents(plan.outputs):
         raise RuntimeError(MAPPED)
-    program = plan.program
+    program, taken = plan.program, None
     if program is None:
-        computed = []
-    elif donors is None:
-        computed = run_program(epoch, program)
+        return plan.distribute(epoch, [])
+    if donors is not None:
+        pairs, taken = takeovers(epoch, plan, donors)
+        if pairs:
+            program = plan.in_place(pairs, table)
+    program.runs += 1
+    executable = program.executable or program.prepare()
+    if executable is None:
+        computed = interpreted(epoch, program)
     else:
-        in_place, taken = takeovers(epoch, plan, donors)
-        computed = run_program(epoch, table.find(plan.outputs, in_place) if in_place else program, taken)
+        statistics["compiled"] += 1
+        leaves = epoch.leaves
+        ptrs = []
+        if program.scalars:
+            boxes = [boxed(epoch.scalars[-n - 1]) for n in program.scalars]
+            ptrs = [address for address, _ in boxes]
+        for n in program.data:
+            ptrs.append(leaves[n].buffer.ptr)
+        computed = []
+        for size in program.sizes:
+            buffer = allocator.alloc(size) if taken is None else target(program, taken, len(computed), size)
+            computed.append(buffer)
+            ptrs.append(buffer.ptr)
+        if observe.sinks:
+            observe.run(executable, ptrs)
+        else:
+            executable.run(ptrs)
     return computed if plan.direct else plan.distribute(epoch, computed)
+
+
+def target(program: Program, taken: dict[int, Any], i: int, size: int) -> Any:
+    """The buffer of output i: one that was taken over for it, or a new one."""
+    if i in taken and (i in program.in_place or i not in program.wanted_in_place):
+        return taken[i]
+    return allocator.alloc(size)
 
 
 def compute_once(epoch: Epoch, values: Sequence[Value]) -> list[Any]:
@@ -179,51 +217,23 @@ def data_of(leaf: Cell) -> Any:
 def takeovers(epoch: Epoch, plan: Plan, donors: Sequence[Cell | None]) -> tuple[tuple[tuple[int, int], ...], dict]:
     """What the donors that nobody else holds are good for: pairs (output, leaf) to be computed in place, and the memory
     of each output that is given one."""
-    leaves = {id(c): n for n, c in enumerate(epoch.leaves)}
-    read = plan.program.leaves if plan.program is not None else ()
+    known, program, results = epoch.leaf_values, plan.program, plan.results
     in_place, taken = [], {}
     for i in range(len(donors)):
-        donor, place = donors[i], plan.results[i]
-        if donor is None or place < 0 or sys.getrefcount(donor.buffer) > 2 or plan.results.count(place) > 1:
+        donor, place = donors[i], results[i]
+        if donor is None or place < 0 or sys.getrefcount(donor.buffer) > 2 or place in plan.shared:
             continue
-        number = leaves.get(id(donor))
-        if number is None:
+        leaf = known.get(donor)
+        if leaf is None:
             if _held(donor) <= _DONOR_REFERENCES - 2:
                 taken[place] = donor.buffer
         # What may be differentiated later needs the leaves as they are: nothing is written over beside it. And a result
         # that is a leaf itself (a clone of what was there) is that memory.
-        elif not epoch.variables and ~number not in plan.results and _held(donor) <= _DONOR_REFERENCES:
+        elif not epoch.variables and leaf.attrs[0] not in plan.given and _held(donor) <= _DONOR_REFERENCES:
             taken[place] = donor.buffer
-            if number in read:
-                in_place.append((place, number))
+            if program is not None and leaf.attrs[0] in program.reads:
+                in_place.append((place, leaf.attrs[0]))
     return tuple(in_place), taken
-
-
-def run_program(epoch: Epoch, program: Program, taken: dict[int, Any] | None = None) -> list[Any]:
-    """The program's outputs; `taken` are buffers for some of them."""
-    program.runs += 1
-    executable = program.executable or program.prepare()
-    if executable is None:
-        return interpreted(epoch, program)
-    statistics["compiled"] += 1
-    leaves = epoch.leaves
-    boxes = [boxed(epoch.scalars[-n - 1]) for n in program.scalars] if program.scalars else ()
-    ptrs = [address for address, _ in boxes]
-    for n in program.data:
-        ptrs.append(leaves[n].buffer.ptr)
-    outputs = []
-    for i, size in enumerate(program.sizes):
-        if taken and i in taken and (i in program.in_place or i not in program.wanted_in_place):
-            buffer = taken[i]
-        else:
-            buffer = allocator.alloc(size)
-        outputs.append(buffer)
-        ptrs.append(buffer.ptr)
-    if observe.sinks:
-        observe.run(executable, ptrs)
-    else:
-        executable.run(ptrs)
-    return outputs
 
 
 def interpreted(epoch: Epoch, program: Program) -> list[Any]:

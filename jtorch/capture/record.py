@@ -1,9 +1,9 @@
 """The eager recorder: operations become interned Values; a flush computes the ones that are still wanted."""
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Sequence
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
 from jtorch import dtypes
@@ -77,13 +77,11 @@ class Recorder:
             if t._type.nbytes <= SNAPSHOT and not (t._requires_grad or self.levels) and is_data(t):
                 return self.leaf(Cell(t._type, None, None, buffer_of(t._array().copy())))
             epoch.flush_now = True
-        part = None if t._view is None else self.part(t)
-        if part is not None:
-            v = self.leaf(part)
-        else:
+        if t._view is None:
             v = self.cell_value(storage.cell)
-            if t._view is not None:
-                v = self.viewed(v, t._view)
+        else:
+            part = self.part(t)
+            v = self.viewed(self.cell_value(storage.cell), t._view) if part is None else self.leaf(part)
         if t._requires_grad and not v.requires_grad:
             v = self.variable(t, v)
         t._value, t._version, t._epoch = v, storage.version, epoch
@@ -130,7 +128,12 @@ class Recorder:
             materialise_elsewhere(cell)
         if self.tracing is not None:
             self.tracing.capture(cell)
-        v = self.leaf(cell)
+        leaves = epoch.leaves  # `leaf`, without the call
+        v = self.leaf_table.get((len(leaves), id(cell.type)))
+        if v is None:
+            v = self.leaf(cell)
+        else:
+            leaves.append(cell)
         if cell.value is not None and cell.value.requires_grad:  # it has a history: backward goes on there
             v = self.variable(cell, v)
         epoch.leaf_values[cell] = v
@@ -158,7 +161,10 @@ class Recorder:
         return found
 
     def scalar(self, x: bool | int | float | complex) -> Value:
-        """A Python number as a leaf that is read at run time; a few common ones are constants."""
+        """A Python number as a leaf that is read at run time; a few common ones are constants. OverflowError for an
+        integer that has no place in int64."""
+        if type(x) is int and not -_LONG <= x < _LONG:
+            raise OverflowError("int too big to convert")
         scalars = self.epoch.scalars
         scalars.append(x)
         key = (-len(scalars), type(x))
@@ -184,14 +190,17 @@ class Recorder:
 
     def flush(self) -> None:
         """Compute every pending cell that is still referenced, and begin a new epoch."""
+        epoch = self.epoch
+        pending = epoch.pending
+        if self.holding or not pending and not epoch.leaves:
+            return
+        if self.tracing is not None:
+            self.tracing.refuse_value()
         with self.lock:
-            epoch = self.epoch
-            if self.holding or not epoch.pending and not epoch.leaves:
-                return
-            if self.tracing is not None:
-                self.tracing.refuse_value()
-            pending = epoch.pending
-            wanted = [c for c in pending if c.buffer is None and sys.getrefcount(c) > _INTERNAL_REFERENCES]
+            wanted = []
+            for c in pending:
+                if c.buffer is None and getrefcount(c) > _INTERNAL_REFERENCES:
+                    wanted.append(c)
             if observe.sinks:  # a profile shows also what nobody keeps
                 nodes = topological([c.value for c in pending if c.buffer is None])  # type: ignore[misc]
                 used = {i for v in nodes for i in v.inputs} | {c.value for c in wanted}
@@ -215,14 +224,18 @@ class Recorder:
                 self.reset()
 
     def compute(self, epoch: Epoch, cells: Sequence[Cell]) -> None:
-        values: tuple[Value, ...] = tuple([c.value for c in cells])  # type: ignore[misc]
+        values: tuple[Value, ...] = (cells[0].value,) if len(cells) == 1 else tuple([c.value for c in cells])  # type: ignore
         donors: list[Cell | None] | None = None
         for c in cells:
             if c.previous is not None:
                 donors = [c.previous for c in cells]
                 break
-        plan = self.programs.plan(values)
-        dear = self.dear_results(epoch, values) if plan.differentiable else {}
+        plan = self.programs.plans.get(values) or self.programs.plan(values)
+        if not plan.differentiable:
+            for c, buffer in zip(cells, compute(epoch, self.programs, plan, donors)):
+                c.buffer = buffer
+            return
+        dear = self.dear_results(epoch, values)
         have = set(values) if dear else ()
         residuals = tuple([v for v in dear if v not in have])
         if residuals:
@@ -335,6 +348,7 @@ def materialise_elsewhere(cell: Cell) -> None:
                 cell.value = cell.epoch = None
 
 
+_LONG = 1 << 63
 _SCALAR_TYPES: dict[type, Type] = {
     bool: Type(dtypes.bool_, ()), int: Type(dtypes.int64, ()), float: Type(dtypes.float64, ()),
     complex: Type(dtypes.complex128, ()),

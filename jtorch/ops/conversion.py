@@ -1,7 +1,6 @@
 """From tensors to Python, NumPy, other dtypes and back; copies."""
 from __future__ import annotations
 
-import ctypes
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -24,6 +23,7 @@ from jtorch.ir.prims.movement import expand_to, pad, reshape_to, slice_, slice_a
 from jtorch.ops.arguments import default_float, shape_of
 from jtorch.ops.attach import define, expose
 from jtorch.ops.creation import as_dtype
+from jtorch.ops.direct import ELEMENTS, copied, filled
 from jtorch.ops.shape import unbind
 from jtorch.printing import format_tensor
 from jtorch.storage import SharedBuffer
@@ -36,18 +36,11 @@ from jtorch.views import assign, make_view, type_name
 def item(self: Tensor) -> Any:
     if self._type.numel != 1:
         raise RuntimeError(f"a Tensor with {self._type.numel} elements cannot be converted to Scalar")
-    number, buffer = _C_TYPES.get(self._type.dtype), self._storage.cell.buffer
+    number, buffer = ELEMENTS.get(self._type.dtype), self._storage.cell.buffer
     if number is not None and buffer is not None and current.recorder.tracing is None and is_data(self):
         offset = 0 if self._geometry is None else self._geometry[1]
         return number.from_address(buffer.ptr + offset * self._type.dtype.itemsize).value
     return python_number(self._array().reshape(()))
-
-
-_C_TYPES: dict[dtype, Any] = {
-    dtypes.float32: ctypes.c_float, dtypes.float64: ctypes.c_double, dtypes.int64: ctypes.c_int64,
-    dtypes.int32: ctypes.c_int32, dtypes.int16: ctypes.c_int16, dtypes.int8: ctypes.c_int8,
-    dtypes.uint8: ctypes.c_uint8, dtypes.bool_: ctypes.c_bool,
-}
 
 
 def python_number(a: np.ndarray) -> Any:
@@ -377,12 +370,10 @@ def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
 
 
 def is_contiguous(self: Tensor, memory_format: Any = None) -> bool:
-    if self._geometry is None:
+    kind = self._type
+    if self._geometry is None or self._geometry[0] == kind.strides or not kind.numel:
         return True
-    if self._type.numel == 0:
-        return True
-    expected = contiguous_strides(self._type.shape)
-    return all(n == 1 or a == b for n, a, b in zip(self._type.shape, self._geometry[0], expected))
+    return all([n == 1 or a == b for n, a, b in zip(kind.shape, self._geometry[0], kind.strides)])
 
 
 attach(is_contiguous=is_contiguous)
@@ -449,14 +440,15 @@ def _copy_value(input: Value, src: Operand) -> Value:
 
 
 _copied = define(method=False, function=False)(_copy_value)
+_CONTENTS = (Tensor, *NUMBERS)
 
 
 @expose("copy_", function=False)
 def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
-    if not isinstance(src, (Tensor, *NUMBERS)):
+    if not isinstance(src, _CONTENTS):
         raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not {type(src).__name__}")
     if isinstance(src, Tensor) and src._type == self._type:
-        return assign(self, current.recorder.value(src))
+        return self if copied(self, src) else assign(self, current.recorder.value(src))
     return assign(self, evaluate(_copied.function, (self, src)))
 
 
@@ -494,7 +486,7 @@ def fill_(self: Tensor, value: Any) -> Tensor:
 
 def fill_part(self: Tensor, value: Any) -> Tensor:
     """`self[...] = value`: what is expanded is refused."""
-    return assign(self, evaluate(_filled.function, (self, value)))
+    return self if filled(self, value) else assign(self, evaluate(_filled.function, (self, value)))
 
 
 @expose("zero_")

@@ -356,11 +356,14 @@ def getitem(self: Tensor, index: Any) -> Tensor:
     return _index(part, tuple(expanded(part, tensors)))
 
 
+_ASSIGNED = (Tensor, *NUMBERS)
+
+
 def setitem(self: Tensor, index: Any, value: Any) -> None:
     found = _row(self, index) if type(index) is int and self._type.shape else _part(self, index)
     entries = _leading(self, index) if found is None else None
     part, tensors = (found, []) if found is not None else (self, []) if entries is not None else parse(self, index)
-    if not isinstance(value, (Tensor, *NUMBERS)):
+    if not isinstance(value, _ASSIGNED):
         if isinstance(value, np.generic):
             value = value.item()
         elif isinstance(value, np.ndarray) or hasattr(value, "__array__") or isinstance(value, (list, tuple)):
@@ -371,11 +374,13 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
             raise TypeError(f"can't assign a {type(value).__name__} to a torch.{type_name(self.dtype)}Tensor")
     if not tensors and entries is None:
         if isinstance(value, Tensor):
-            shape = value.shape
-            while len(shape) > part.ndim and shape[0] == 1:
+            shape, wanted = value._type.shape, part._type.shape
+            while len(shape) > len(wanted) and shape[0] == 1:
                 shape = shape[1:]
-            if shape != part.shape:
-                value = (value if len(shape) == value.ndim else value.reshape(shape)).expand(part.shape)
+            if shape != wanted:
+                value = (value if len(shape) == value.ndim else value.reshape(shape)).expand(wanted)
+            elif len(shape) < value.ndim:
+                value = value.reshape(shape)
             copy_(part, value)
         else:
             fill_part(part, value)

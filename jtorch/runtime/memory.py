@@ -106,6 +106,9 @@ class Buffer:
         return f"Buffer({self.nbytes} bytes at {self.ptr:#x})"
 
 
+_new = object.__new__
+
+
 class Allocator:
     """Hands out buffers. One for the process: `allocator`."""
 
@@ -125,7 +128,11 @@ class Allocator:
         except LookupError:
             home = self._size_class(nbytes)
             ptr = self._reserve(home, nbytes)
-        return Buffer(ptr, nbytes, home)
+        buffer = _new(Buffer)  # a constructor in Python costs as much again
+        buffer.ptr = ptr
+        buffer.nbytes = nbytes
+        buffer._home = home
+        return buffer
 
     @property
     def cache_limit(self):
@@ -173,7 +180,9 @@ class Allocator:
         self._tick += 1
         home.last_freed = self._tick
         home.append(ptr)
-        self._trim_large(self.cache_limit)
+        limit = self._cache_limit if self._cache_limit is not None else self.cache_limit
+        if self._reserved > limit:  # what is free is part of that
+            self._trim_large(limit)
 
     def _size_class(self, nbytes):
         if nbytes < 0:

@@ -1,0 +1,104 @@
+"""Small writes that are done at once: elements that are there go to memory that is there, and nothing is recorded.
+
+`buffer[i] = sample` in a loop would otherwise be a graph of its own for each write. It is a copy of memory where
+the written tensor is plain data which nobody else holds: no pending operation, no graph that may be differentiated, no
+other storage. Everything else is recorded.
+"""
+from __future__ import annotations
+
+import ctypes
+from sys import getrefcount
+from typing import Any
+
+import numpy as np
+
+from jtorch import dtypes
+from jtorch._tensor import Tensor
+from jtorch.capture import observe
+from jtorch.capture.cell import Cell
+from jtorch.capture.record import current, is_data
+from jtorch.dtypes import dtype
+from jtorch.ir.prims.create import detach
+from jtorch.ir.prims.movement import permute, reshape, slice_
+from jtorch.storage import Storage
+
+MOST = 32 << 10
+"""Bytes; more than this is a kernel's work."""
+
+ELEMENTS: dict[dtype, Any] = {
+    dtypes.float32: ctypes.c_float, dtypes.float64: ctypes.c_double, dtypes.int64: ctypes.c_int64,
+    dtypes.int32: ctypes.c_int32, dtypes.int16: ctypes.c_int16, dtypes.int8: ctypes.c_int8,
+    dtypes.uint8: ctypes.c_uint8, dtypes.bool_: ctypes.c_bool,
+}
+"""One element in memory, where C has a type for it."""
+
+_PLACES = frozenset((reshape, permute, slice_, detach))  # views in which each element has a place of its own
+_FLOATING = frozenset((dtypes.float32, dtypes.float64))
+_LARGEST = 3.4e38  # of float32; beyond it a conversion has something to say
+_EXACT = 1 << 53
+
+
+def copied(t: Tensor, source: Tensor) -> bool:
+    """Write the elements of `source`, of the same type, to `t` now. False: nothing was done, record it."""
+    if source._storage.cell.buffer is None or source._requires_grad or not is_data(source) or not writable_now(t):
+        return False
+    kind = t._type
+    to, at = t._geometry or (kind.strides, 0)
+    of, start = source._geometry or (kind.strides, 0)
+    if to == kind.strides and of == kind.strides:
+        size = kind.dtype.itemsize
+        ctypes.memmove(t._storage.cell.buffer.ptr + at * size, source._storage.cell.buffer.ptr + start * size,
+                       kind.nbytes)
+    else:
+        np.copyto(t._array(), source._array())
+    return written(t._storage)
+
+
+def filled(t: Tensor, number: Any) -> bool:
+    """Write a Python number to all elements of `t` now. False: nothing was done, record it."""
+    kind = t._type
+    d = kind.dtype
+    if d in _FLOATING:
+        fits = (type(number) is float and -_LARGEST < number < _LARGEST) or (
+            type(number) is int and -_EXACT <= number <= _EXACT)
+    else:
+        fits = (d is dtypes.int64 and type(number) is int and -_EXACT <= number <= _EXACT) or (
+            d is dtypes.bool_ and type(number) is bool)
+    if not fits or not writable_now(t):
+        return False
+    if kind.numel == 1:
+        offset = 0 if t._geometry is None else t._geometry[1] * d.itemsize
+        ELEMENTS[d].from_address(t._storage.cell.buffer.ptr + offset).value = number
+    else:
+        t._array()[...] = number
+    return written(t._storage)
+
+
+def writable_now(t: Tensor) -> bool:
+    """May the memory of `t` be written at once? Not where the write is to be recorded, traced, mapped or profiled, or
+    where somebody counts on what is there."""
+    cell = t._storage.cell
+    if cell.buffer is None or cell.value is not None or t._requires_grad or t._type.nbytes > MOST:
+        return False
+    for operation, _ in t._view or ():
+        if operation not in _PLACES:
+            return False
+    if getrefcount(cell) > _OF_CELL or getrefcount(cell.buffer) > _OF_BUFFER:
+        return False
+    return current.recorder.knows_values and not observe.sinks
+
+
+def written(storage: Storage) -> bool:
+    storage.version += 1
+    storage.cell.range = None
+    return True
+
+
+def _references() -> tuple[int, int]:
+    """What `getrefcount` says of a cell that one storage has, and of a buffer that one cell has."""
+    storage = Storage(Cell(None, None, None, object()))  # type: ignore[arg-type]
+    cell = storage.cell
+    return getrefcount(cell), getrefcount(cell.buffer)
+
+
+_OF_CELL, _OF_BUFFER = _references()
