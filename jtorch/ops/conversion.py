@@ -373,7 +373,7 @@ def is_contiguous(self: Tensor, memory_format: Any = None) -> bool:
     kind = self._type
     if self._geometry is None or self._geometry[0] == kind.strides or not kind.numel:
         return True
-    return all([n == 1 or a == b for n, a, b in zip(kind.shape, self._geometry[0], kind.strides)])
+    return all(n == 1 or a == b for n, a, b in zip(kind.shape, self._geometry[0], kind.strides))
 
 
 attach(is_contiguous=is_contiguous)
