@@ -75,6 +75,27 @@ def test_edges_of_tiles_and_odd_sums(cpu: str) -> None:
     check(normal(rng, 3, 9, 21), np.broadcast_to(normal(rng, 21, 18), (3, 21, 18)))
 
 
+def test_a_product_with_its_own_transpose() -> None:
+    """Half of it is computed; the other half is its mirror image."""
+    rng = np.random.default_rng(3)
+    for shape in ((300, 1001), (131, 7000), (2, 300, 1000)):
+        for a in (normal(rng, *shape), turned(normal(rng, *shape))):
+            check(a, a.swapaxes(-1, -2))
+
+
+def test_sums_that_are_not_rounded() -> None:
+    rng = np.random.default_rng(4)
+    for half in (BFLOAT, np.dtype(np.float16)):
+        for m, k, n in ((9, 33, 50), (300, 200, 1), (1, 200, 300), (3, 0, 2), (300, 1000, 300)):
+            a = rng.standard_normal((m, k)).astype(half)
+            b = a.T if m == n == 300 else rng.standard_normal((k, n)).astype(half)
+            node = make_node("matmul", [Type(dtypes.from_numpy(half), x.shape) for x in (a, b)], wide=True)
+            found = run(node, [a, b])[0]
+            assert found.dtype == np.float32
+            wide = a.astype(np.float64), b.astype(np.float64)
+            assert (np.abs(found - wide[0] @ wide[1]) <= (k + 1) * 2.0 ** -24 * (abs(wide[0]) @ abs(wide[1]))).all()
+
+
 def test_vectors() -> None:
     rng = np.random.default_rng(1)
     for a, b in ((normal(rng, 300, 201), normal(rng, 201, 1)), (normal(rng, 1, 201), normal(rng, 201, 300))):

@@ -11,12 +11,12 @@ from jtorch import dtypes
 from jtorch.codegen.library import gemm_bfloat
 from jtorch.codegen.library.call import Epilogue, Lowering, Operand, conversion, grain_of, pointer, storer
 from jtorch.codegen.library.copy import converted, copy
+from jtorch.codegen.library.gemm_gram import GRAM_BLOCKS, is_gram, mirror
 from jtorch.codegen.library.gemm_layout import (
     DEPTH,
     FLOPS_PER_NS,
     arranged,
     block_size,
-    is_transpose,
     readable,
     round_up,
     tile_block_size,
@@ -39,13 +39,6 @@ from jtorch.codegen.library.language import (
     tile_rows,
     transpose,
 )
-
-GRAM_WORK = 1 << 26
-"""Multiplications from which a product with its own transpose is half computed."""
-
-GRAM_ROWS, GRAM_BLOCKS, MIRROR_ROWS = 128, 16, 16
-"""Rows from which a product with its own transpose is half computed and half mirrored; into how many blocks of rows it
-is cut; rows that are mirrored at a time, the elements of a cache line."""
 
 MIN_DEPTH = 128
 """The fewest, where products are summed: their left operands share cache lines, so parts of all of them take turns."""
@@ -169,30 +162,21 @@ def gram_blocks(gemm: int, a: Pointer, c: Pointer, inner: int, sa0: int, sa1: in
                     T(0.0), addr_of(c, batch * sc + r0 * m), m)
 
 
-def mirror_blocks(c: Pointer, sc: int, m: int, rows: int, begin: int, end: int, worker: int) -> None:
-    """What is above the diagonal from what is below; an item is a block of rows."""
-    blocks = index_div(m + rows - 1, rows)
-    for item in range(begin, end):
-        at = index_div(item, blocks) * sc
-        r0 = index_mod(item, blocks) * rows
-        r1 = min(r0 + rows, m)
-        for j in range(r0 + 1, m):
-            for r in range(r0, min(r1, j)):
-                c[at + r * m + j] = c[at + j * m + r]
-
-
 def matmul(low: Lowering) -> None:
     a, b = low.inputs
     out = low.outputs[0]
-    d = out.dtype
+    d = a.dtype
     if d.is_complex:
         raise NotImplementedError("complex matrix products")
     if d is dtypes.bfloat16:
         gemm_bfloat.product(low, a, b, out)
     elif d is dtypes.float16:
-        wide = low.temp(dtypes.float32, out.shape)
-        product(low, converted(low, a, dtypes.float32), converted(low, b, dtypes.float32, barrier=False), wide)
-        copy(low, wide, out)
+        rounded = out.dtype is d
+        sums = low.temp(dtypes.float32, out.shape) if rounded else out
+        product(low, converted(low, a, dtypes.float32), converted(low, b, dtypes.float32, barrier=False), sums,
+                fused=not rounded)
+        if rounded:
+            copy(low, sums, out)
     elif d.is_floating_point:
         product(low, a, b, out, fused=True)
     else:
@@ -209,7 +193,7 @@ def product(low: Lowering, a: Operand, b: Operand, out: Operand, fused: bool = F
     if 1 in (m, n) and vector_product(low, a, b, out, batch, sa, sb, fused):
         return
     count = batch[0] * batch[1]
-    if m >= GRAM_ROWS and m * m * k > GRAM_WORK and sa == sb and is_transpose(a, b):
+    if is_gram(a, b, sa, sb):
         gram_product(low, a, out, batch, sa)
         return
     epilogue = low.fuse(count, m, n) if fused else None
@@ -236,7 +220,7 @@ def gram_product(low: Lowering, a: Operand, out: Operand, batch: list[int], sa: 
     """out = a @ a': half of the product, and its mirror image."""
     (m, k), count = a.shape[-2:], batch[0] * batch[1]
     left = readable(low, a, batch, sa)
-    rows = round_up(max(-(-m // GRAM_BLOCKS), GRAM_BLOCKS), 16)
+    rows = round_up(max(-(-m // GRAM_BLOCKS), 16), 16)
     p, single = pointer(out.dtype), out.dtype is dtypes.float32
     names = ("inner", "sa0", "sa1", "sc", "m", "k", "ta", "lda", "a_row", "rows")
     values = (batch[1], left.outer, left.inner, m * m, m, k, int(left.transposed), left.ld, left.row, rows)
@@ -244,8 +228,7 @@ def gram_product(low: Lowering, a: Operand, out: Operand, batch: list[int], sa: 
                            ("c", p, out.arg), *((name, "i", value) for name, value in zip(names, values))],
              count * -(-m // rows), 1,
              holes={"call_gemm_T": "call_gemm_f32" if single else "call_gemm_f64", "T": conversion(out.dtype)})
-    low.call(mirror_blocks, [("c", p, out.arg), ("sc", "i", m * m), ("m", "i", m), ("rows", "i", MIRROR_ROWS)],
-             count * -(-m // MIRROR_ROWS), 1)
+    mirror(low, out, count, m)
 
 
 def tiled_product(low: Lowering, a: Operand, b: Operand, out: Operand, batch: Sequence[int], sa: Sequence[int],

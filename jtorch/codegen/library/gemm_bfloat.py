@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from jtorch.codegen.library.call import Lowering, Operand, grain_of, pointer, storer
 from jtorch.codegen.library.copy import zero
+from jtorch.codegen.library.gemm_gram import is_gram, mirror
 from jtorch.codegen.library.gemm_layout import DEPTH, FLOPS_PER_NS, arranged, packed, round_up, tile_block_size
 from jtorch.codegen.library.gemm_vector import vector_product
 from jtorch.codegen.library.language import (
@@ -16,6 +17,7 @@ from jtorch.codegen.library.language import (
     index_div,
     index_mod,
     pair_tile,
+    select,
     shifted,
     store,
     tile_columns,
@@ -24,12 +26,15 @@ from jtorch.codegen.library.language import (
     u32,
 )
 
+HALF_BLOCKS, HALF_ROWS = 8, 128
+"""Blocks of rows that a matrix times its own transpose is cut into, unless they would have more rows than this."""
+
 
 def pair_blocks(a: Pointer, b: Pointer, c: Pointer, sums: Pointer, panels: Pointer, scratch_stride: int, inner: int,
                 sa0: int, sa1: int, sb0: int, sb1: int, m: int, n: int, k: int, a_row: int, b_row: int, b_col: int,
-                rows: int, cols: int, depth: int, begin: int, end: int, worker: int) -> None:
+                rows: int, cols: int, depth: int, half: int, begin: int, end: int, worker: int) -> None:
     """c[batch] = a[batch] @ b[batch]; an item is a block of rows x cols of one batch, whose sums are in scratch memory.
-    Rows of a are contiguous."""
+    Rows of a are contiguous. `half`: only up to the diagonal, and the longest blocks first."""
     row_blocks = index_div(m + rows - 1, rows)
     col_blocks = index_div(n + cols - 1, cols)
     own = index_div(worker * scratch_stride, 4)
@@ -37,11 +42,13 @@ def pair_blocks(a: Pointer, b: Pointer, c: Pointer, sums: Pointer, panels: Point
         c0 = index_mod(item, col_blocks) * cols
         q = index_div(item, col_blocks)
         r0 = index_mod(q, row_blocks) * rows
+        if half:
+            r0 = (row_blocks - 1) * rows - r0
         batch = index_div(q, row_blocks)
         i0 = index_div(batch, inner)
         i1 = index_mod(batch, inner)
         r1 = min(r0 + rows, m)
-        c1 = min(c0 + cols, n)
+        c1 = min(c0 + cols, select(half > 0, r1, n))
         for p0 in range(0, k, depth):
             kp = min(depth, k - p0)
             pairs = index_div(kp, 2)
@@ -76,6 +83,10 @@ def pair_blocks(a: Pointer, b: Pointer, c: Pointer, sums: Pointer, panels: Point
         EPILOGUE
 
 
+def half_rows(m: int) -> int:
+    return min(round_up(-(-m // HALF_BLOCKS), 8), HALF_ROWS)
+
+
 def product(low: Lowering, a: Operand, b: Operand, out: Operand) -> None:
     """out = a @ b of bfloat16, finished by the epilogue; out, bfloat16 or float32, is contiguous."""
     if not out.numel:
@@ -87,18 +98,21 @@ def product(low: Lowering, a: Operand, b: Operand, out: Operand) -> None:
     (m, k), n = a.shape[-2:], b.shape[-1]
     if 1 in (m, n) and vector_product(low, a, b, out, batch, sa, sb, True):
         return
+    count, half = batch[0] * batch[1], is_gram(a, b, sa, sb)
     if a.strides[-1] != 1:
         a, sa = packed(low, a, batch, sa)
-    count = batch[0] * batch[1]
-    epilogue = low.fuse(count, m, n)
+    epilogue = None if half else low.fuse(count, m, n)
     depth = min(k, 2 * DEPTH)
-    rows, cols = tile_block_size(m, n, -(-k // 2), count)
+    rows, cols = (half_rows(m), n) if half else tile_block_size(m, n, -(-k // 2), count)
     block = round_up(rows * cols * 4, 64)
-    names = ("inner", "sa0", "sa1", "sb0", "sb1", "m", "n", "k", "a_row", "b_row", "b_col", "rows", "cols", "depth")
-    values = (batch[1], *sa, *sb, m, n, k, a.strides[-2], *b.strides[-2:], rows, cols, depth)
+    names = ("inner", "sa0", "sa1", "sb0", "sb1", "m", "n", "k", "a_row", "b_row", "b_col", "rows", "cols", "depth",
+             "half")
+    values = (batch[1], *sa, *sb, m, n, k, a.strides[-2], *b.strides[-2:], rows, cols, depth, int(half))
     low.call(pair_blocks, [("a", pointer(a.dtype), a.arg), ("b", pointer(b.dtype), b.arg),
                            ("c", pointer(out.dtype), out.arg), ("sums", "p:float32", ("scratch",)),
                            ("panels", "p:uint32", ("scratch", block)), ("scratch_stride", "i", ("scratch_stride",)),
                            *((name, "i", value) for name, value in zip(names, values))],
              count * -(-m // rows) * -(-n // cols), grain_of(rows * cols * k / FLOPS_PER_NS + 150),
              block + round_up(-(-depth // 2), 16) * 48 * 4, holes={"store": storer(out.dtype)}, epilogue=epilogue)
+    if half:
+        mirror(low, out, count, m)

@@ -116,12 +116,6 @@ def round_up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
 
-def is_transpose(a: Operand, b: Operand) -> bool:
-    """Is b the memory of a, read with rows and columns exchanged?"""
-    return ((a.place, a.offset, a.dtype, a.shape[-2:], a.strides[-2:]) ==
-            (b.place, b.offset, b.dtype, b.shape[:-3:-1], b.strides[:-3:-1]))
-
-
 def arranged(low: Lowering, a: Operand, b: Operand, out: Operand) -> tuple[
         Operand, Operand, list[int], list[int], list[int]]:
     """The operands of out = a @ b, two batch axes, and the operands' strides along them. One matrix for all of a batch

@@ -58,8 +58,8 @@ def adafactor_step(inputs: Iterator[Value], n: int, decay: bool, maximize: bool,
 
 
 def _combined(a: float, x: Value, b: float, y: Value, z: Value) -> Value:
-    """a x + b (y @ z), rounded to bfloat16 once; all but the result in float32."""
-    return cast_to(x * a + matmul(y, z) * b, dtypes.bfloat16)
+    """a x + b (y @ z) in bfloat16, rounded once."""
+    return cast_to(cast_to(x, dtypes.float32) * a + matmul(y, z, wide=True) * b, dtypes.bfloat16)
 
 
 def orthogonalized(g: Value, eps: Value, coefficients: tuple[float, float, float], steps: int) -> Value:
@@ -73,11 +73,8 @@ def orthogonalized(g: Value, eps: Value, coefficients: tuple[float, float, float
     # in float32 and rounded once: a compiled chain of bfloat16 operations would not round between them
     x = cast_to(wide / cast_to(maximum(norm, cast_to(eps, dtypes.bfloat16)), dtypes.float32), dtypes.bfloat16)
     for _ in range(steps):
-        wide = cast_to(x, dtypes.float32)
-        # its own transpose, so half of its square is enough, as of itself
-        gram = cast_to(cast_to(matmul(wide, transpose_last(wide)), dtypes.bfloat16), dtypes.float32)
-        factor = cast_to(_combined(b, gram, c, gram, transpose_last(gram)), dtypes.float32)
-        x = _combined(a, wide, 1.0, factor, wide)
+        gram = matmul(x, transpose_last(x))
+        x = _combined(a, x, 1.0, _combined(b, gram, c, gram, gram), x)
     return transpose_last(x) if tall else x
 
 

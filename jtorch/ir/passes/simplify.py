@@ -294,7 +294,7 @@ def empty_product(b: Builder, node: Value, inputs: tuple[Value, ...]) -> Value |
 def product_of_vectors(b: Builder, node: Value, inputs: tuple[Value, ...]) -> Value | None:
     """A column times a row -> their product, broadcast; a row times a column -> the sum of their product: both fuse."""
     x, y = inputs
-    if node.dtype not in (dtypes.float32, dtypes.float64):
+    if x.dtype not in (dtypes.float32, dtypes.float64):
         return None
     if x.shape[-1] == 1:
         return mul(expand_to(x, node.shape), expand_to(y, node.shape))

@@ -23,6 +23,10 @@ def _is_zero(v: Value) -> bool:
     return v.op.name == "full" and v.attr("value") == 0
 
 
+def _is_product(v: Value) -> bool:
+    return v.op is matmul and v.ndim == 2 and not v.attr("wide")
+
+
 def _factors(v: Value) -> tuple[Value, Value, bool]:
     """The operands of a matrix product to stack, and whether the left one is read transposed."""
     a, b = v.inputs
@@ -36,7 +40,7 @@ def factors(values: Iterable[Value]) -> set[Value]:
     stack = list(values)
     while stack:
         v = stack.pop()
-        if v.op is matmul and v.ndim == 2:
+        if _is_product(v):
             found.update(_factors(v)[:2])
         elif v.op in (permute, reshape, neg) or v.op.name == "add":
             stack.extend(v.inputs)
@@ -51,7 +55,7 @@ def separable(v: Value, stacked: set[Value]) -> bool:
         return separable(v.inputs[0], stacked)
     if v.op is sum_:
         return v.inputs[0] in stacked
-    return _is_zero(v) or (v.op is matmul and v.ndim == 2)
+    return _is_zero(v) or _is_product(v)
 
 
 def total(v: Value, rows: Rows) -> Value:
@@ -63,7 +67,7 @@ def total(v: Value, rows: Rows) -> Value:
         return inner.builder.intern(v.op, (inner,), v.attrs)
     if v.op is sum_:
         return sum_(rows(v.inputs[0]), axes=(0, *[a + 1 for a in v.attr("axes")]))
-    if v.op is matmul:
+    if _is_product(v):
         left, right, flipped = _factors(v)
         a, b = rows(left), rows(right)
         b = reshape_to(b, (b.shape[0] * b.shape[1], b.shape[2]))
