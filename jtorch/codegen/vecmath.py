@@ -682,27 +682,21 @@ def digamma_f32(x):
     return f32(digamma_f64(f64(x)))
 
 
-# erfinv(x) / x, from w = -log(1 - x*x): in w to 5, in sqrt(w) from there. First a rough guess, then to a float.
+# erfinv(x) / x, from w = -log(1 - x*x): in w to 5, in sqrt(w) from there. For float64 a rough guess.
 ERFINV_CENTRE = (2.8539466264747888e-08, -2.270634265125033e-07, -4.549725563987926e-06, 6.86791403454259e-05,
                  -0.00016721225772659102, -0.0022978788046024595, 0.011532145052374045, 0.23201664957346804,
                  0.886226842519427)
 ERFINV_TAIL = (0.00019971079087014197, -0.005318421453500281, 0.05844093782248048, -0.3397769897917279,
                1.105444140125153, -0.9054749143731978, 1.1874163452891544)
-ERFINV_CENTRE_F32 = (4.671932509038665e-10, -2.0418841975426785e-08, 3.440101487642903e-07, -2.696533465757212e-06,
-                     6.531430799205241e-06, 3.8981637368426895e-05, -0.00012002570136587074, -0.0023400270757833017,
-                     0.011550900732630565, 0.23201347310748227, 0.8862269294433731)
-ERFINV_TAIL_F32 = (-3.457579213452002e-05, 0.001205815348568348, -0.018826085702735168, 0.17303613050262698,
-                   -1.0347663842125465, 4.194177914566351, -11.615202877309333, 21.535332416508194,
-                   -25.227708030944427, 17.384375905565552, -4.338326639099451)
+# For float32 in w to 3, in sqrt(w) - 2.75 from there; without the constants.
+ERFINV_CENTRE_F32 = (1.0787034199211121e-07, -1.3913434031564975e-06, 2.456884658386116e-06, 4.658093530451879e-05,
+                     -0.00012849185441154987, -0.0023346622474491596, 0.01154918223619461, 0.23201368749141693,
+                     -2.6998430158187148e-08)
+ERFINV_TAIL_F32 = (-3.862810990540311e-05, 0.00011792271106969565, 7.510225259466097e-05, -0.0007512969896197319,
+                   0.0009798211976885796, 0.0009435881511308253, -0.005647337529808283, 0.0115050058811903,
+                   -0.016012942418456078, 0.017953723669052124, 0.9950854778289795, -1.0566754582441718e-07)
+ERFINV_CONSTANTS_F32 = (0.8862269520759583, 2.583293914794922)
 HALF_SQRT_PI = 0.886226925452758
-
-
-def erfinv_series(x, centre, tail):
-    """erfinv(|x|) by polynomials, and 1 - |x|."""
-    a = fabs(x)
-    rest = 1.0 - a
-    w = -log(rest * (a + 1.0))
-    return a, rest, a * select(w < 5.0, poly(w, *centre), poly(sqrt(w), *tail))
 
 
 def erfinv_at_ends(x, rest, y):
@@ -713,7 +707,10 @@ def erfinv_at_ends(x, rest, y):
 @define(F64)
 def erfinv_f64(x):
     """Two steps of Halley's method on erf(y) = |x|, or where that loses digits on erfc(y) = 1 - |x|."""
-    a, rest, y = erfinv_series(x, ERFINV_CENTRE, ERFINV_TAIL)
+    a = fabs(x)
+    rest = 1.0 - a
+    w = -log(rest * (a + 1.0))
+    y = a * select(w < 5.0, poly(w, *ERFINV_CENTRE), poly(sqrt(w), *ERFINV_TAIL))
     for _ in range(2):
         square = y * y
         excess = select(a < 0.5, odd_series(y, square, ERF_SMALL_F64) - a, rest - erfc_positive(y, ERFC_F64))
@@ -724,6 +721,15 @@ def erfinv_f64(x):
 
 @define(F32)
 def erfinv_f32(x):
-    wide = f64(x)
-    _, rest, y = erfinv_series(wide, ERFINV_CENTRE_F32, ERFINV_TAIL_F32)
-    return f32(erfinv_at_ends(wide, rest, y))
+    """The logarithm, its root, and x times the constant carry two words; the rest of the polynomial is smaller."""
+    fmt = FORMATS[F32]
+    a = fabs(x)
+    k, f, _ = split(fma(-a, a, 1.0), fmt)
+    t, h = log_tail(f, fmt.log_r)
+    whole, part = k * -fmt.ln2_high, (h - fma(k, fmt.ln2_low, t)) - f
+    w = whole + part
+    near, root = w < 3.0, sqrt(w)
+    place = (root - 2.75) + (fma(-root, root, w) + (part - (w - whole))) / (root + root)
+    rest = select(near, poly(w, *ERFINV_CENTRE_F32), poly(place, *ERFINV_TAIL_F32))
+    constant, low = two_product(a, select(near, *map(a.lift, ERFINV_CONSTANTS_F32)))
+    return erfinv_at_ends(x, 1.0 - a, constant + fma(a, rest, low))
