@@ -8,14 +8,13 @@ from typing import Any
 from jtorch._tensor import Tensor, wrap
 from jtorch.autograd.anomaly_mode import check, checks_gradients
 from jtorch.autograd.modes import set_grad_enabled
+from jtorch.autograd.pieces import MANY, SEED, run_piece
 from jtorch.capture.cell import Cell, Epoch
 from jtorch.capture.record import SPENT, Recorder
 from jtorch.ir.graph import Value
 from jtorch.ir.passes.autodiff import gradients
 from jtorch.ir.prims import function as custom
 from jtorch.ir.prims.create import leaf, make_leaf, variable
-
-_SEED = 1 << 40  # leaf numbers of cotangents in a graph of an earlier epoch
 
 _TWICE = ("Trying to backward through the graph a second time (or directly access saved tensors after they have "
           "already been freed). Saved intermediate values of the graph are freed when you call .backward() or "
@@ -24,42 +23,102 @@ _TWICE = ("Trying to backward through the graph a second time (or directly acces
 
 
 class Walk:
-    """One backward: through the present epoch's graph, then through the histories that its leaves have."""
+    """One backward: through the present epoch's graph, then through the histories that its leaves have.
+
+    A gradient is a Value of the present epoch, or, where the walk goes through many epochs, a Cell: computed already.
+    """
 
     def __init__(self, recorder: Recorder, keep: bool, create_graph: bool) -> None:
         self.recorder, self.keep, self.create_graph = recorder, keep, create_graph
         recorder.walks += 1
-        self.leaves: dict[Tensor, Value] = {}
-        self.found: dict[tuple[Epoch, Value], Value] = {}
+        self.leaves: dict[Tensor, Any] = {}
+        self.found: dict[tuple[Epoch, Value], Any] = {}
         self.past_wanted: dict[Epoch, dict[Value, None]] = {}
-        self.histories: dict[Epoch, dict[Cell, Value]] = {}
+        self.histories: dict[Epoch, dict[Cell, Any]] = {}
+        self.computed = False  # are all gradients Cells?
 
     def run(self, roots: Sequence[Value], cotangents: Sequence[Value], wanted: dict[Value, None]) -> None:
-        epoch = self.recorder.epoch
+        epoch, passed = self.recorder.epoch, 0
         self.sort(epoch, self.through(epoch, roots, cotangents, tuple(wanted)), wanted)
         while self.histories:
+            piecewise = passed + len(self.histories) >= MANY
             latest = max(self.histories, key=lambda e: e.serial)
-            cells = self.histories.pop(latest)
+            cells = self.histories[latest]
             past = self.past_wanted.get(latest, {})
-            self.sort(latest, self.through_past(latest, cells, tuple(past)), past)
+            if piecewise and self.can_compute(latest):
+                self.compute()
+                del self.histories[latest]
+                self.through_piece(latest, cells, past)
+            else:
+                del self.histories[latest]
+                given = {c: self.value(g) for c, g in cells.items()}
+                self.sort(latest, self.through_past(latest, given, tuple(past)), past)
+            passed += 1
+        self.leaves = {t: self.value(g) for t, g in self.leaves.items()}
+        self.found = {key: self.value(g) for key, g in self.found.items()}
+
+    def value(self, g: Value | Cell) -> Value:
+        return self.recorder.cell_value(g) if type(g) is Cell else g  # type: ignore[return-value]
+
+    def owner(self, epoch: Epoch, v: Value) -> tuple[Any, dict[Any, Any]]:
+        """Whose the gradient of a variable is, and where those are kept."""
+        owner = epoch.variables[v.attrs[0]]
+        if isinstance(owner, Tensor):
+            return owner, self.leaves
+        if owner.epoch is SPENT:
+            raise RuntimeError(_TWICE)
+        return owner, self.histories.setdefault(owner.epoch, {})
 
     def sort(self, epoch: Epoch, found: dict[Value, Value], wanted: dict[Value, None]) -> None:
         """Gradients of an epoch's variables go to leaf tensors or, for cells, further into the past."""
+        self.computed = False
         for v, g in found.items():
             if v in wanted:
                 self.found[epoch, v] = g
-            if v.op is not variable:
-                continue
-            owner = epoch.variables[v.attrs[0]]
-            if isinstance(owner, Tensor):
-                present = self.leaves.get(owner)
-                self.leaves[owner] = g if present is None else present + g
-            else:
-                if owner.epoch is SPENT:
-                    raise RuntimeError(_TWICE)
-                cells = self.histories.setdefault(owner.epoch, {})
-                present = cells.get(owner)
-                cells[owner] = g if present is None else present + g
+            if v.op is variable:
+                owner, kept = self.owner(epoch, v)
+                present = kept.get(owner)
+                kept[owner] = g if present is None else self.value(present) + g
+
+    def can_compute(self, epoch: Epoch) -> bool:
+        """Is only the result of the walk through this epoch wanted, not its graph?"""
+        recorder = self.recorder
+        return not (self.create_graph or recorder.tracing is not None or recorder.levels or recorder.holding
+                    or epoch.hooks or epoch.functions or epoch.mapped or checks_gradients(recorder))
+
+    def compute(self) -> None:
+        """Compute all gradients that there are."""
+        if self.computed:
+            return
+        recorder = self.recorder
+        epoch = recorder.epoch
+        everywhere: list[dict[Any, Any]] = [self.leaves, self.found, *self.histories.values()]
+        for kept in everywhere:
+            for key, g in kept.items():
+                if type(g) is not Cell:
+                    kept[key] = Cell(g.type, recorder.detached(g), epoch)
+                    epoch.pending.append(kept[key])
+        recorder.flush()
+        self.computed = True
+
+    def through_piece(self, epoch: Epoch, cells: dict[Cell, Cell], wanted: dict[Value, None]) -> None:
+        """The backward of an epoch that was flushed, run at once."""
+        roots = [c.value for c in cells if c.value is not None]
+        seeds = [make_leaf(roots[0].builder, SEED + i, c.type) for i, c in enumerate(cells)]
+        found = self.through(epoch, roots, seeds, tuple(wanted))
+        targets: dict[Any, tuple[dict[Any, Any], list[Value]]] = {}
+        for v, g in found.items():
+            if v.op is variable:
+                owner, kept = self.owner(epoch, v)
+                targets.setdefault(owner, (kept, []))[1].append(g)
+        asked = [v for v in wanted if v in found]
+        groups = [gradients for _, gradients in targets.values()] + [[found[v]] for v in asked]
+        sums = [kept.get(owner) for owner, (kept, _) in targets.items()] + [None] * len(asked)
+        results = iter(run_piece(self.recorder, epoch, list(cells.values()), groups, sums))
+        for owner, (kept, _) in targets.items():
+            kept[owner] = next(results)
+        for v, result in zip(asked, results):
+            self.found[epoch, v] = result
 
     def through(self, epoch: Epoch, roots: Sequence[Value], cotangents: Sequence[Value], wanted: tuple[Value, ...],
                 hooks: dict[Value, Any] | None = None) -> dict[Value, Value]:
@@ -121,7 +180,7 @@ class Walk:
                 for old in {back.get(v), new_wanted.get(v)} - {None}:
                     result[old] = g  # type: ignore[index]
             return result
-        seeds = [make_leaf(self.recorder.builder, _SEED + i, c.type) for i, c in enumerate(cells)]
+        seeds = [make_leaf(self.recorder.builder, SEED + i, c.type) for i, c in enumerate(cells)]
         move.env.update(zip(seeds, cells.values()))
         move.cut = True
         return {v: move.value(g) for v, g in self.through(epoch, roots, seeds, wanted).items()}

@@ -1,0 +1,125 @@
+"""Backward through loops that look at a value in every step: many flushed epochs, walked one by one."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import jtorch
+from jtorch.capture import execute
+
+pytorch = pytest.importorskip("torch", reason="PyTorch is the oracle here")
+STEPS = (3, 12, 20)  # within the present graph, and piece by piece
+
+
+def parameters(torch, seed=0):
+    draw = np.random.default_rng(seed)
+    return [torch.tensor(draw.standard_normal(shape), requires_grad=True) for shape in ((4, 3), (4, 4), (4,))]
+
+
+def states(torch, w, u, b, steps, each=lambda t, h: None):
+    """A small recurrent network that is asked for a number in each step."""
+    draw = np.random.default_rng(7)
+    h = torch.zeros(2, 4, dtype=torch.float64)
+    found = []
+    for t in range(steps):
+        h = torch.tanh(torch.tensor(draw.standard_normal((2, 3))) @ w.T + h @ u + b)
+        each(t, h)
+        h.sum().item()
+        found.append(h)
+    return found
+
+
+def both(work, steps):
+    ours, theirs = (work(torch, *parameters(torch), steps) for torch in (jtorch, pytorch))
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs):
+        np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-10)
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_sum_over_independent_steps(steps):
+    def work(torch, w, u, b, steps):
+        losses = []
+        for t in range(steps):
+            x = torch.full((5, 3), 0.1 * t, dtype=torch.float64)
+            y = torch.log_softmax(torch.relu(x @ w.T + b) @ u, 1)
+            y[0, 0].item()
+            losses.append(y[t % 5, t % 4])
+        (torch.stack(losses) * torch.arange(steps)).sum().backward()
+        (w * w).sum().backward()  # adds to what is there
+        return w.grad, u.grad, b.grad
+    both(work, steps)
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_chain_of_steps(steps):
+    def work(torch, w, u, b, steps):
+        found = states(torch, w, u, b, steps)
+        loss = sum((h * h).mean() for h in found)
+        loss.backward(retain_graph=True)
+        first = [p.grad.clone() for p in (w, u, b)]
+        loss.backward()
+        with pytest.raises(RuntimeError, match="second time"):
+            loss.backward()
+        return *first, w.grad, u.grad, b.grad
+    both(work, steps)
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_gradients_of_states(steps):
+    def work(torch, w, u, b, steps):
+        found = states(torch, w, u, b, steps)
+        return torch.autograd.grad(found[-1].sum() + found[1].exp().sum(), [found[0], found[1], u, found[-1]])
+    both(work, steps)
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_hooks_on_some_steps(steps):
+    """Steps with hooks are made part of the present graph, the others are not."""
+    def work(torch, w, u, b, steps):
+        seen = []
+
+        def each(t, h):
+            if t in (2, 7):
+                h.register_hook(lambda g: (seen.append(g.sum()), g * 2)[1])
+        w.register_hook(lambda g: g + 1)
+        states(torch, w, u, b, steps, each)[-1].sum().backward()
+        return w.grad, u.grad, b.grad, *seen
+    both(work, steps)
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_second_derivative(steps):
+    def work(torch, w, u, b, steps):
+        loss = states(torch, w, u, b, steps)[-1].pow(2).sum()
+        g, = torch.autograd.grad(loss, u, create_graph=True)
+        return g, *torch.autograd.grad(g.pow(2).sum(), [w, u])
+    both(work, steps)
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_parameter_written_between_steps(steps):
+    def work(torch, w, u, b, steps):
+        losses = []
+        for _ in range(steps):
+            with torch.no_grad():
+                b.add_(0.5)
+            y = torch.sigmoid(w.sum(1) * b.detach().clone() + b)
+            y.sum().item()
+            losses.append(y.sum())
+        sum(losses).backward()
+        return w.grad, b.grad
+    both(work, steps)
+
+
+def test_another_number_of_steps_makes_no_new_pieces():
+    w, u, b = parameters(jtorch)
+    for steps in (10, 11, 12, 13):
+        sum(states(jtorch, w, u, b, steps)).sum().backward()
+    recorder = jtorch.capture.record.current.recorder
+    pieces = [key for key in recorder.backwards if key[0] == "piece"]
+    before = dict(execute.statistics)
+    for steps in (14, 15, 16):
+        sum(states(jtorch, w, u, b, steps)).sum().backward()
+    assert [key for key in recorder.backwards if key[0] == "piece"] == pieces
+    assert execute.statistics["interpreted"] - before["interpreted"] < 20
