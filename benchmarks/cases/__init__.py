@@ -2,10 +2,10 @@
 
 from benchmarks.case import Case
 
-from . import cnn, elementwise, gpt, loader, lstm, matmul, mlp, overhead, resnet, rows
+from . import cnn, elementwise, gpt, lengths, loader, lstm, matmul, mlp, overhead, resnet, rows
 
 CASES: dict[str, Case] = {
     case.name: case
-    for module in (elementwise, rows, matmul, mlp, cnn, resnet, gpt, lstm, loader, overhead)
+    for module in (elementwise, rows, matmul, mlp, cnn, resnet, gpt, lstm, lengths, loader, overhead)
     for case in module.CASES
 }

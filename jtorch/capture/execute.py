@@ -3,6 +3,8 @@ it is compiled, in the background where nobody needs to wait."""
 from __future__ import annotations
 
 import sys
+import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ import numpy as np
 
 from jtorch.capture import observe
 from jtorch.capture.cell import Cell, Epoch
+from jtorch.capture.structure import Structure, Structures
 from jtorch.config import config
 from jtorch.errors import CompileError, OutOfMemoryError
 from jtorch.ir.graph import Graph, Value, topological
@@ -54,9 +57,10 @@ class Program:
     """A graph of recorded values and the means to run it."""
 
     __slots__ = ("graph", "leaves", "scalars", "data", "in_place", "wanted_in_place", "runs", "executable", "handle",
-                 "sizes", "failed", "ambiguous", "spare", "reads")
+                 "sizes", "failed", "ambiguous", "spare", "reads", "structure")
 
-    def __init__(self, outputs: tuple[Value, ...], in_place: tuple[tuple[int, int], ...]) -> None:
+    def __init__(self, outputs: tuple[Value, ...], in_place: tuple[tuple[int, int], ...],
+                 structures: Structures | None = None) -> None:
         params = sorted((v for v in topological(outputs) if v.op.kind == "leaf"), key=lambda v: v.attrs[0])
         self.graph = Graph(params, outputs, "eager")
         self.leaves = [p.attrs[0] for p in params]  # sorted: scalars have negative numbers
@@ -69,6 +73,7 @@ class Program:
         self.sizes = [o.type.nbytes for o in outputs]
         written = [params[i] for i in self.in_place.values()]
         self.spare = frozenset(written) if written and settles(self.graph) else frozenset()
+        self.structure = Structure(0) if structures is None else structures.find(self.graph)
         self.runs = 0
         self.executable: Any = None
         self.handle: Any = None
@@ -81,15 +86,16 @@ class Program:
             return self.executable
         try:
             if self.handle is not None:
-                if self.handle.ready():
-                    self.executable, self.handle = self.handle.result(), None
+                self.take_if_ready()
+            elif self.runs == 1 and config.eager_compile == "async" and self.structure.plan_at_once:
+                self.request()
             elif self.runs == 1 and config.eager_compile != "never" and driver.is_known(self.graph):
                 self.executable = driver.compile_graph(self.graph, self.in_place)
             elif self.runs >= config.compile_after or config.deterministic or self.ambiguous:
                 if config.eager_compile == "sync" or config.deterministic or self.ambiguous:
                     self.executable = driver.compile_graph(self.graph, self.in_place)
                 elif config.eager_compile == "async":
-                    self.handle = driver.compile_async(self.graph, self.in_place)
+                    self.request()
                 driver.remember(self.graph)
             if self.in_place and self.executable is not None and self.executable.may_stop:
                 self.in_place = {}  # a run that stops half way leaves its inputs as they were
@@ -98,6 +104,17 @@ class Program:
             statistics["fallbacks"] += 1
             self.failed = True
         return self.executable
+
+    def request(self) -> None:
+        """Make the plan, and take it if no kernel has to be compiled for it."""
+        start = time.perf_counter()
+        self.handle = driver.compile_async(self.graph, self.in_place)
+        self.take_if_ready()
+        self.structure.planned(time.perf_counter() - start)
+
+    def take_if_ready(self) -> None:
+        if self.handle.ready():
+            self.executable, self.handle = self.handle.result(), None
 
 
 class Plan:
@@ -114,7 +131,7 @@ class Plan:
             self.results.append(~source.attrs[0] if is_data else outputs.setdefault(source, len(outputs)))
         self.outputs = tuple(outputs)
         self.direct = self.results == list(range(len(outputs)))  # is each value one output of its own?
-        self.shared = frozenset([r for r in self.results if self.results.count(r) > 1])
+        self.shared = frozenset([r for r, n in Counter(self.results).items() if n > 1])
         self.given = frozenset([~r for r in self.results if r < 0])  # leaves that are results themselves
         self.differentiable = any(v.requires_grad for v in values)
         self.program = table.find(self.outputs, ()) if outputs else None
@@ -134,14 +151,15 @@ class Plan:
 class ProgramTable(dict):
     """(outputs, in-place pairs) -> Program, and the plans that lead there."""
 
-    def __init__(self) -> None:
+    def __init__(self, structures: Structures | None = None) -> None:
+        self.structures = structures
         self.plans: dict[tuple[Value, ...], Plan] = {}
 
     def find(self, outputs: tuple[Value, ...], in_place: tuple[tuple[int, int], ...]) -> Program:
         key = (outputs, in_place)
         found = self.get(key)
         if found is None:
-            found = self[key] = Program(outputs, in_place)
+            found = self[key] = Program(outputs, in_place, self.structures)
         return found
 
     def plan(self, values: tuple[Value, ...]) -> Plan:
@@ -238,6 +256,7 @@ def takeovers(epoch: Epoch, plan: Plan, donors: Sequence[Cell | None]) -> tuple[
 
 def interpreted(epoch: Epoch, program: Program) -> list[Any]:
     statistics["interpreted"] += 1
+    start = time.perf_counter()
     arrays = []
     for p, number in zip(program.graph.params, program.leaves):
         if number >= 0:
@@ -259,6 +278,7 @@ def interpreted(epoch: Epoch, program: Program) -> list[Any]:
             copied = 0
         kept = source is not None and a.ctypes.data == arrays[source].ctypes.data
         buffers.append(epoch.leaves[program.leaves[source]].buffer if kept else buffer_of(a))  # type: ignore[index]
+    program.structure.interpreting = time.perf_counter() - start
     return buffers
 
 

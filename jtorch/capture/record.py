@@ -10,6 +10,7 @@ from jtorch import dtypes
 from jtorch.capture import observe
 from jtorch.capture.cell import Cell, Epoch
 from jtorch.capture.execute import ProgramTable, buffer_of, compute, compute_once
+from jtorch.capture.structure import Structures
 from jtorch.config import config
 from jtorch.ir.graph import Builder, Type, Value, topological, user_location
 from jtorch.ir.passes.batch import dependents
@@ -42,6 +43,7 @@ class Recorder:
         self.tracing: Any = None  # the Trace that is being recorded, if this is a trace's recorder
         self.levels: list[Any] = []  # mapped functions that are running, the innermost last (capture.mapping)
         self.walks = 0  # how many backwards there were
+        self.structures = Structures()
         self.reset()
 
     def reset(self) -> None:
@@ -50,7 +52,7 @@ class Recorder:
         self.call_tables: dict[dtypes.dtype | None, dict[tuple, Any]] = {}  # by what autocast lowers to
         self.set_autocast(self.autocast)
         self.backwards: dict[tuple, Any] = {}  # (roots, cotangents) -> gradients
-        self.programs = ProgramTable()
+        self.programs = ProgramTable(self.structures)
         self.leaf_table: dict[tuple[int, Any], Value] = {}  # (number, id of the type or Python type) -> leaf
         self.epoch = Epoch(self)
 

@@ -18,6 +18,7 @@ import jtorch.ir.interpret as interpreter  # a module that imports this one: onl
 import jtorch.ir.passes.autodiff as autodiff
 from jtorch import dtypes
 from jtorch.ir.graph import Builder, Graph, Type, Value, rewrite
+from jtorch.ir.passes.substitute import substitute
 from jtorch.ir.primitive import Op
 from jtorch.ir.prims.accumulate import factors, separable, total
 from jtorch.ir.prims.create import constant, make_leaf, variable
@@ -68,15 +69,18 @@ def _listed(v: Any) -> tuple:
 
 
 def pullback(graph: Graph, b: Builder, inputs: Sequence[Value], wrt: Sequence[int],
-             cotangents: Sequence[Value | None]) -> list[Value]:
-    """Cotangents of `inputs[i] for i in wrt` through a region that is inlined at `inputs`; zeros where none arrives."""
+             cotangents: Sequence[Value | None], known: dict[int, Value] | None = None) -> list[Value]:
+    """Cotangents of `inputs[i] for i in wrt` through a region that is inlined at `inputs`; zeros where none arrives.
+    `known[i]` is what there is of output i: it is not computed again."""
     marked = list(inputs)
     for i in wrt:
         marked[i] = variable(inputs[i], number=i)
     outputs = inline(graph, b, marked)
     pairs = [(o, c) for o, c in zip(outputs, cotangents) if c is not None]
     found = autodiff.gradients([o for o, _ in pairs], [c for _, c in pairs], [marked[i] for i in wrt])
-    return [found.get(marked[i], zeros_like(inputs[i])) for i in wrt]
+    results = [found.get(marked[i], zeros_like(inputs[i])) for i in wrt]
+    there = {outputs[i]: v for i, v in (known or {}).items()}
+    return substitute(results, there.get, {}, live=False) if there else results
 
 
 def unmarked(graph: Graph) -> Graph:
@@ -246,6 +250,9 @@ def _carries_before(y: tuple, operands: Sequence[Value], body: Graph, n_carry: i
     return before
 
 
+_CHEAP = frozenset({"elementwise", "movement", "create", "leaf"})  # computed again in the derivative
+
+
 def _scan_vjp(g: Any, y: Any, *operands: Value, body: Graph, n_carry: int, length: int, n_consts: int,
               reverse: bool) -> tuple:
     """A scan the other way. It carries the cotangents of the carry, and the sums for constants that cannot be taken out
@@ -261,9 +268,10 @@ def _scan_vjp(g: Any, y: Any, *operands: Value, body: Graph, n_carry: int, lengt
         return tuple([given.get(i) for i in range(len(operands))])
     before = _carries_before(y, operands, body, n_carry, length, n_consts, reverse)
     rows = [i for i in range(n_carry, len(g)) if g[i] is not None]
+    dear = [i for i in range(n_carry, len(g)) if body.outputs[i].op.kind not in _CHEAP]
     fixed = operands[:n_consts]
     start = [zeros_like(operands[i]) if g[i - n_consts] is None else g[i - n_consts] for i in carries]
-    stacked = [*before, *operands[head:], *[g[i] for i in rows]]
+    stacked = [*before, *operands[head:], *[g[i] for i in rows], *[y[i] for i in dear]]
     wrt = [*consts, *carries, *xs]
 
     def step(*values: Value) -> list[Value]:
@@ -272,10 +280,11 @@ def _scan_vjp(g: Any, y: Any, *operands: Value, body: Graph, n_carry: int, lengt
         given: list[Value | None] = [None] * len(body.outputs)
         for i, v in zip(carries, carry):
             given[i - n_consts] = v
-        for i, v in zip(rows, given_rows[len(given_rows) - len(rows):]):
+        at = len(operands) - n_consts
+        for i, v in zip(rows, given_rows[at:]):
             given[i] = v
-        inputs = [*values[:n_consts], *given_rows[:len(operands) - n_consts]]
-        return pullback(body, values[0].builder, inputs, wrt, given)
+        known = dict(zip(dear, given_rows[at + len(rows):]))
+        return pullback(body, values[0].builder, [*values[:n_consts], *given_rows[:at]], wrt, given, known)
 
     types = types_of((*fixed, *start)) + [_row(v.type) for v in stacked]
     name = f"{body.name}_vjp"

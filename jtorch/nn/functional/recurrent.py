@@ -3,14 +3,16 @@ pays Python for a layer and not for each of its steps."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from jtorch.capture import autocast
 from jtorch.capture.dispatch import operator
 from jtorch.capture.record import current
 from jtorch.ir.arith import add, mul, sub
 from jtorch.ir.composites import attention
-from jtorch.ir.graph import Value
+from jtorch.ir.graph import Type, Value
 from jtorch.ir.prims import elementwise as ew
+from jtorch.ir.prims.control import scan, trace
 from jtorch.ir.prims.movement import reshape_to, slice_axis
 from jtorch.ops.joining import joined
 
@@ -30,67 +32,122 @@ def _parts(v: Value, n: int) -> list[Value]:
     return [slice_axis(v, 1, k * size, (k + 1) * size) for k in range(n)]
 
 
+# --- cells: (input's part, state's part, *state) -> new state ---------------------------------------------------------
+
+State = tuple[Value, ...]
+Cell = Callable[..., State]
+
+
+def _lstm_cell(x: Value, part: Value, h: Value, c: Value) -> State:
+    i, f, g, o = _parts(add(x, part), 4)
+    c = add(mul(ew.sigmoid(f), c), mul(ew.sigmoid(i), ew.tanh(g)))
+    return mul(ew.sigmoid(o), ew.tanh(c)), c
+
+
+def _gru_cell(x: Value, part: Value, h: Value) -> State:
+    (x_r, x_z, x_n), (h_r, h_z, h_n) = _parts(x, 3), _parts(part, 3)
+    z = ew.sigmoid(add(x_z, h_z))
+    n = ew.tanh(add(x_n, mul(ew.sigmoid(add(x_r, h_r)), h_n)))
+    return (add(n, mul(z, sub(h, n))),)
+
+
+def _tanh_cell(x: Value, part: Value, h: Value) -> State:
+    return (ew.tanh(add(x, part)),)
+
+
+def _relu_cell(x: Value, part: Value, h: Value) -> State:
+    return (ew.relu(add(x, part)),)
+
+
+def _step(cell: Cell, x: Value, state: State, w_hh: Any, b_hh: Value | None, w_hr: Value | None = None
+          ) -> tuple[Value, State]:
+    """The state's part [N, gates], and the new state; h is projected where there is `w_hr`."""
+    part = _linear(state[0], w_hh, b_hh)
+    h, *rest = cell(x, part, *state)
+    return part, (h if w_hr is None else _linear(h, w_hr, None), *rest)
+
+
+# --- one step, from the projected input `x` [N, gates] ---------------------------------------------------------------
+
 @operator
 def lstm_step(x: Value, h: Value, c: Value, w_hh: Value, b_hh: Value | None,
               w_hr: Value | None = None) -> tuple[Value, Value]:
-    """One step from the projected input `x` [N, 4H]: (h, c), h projected where there is `w_hr`."""
-    i, f, g, o = _parts(add(x, _linear(h, w_hh, b_hh)), 4)
-    c = add(mul(ew.sigmoid(f), c), mul(ew.sigmoid(i), ew.tanh(g)))
-    h = mul(ew.sigmoid(o), ew.tanh(c))
-    return h if w_hr is None else _linear(h, w_hr, None), c
+    """(h, c)"""
+    h, c = _step(_lstm_cell, x, (h, c), w_hh, b_hh, w_hr)[1]
+    return h, c
 
 
 @operator
 def gru_step(x: Value, h: Value, w_hh: Value, b_hh: Value | None) -> Value:
-    """One step from the projected input `x` [N, 3H]."""
-    (x_r, x_z, x_n), (h_r, h_z, h_n) = _parts(x, 3), _parts(_linear(h, w_hh, b_hh), 3)
-    z = ew.sigmoid(add(x_z, h_z))
-    n = ew.tanh(add(x_n, mul(ew.sigmoid(add(x_r, h_r)), h_n)))
-    return add(n, mul(z, sub(h, n)))
+    return _step(_gru_cell, x, (h,), w_hh, b_hh)[1][0]
 
 
 @operator
 def rnn_tanh_step(x: Value, h: Value, w_hh: Value, b_hh: Value | None) -> Value:
-    """One step from the projected input `x` [N, H]."""
-    return ew.tanh(add(x, _linear(h, w_hh, b_hh)))
+    return _step(_tanh_cell, x, (h,), w_hh, b_hh)[1][0]
 
 
 @operator
 def rnn_relu_step(x: Value, h: Value, w_hh: Value, b_hh: Value | None) -> Value:
-    """One step from the projected input `x` [N, H]."""
-    return ew.relu(add(x, _linear(h, w_hh, b_hh)))
+    return _step(_relu_cell, x, (h,), w_hh, b_hh)[1][0]
 
 
-def _sequence(step: Callable[..., tuple[Value, ...]], x: Value, state: tuple[Value, ...],
-              backward: bool) -> tuple[Value, ...]:
-    """All steps from the projected input [T, N, G]: (outputs [T, N, H], *last state)."""
-    steps = x.shape[0]
+# --- sequences -------------------------------------------------------------------------------------------------------
+
+FEW = 4
+"""Steps up to which a sequence is no loop."""
+
+
+def _sequence(cell: Cell, x: Value, state: State, weights: tuple[Value | None, ...], backward: bool) -> State:
+    """All steps from the projected input [T, N, gates]: (outputs [T, N, H], *last state).
+
+    Eager code records a loop: the same few operations for every number of steps, so that batches of other lengths are
+    not other programs. A trace has one length, and writes the steps out: no Python between its kernels.
+    """
+    steps, recorder = x.shape[0], current.recorder
+    if steps > FEW and recorder.tracing is None and not recorder.levels:
+        return _loop(cell, x, state, weights, backward)
     outputs: list[Value] = [x] * steps
     for t in reversed(range(steps)) if backward else range(steps):
-        state = step(reshape_to(slice_axis(x, 0, t, t + 1), x.shape[1:]), *state)
+        _, state = _step(cell, reshape_to(slice_axis(x, 0, t, t + 1), x.shape[1:]), state, *weights)
         outputs[t] = state[0]
     return joined([reshape_to(h, (1, *h.shape)) for h in outputs], 0), *state
+
+
+def _loop(cell: Cell, x: Value, state: State, weights: tuple[Value | None, ...], backward: bool) -> State:
+    """The steps as a scan. For the derivative each keeps its state and the product that the next state is made from."""
+    given = [w for w in weights if w is not None]
+    n = len(given)
+    keep = any(v.requires_grad for v in (x, *state, *given))
+
+    def body(*values: Value) -> list[Value]:
+        own = iter(values[:n])
+        part, new = _step(cell, values[-1], values[n:-1], *[None if w is None else next(own) for w in weights])
+        return [*new, *new, part] if keep else [*new, new[0]]
+
+    types = [v.type for v in (*given, *state)] + [Type(x.dtype, x.shape[1:])]
+    found = scan(*given, *state, x, body=trace(body, types, cell.__name__.strip("_"), x.builder.default_float),
+                 n_carry=len(state), length=x.shape[0], n_consts=n, reverse=backward)
+    return found[len(state)], *found[:len(state)]
 
 
 @operator
 def lstm(input: Value, h: Value, c: Value, w_ih: Value, w_hh: Value, b_ih: Value | None, b_hh: Value | None,
          w_hr: Value | None, backward: bool) -> tuple[Value, ...]:
     """A sequence [T, N, width] in one direction: (outputs, h, c)."""
-    run = lstm_step.__wrapped__  # type: ignore[attr-defined]
-    return _sequence(lambda x, h, c: run(x, h, c, w_hh, b_hh, w_hr), _linear(input, w_ih, b_ih), (h, c), backward)
+    return _sequence(_lstm_cell, _linear(input, w_ih, b_ih), (h, c), (w_hh, b_hh, w_hr), backward)
 
 
-def _simple(name: str, step: Callable[..., Value]) -> Callable[..., tuple[Value, ...]]:
-    """The sequence of a step whose state is its output."""
-    run = step.__wrapped__  # type: ignore[attr-defined]
+def _simple(name: str, cell: Cell) -> Callable[..., tuple[Value, ...]]:
+    """The sequence of a cell whose state is its output."""
 
     def sequence(input: Value, h: Value, w_ih: Value, w_hh: Value, b_ih: Value | None, b_hh: Value | None,
                  backward: bool) -> tuple[Value, ...]:
-        return _sequence(lambda x, h: (run(x, h, w_hh, b_hh),), _linear(input, w_ih, b_ih), (h,), backward)
+        return _sequence(cell, _linear(input, w_ih, b_ih), (h,), (w_hh, b_hh), backward)
     sequence.__name__ = sequence.__qualname__ = name  # what autocast knows it by
     return operator(sequence)
 
 
-gru = _simple("gru", gru_step)
-rnn_tanh = _simple("rnn_tanh", rnn_tanh_step)
-rnn_relu = _simple("rnn_relu", rnn_relu_step)
+gru = _simple("gru", _gru_cell)
+rnn_tanh = _simple("rnn_tanh", _tanh_cell)
+rnn_relu = _simple("rnn_relu", _relu_cell)

@@ -1,4 +1,5 @@
-"""Backward through loops that look at a value in every step: many flushed epochs, walked one by one."""
+"""Eager programs whose graphs differ from run to run: loops that look at a value in every step (many flushed epochs,
+which a backward walks one by one), and sequences of other lengths."""
 from __future__ import annotations
 
 import numpy as np
@@ -123,3 +124,35 @@ def test_another_number_of_steps_makes_no_new_pieces():
         sum(states(jtorch, w, u, b, steps)).sum().backward()
     assert [key for key in recorder.backwards if key[0] == "piece"] == pieces
     assert execute.statistics["interpreted"] - before["interpreted"] < 20
+
+
+RECURRENT = {"LSTM": ("LSTM", {}), "both ways, two layers": ("LSTM", {"num_layers": 2, "bidirectional": True}),
+             "projected": ("LSTM", {"proj_size": 2}), "no bias": ("LSTM", {"bias": False}), "GRU": ("GRU", {}),
+             "tanh": ("RNN", {}), "relu": ("RNN", {"nonlinearity": "relu", "bidirectional": True})}
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrent_layers_of_any_length(name):
+    """Lengths that are loops, and lengths that are not; first and second derivatives."""
+    kind, options = RECURRENT[name]
+
+    def work(torch, length):
+        draw = np.random.default_rng(3)
+        layer = getattr(torch.nn, kind)(3, 4, **options).double()
+        with torch.no_grad():
+            for p in layer.parameters():
+                p.copy_(torch.tensor(draw.standard_normal(tuple(p.shape)) * 0.4))
+        x = torch.tensor(draw.standard_normal((length, 2, 3)), requires_grad=True)
+        y, last = layer(x)
+        last = last if isinstance(last, tuple) else (last,)
+        weights = list(layer.parameters())
+        loss = (y ** 2).sum() + sum(s.sum() for s in last)
+        first = torch.autograd.grad(loss, [x, *weights], create_graph=True)
+        second = torch.autograd.grad(sum((g ** 2).sum() for g in first), [x, *weights])
+        with torch.no_grad():
+            plain = layer(x)[0]
+        return y, *last, *first, *second, plain
+
+    for length in (2, 7):
+        for ours, theirs in zip(work(jtorch, length), work(pytorch, length), strict=True):
+            np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), rtol=1e-9, atol=1e-12)

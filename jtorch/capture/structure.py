@@ -1,0 +1,64 @@
+"""What is known of programs that differ in sizes only.
+
+Kernels hold no sizes. So where work comes back with other sizes (a batch of another length), a program's kernels are
+there before it has run once: only its plan is to be made. That costs less than to interpret a large graph, but more
+than to interpret a small one; both are measured.
+"""
+from __future__ import annotations
+
+from jtorch.ir.graph import Graph, Value
+
+PLANNING = 1e-4
+"""Seconds for a node that planning is taken to cost as long as no plan was made."""
+
+
+class Structure:
+    """All programs of the same operations on the same types but for sizes."""
+
+    __slots__ = ("programs", "interpreting", "planning")
+
+    def __init__(self, nodes: int) -> None:
+        self.programs = 0  # how many there are
+        self.interpreting = 0.0  # seconds that the last interpreted run took
+        self.planning = nodes * PLANNING  # seconds of the quickest plan
+
+    @property
+    def plan_at_once(self) -> bool:
+        """Is a further program better planned than interpreted when it is run for the first time?"""
+        return self.interpreting > self.planning
+
+    def planned(self, seconds: float) -> None:
+        self.planning = min(self.planning, seconds)
+
+
+def structure_key(graph: Graph) -> int:
+    """Equal for graphs that differ in sizes and numbers only."""
+    places: dict[Value, int] = {p: -i for i, p in enumerate(graph.params)}
+    rows: list[object] = [len(graph.params)]
+    for node in graph.nodes:
+        for v in node.siblings:
+            places[v] = len(places)
+        t = node.type
+        rows.append((node.op, tuple([places[i] for i in node.inputs]), t.dtype, len(t.shape)))
+    rows.append(tuple([places[o] for o in graph.outputs]))
+    return hash(tuple(rows))
+
+
+class Structures:
+    """The structures that a recorder has seen."""
+
+    LIMIT = 10_000
+
+    def __init__(self) -> None:
+        self.table: dict[int, Structure] = {}
+
+    def find(self, graph: Graph) -> Structure:
+        """The structure of a new program."""
+        key = structure_key(graph)
+        found = self.table.get(key)
+        if found is None:
+            if len(self.table) >= self.LIMIT:
+                self.table.clear()
+            found = self.table[key] = Structure(len(graph))
+        found.programs += 1
+        return found
