@@ -163,6 +163,18 @@ def test_one_value_along_two_axes():
     check(build([(F, (5,))], f), floats((5,)))
 
 
+@pytest.mark.parametrize("dtype", [dtypes.float32, dtypes.int32], ids=lambda d: d.name)
+def test_transpositions_go_by_tiles(dtype):
+    for shape in ((130, 100), (37, 65), (70, 2), (3, 64)):
+        def function(x, y):
+            turned = [permute_to(op("flip")(x, axes=(axis,)), (1, 0)) for axis in (0, 1)]
+            return [permute_to(x, (1, 0)) - y, turned[1] * y, turned[0]]
+        rng = np.random.default_rng(0)
+        arrays = [rng.integers(-9, 9, s).astype(dtype.numpy) for s in (shape, shape[::-1])]
+        exe = check(build([(dtype, a.shape) for a in arrays], function), arrays)
+        assert min(shape) < 8 or any(k.nest is not None and k.nest.schedule == "tile" for k in exe.kernels)
+
+
 def test_a_value_and_its_transpose():
     def f(x):
         y = op("tanh")(x)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from jtorch.codegen import scalar
+from jtorch.codegen.library.call import TILES
 from jtorch.codegen.loops import DENSE, Access, Apply, Constant, Fold, Iota, Literal, Load, Nest
 from jtorch.dtypes import by_name
 from jtorch.ir.primitive import op as operation
@@ -267,7 +268,8 @@ class Writer:
         if self.codes:
             params += [("err", "p:int64", "error")] + [(name, "i", "code") for name in self.codes.values()]
         head = f"def kernel({', '.join([p[0] for p in params])}{', ' if params else ''}begin, end, worker):"
-        lines = [head] + ["    " + t for t in top + body]
+        imports = [TILES, ""] if any(t.lstrip().startswith("transpose(") for t in body) else []
+        lines = [*imports, head] + ["    " + t for t in top + body]
         return Kernel("\n".join(lines) + "\n", tuple([p[1] for p in params]), tuple(self.scratch),
                       tuple([p[2] for p in params]))
 
@@ -328,8 +330,8 @@ def emit_tile(w: Writer) -> Kernel:
     """
         for item in range(begin, end):           # a tile of the last two loops
             for i in range(lo, hi):              # contiguous along the other loop: staged row by row, so that
-                for r in range(tlo, thi):        # every cache line is read once
-                    q[(i - lo) * pitch + r - tlo] = ...
+                for r in range(tlo, thi):        # every cache line is read once; floats through registers, which
+                    q[(i - lo) * pitch + r - tlo] = ...                             # leave them transposed
             for r in range(tlo, thi):
                 for i in range(lo, hi): ...
     """
@@ -347,11 +349,19 @@ def emit_tile(w: Writer) -> Kernel:
         across = Level(chain[1].loops | {w.vector})
         along = Level(everything)
         element = w.text(i, [top, chain[1], across, along])
-        chain[1].lines.append(f"base{i} = worker * w{q[1:]} - tlo - lo * pitch")
-        staging += ["for i in range(lo, hi):", *indent([*across.lines, f"for r{side} in range(tlo, thi):",
-                    *indent([*along.lines, f"{q}[base{i} + i * pitch + r{side}] = {element}"])])]
-        chain[2].lines.append(f"z{i} = base{i} + r{side}")
-        chain[3].lines.append(f"v{i} = {q}[z{i} + i * pitch]")
+        if v.dtype in ("float32", "float64") and v.part is None:
+            staging += _transposed(f"p{v.buffer}", element[element.index("[") + 1:-1], [*across.lines, *along.lines],
+                                   q, f"r{side}", v.access[side])
+            chain[1].lines.append(f"base{i} = worker * w{q[1:]} - lo")
+            place = f"r{side} - tlo" if v.access[side] == 1 else f"thi - 1 - r{side}"
+            chain[2].lines.append(f"z{i} = base{i} + ({place}) * 2 * pitch")
+            chain[3].lines.append(f"v{i} = {q}[z{i} + i]")
+        else:
+            chain[1].lines.append(f"base{i} = worker * w{q[1:]} - tlo - lo * pitch")
+            staging += ["for i in range(lo, hi):", *indent([*across.lines, f"for r{side} in range(tlo, thi):",
+                        *indent([*along.lines, f"{q}[base{i} + i * pitch + r{side}] = {element}"])])]
+            chain[2].lines.append(f"z{i} = base{i} + r{side}")
+            chain[3].lines.append(f"v{i} = {q}[z{i} + i * pitch]")
         chain[3].have.add(i)
     w.place([s.value for s in nest.stores], chain)
     for j in range(len(nest.stores)):
@@ -363,6 +373,15 @@ def emit_tile(w: Writer) -> Kernel:
             *indent([*chain[2].lines, "for i in range(lo, hi):", *indent(chain[3].lines)])]
     return w.kernel(top.lines, ["for item in range(begin, end):", *indent(body)],
                     ["block", "blocks", "tile", "tiles", "pitch"])
+
+
+def _transposed(pointer: str, index: str, lines: list[str], scratch: str, row: str, step: int) -> list[str]:
+    """scratch[r, i] = pointer[index] for the elements (i, r) of a tile, where those of an i lie one after another,
+    forwards or backwards. `lines` compute the index: of the tile's lowest address, and of the next i."""
+    return [f"{row} = {'tlo' if step == 1 else 'thi - 1'}", "i = lo", *lines, f"first = {index}",
+            "i = lo + 1", *lines, f"pace = {index} - first",
+            f"transpose(shifted({pointer}, first), pace, shifted({scratch}, worker * w{scratch[1:]}), 2 * pitch, "
+            "hi - lo, thi - tlo)"]
 
 
 def _block(last: int) -> list[str]:

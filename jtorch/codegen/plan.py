@@ -89,11 +89,11 @@ def step_entry(group: Group | None, step: Step, kernel: Kernel) -> Entry:
 
 
 def scratch_length(step: Step) -> int:
-    """Elements of one scratch array: a row, or a block of columns."""
+    """Elements of one scratch array: a row, a block of columns, or a tile."""
     if step.nest.schedule == "column":
         return step.block
     if step.nest.schedule == "tile":
-        return step.block * (step.tile + 1)
+        return 2 * step.tile * (step.tile + 1)
     n = 1
     for extent in step.binding.extents[step.nest.parallel:]:
         n *= extent
