@@ -10,7 +10,7 @@ from jtorch.capture.cell import Cell, Epoch
 from jtorch.capture.execute import array_of, buffer_of
 from jtorch.capture.record import Recorder, current
 from jtorch.dtypes import dtype
-from jtorch.ir.graph import Type, Value, contiguous_strides
+from jtorch.ir.graph import Type, Value
 from jtorch.ir.primitive import Op
 from jtorch.ir.prims.complex import conj
 from jtorch.ir.prims.create import variable
@@ -98,7 +98,7 @@ class Tensor(TensorMethods):
         return self._type.numel
 
     def stride(self, dim: int | None = None) -> Any:
-        strides = contiguous_strides(self._type.shape) if self._geometry is None else self._geometry[0]
+        strides = self._type.strides if self._geometry is None else self._geometry[0]
         return strides if dim is None else strides[dim]
 
     def storage_offset(self) -> int:
@@ -201,12 +201,13 @@ def wrap(recorder: Recorder, v: Value) -> Tensor:
     epoch = recorder.epoch
     if epoch.spent:
         epoch.revive(v)
-    cell = Cell(v.type, v, epoch)
+    kind = v.type
+    cell = Cell(kind, v, epoch)
     pending = epoch.pending
     pending.append(cell)
     t = object.__new__(Tensor)
     t._storage = Storage(cell)
-    t._type = v.type
+    t._type = kind
     t._view = t._geometry = t._grad = None
     t._value = v
     t._version = 0

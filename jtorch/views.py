@@ -5,11 +5,11 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from jtorch._tensor import Tensor, contiguous_strides, wrap
+from jtorch._tensor import Tensor, wrap
 from jtorch.capture.cell import Cell
 from jtorch.capture.record import Recorder, current
 from jtorch.dtypes import dtype, type_name
-from jtorch.ir.graph import Type, Value
+from jtorch.ir.graph import Type, Value, contiguous_strides
 from jtorch.ir.primitive import Op
 from jtorch.ir.prims.complex import conj, conjugated, view_as_complex, view_as_real
 from jtorch.ir.prims.create import detach, graft, variable
@@ -226,7 +226,7 @@ class Memo:
         found = []
         start = len(t._view or ())
         for v in views:
-            if v._storage is not t._storage or (v._view or ())[:start] != (t._view or ()):
+            if v is t or v._storage is not t._storage or (v._view or ())[:start] != (t._view or ()):
                 return result
             operations = tuple([o for o in (v._view or ())[start:] if o[0] is not variable and o[0] is not detach])
             found.append((v._type, operations, v._geometry))
@@ -246,7 +246,7 @@ def _again(t: Tensor, made: tuple[Type, tuple, Geometry | None]) -> Tensor:
 
 
 def remembered(body: Callable[..., Any]) -> Callable[..., Any]:
-    """A function whose views depend on the tensor's type and geometry and on integers alone."""
+    """A function whose views depend on the tensor's type and geometry and on integers (and tuples of them) alone."""
     memo = Memo()
 
     @functools.wraps(body)
@@ -254,12 +254,21 @@ def remembered(body: Callable[..., Any]) -> Callable[..., Any]:
         if kwargs:
             return body(input, *args, **kwargs)
         for a in args:
-            if type(a) is not int:
+            if type(a) is not int and not _are_ints(a):
                 return body(input, *args)
         key = (input._type, input._geometry, args)
         found = memo.again(input, key)
         return memo.note(input, key, body(input, *args)) if found is None else found
     return function
+
+
+def _are_ints(a: Any) -> bool:
+    if not isinstance(a, tuple):
+        return False
+    for n in a:
+        if type(n) is not int:
+            return False
+    return True
 
 
 def apply_view(recorder: Recorder, v: Value, operation: Op, attrs: Any) -> Value:

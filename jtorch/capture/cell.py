@@ -55,22 +55,36 @@ class Epoch:
     __slots__ = ("recorder", "serial", "leaves", "leaf_values", "scalars", "variables", "variable_values", "pending",
                  "saved", "spent", "spent_before", "hooks", "flush_now", "functions", "mapped", "__weakref__")
 
-    def __init__(self, recorder: Recorder) -> None:
+    leaves: list[Cell]
+    leaf_values: dict[Cell, Value]
+    scalars: list[bool | int | float | complex]
+    variables: list[Any]
+    variable_values: dict[tuple[int, Value], Value]
+    pending: list[Cell]
+    saved: dict[Value, Cell]
+    spent: set[Value]
+    spent_before: int  # how many cells were pending when something was last spent
+    hooks: dict[Value, list[Any]]
+    functions: list[Any]
+    flush_now: bool
+    mapped: bool  # are there placeholders of mapped functions among the values?
+
+    def __init__(self, recorder: Recorder, finished: Epoch | None = None) -> None:
+        """`finished`: an epoch of which nothing will be asked. Where it knew no gradients, its containers for them are
+        empty and serve this one."""
         self.recorder = recorder
         self.serial = next(_serial)
-        self.leaves: list[Cell] = []
-        self.leaf_values: dict[Cell, Value] = {}
-        self.scalars: list[bool | int | float | complex] = []
-        self.variables: list[Any] = []
-        self.variable_values: dict[tuple[int, Value], Value] = {}
-        self.pending: list[Cell] = []
-        self.saved: dict[Value, Cell] = {}
-        self.spent: set[Value] = set()
-        self.spent_before = 0  # how many cells were pending when something was last spent
-        self.hooks: dict[Value, list[Any]] = {}
-        self.functions: list[Any] = []
-        self.flush_now = False
-        self.mapped = False  # are there placeholders of mapped functions among the values?
+        self.leaves, self.leaf_values, self.scalars, self.pending = [], {}, [], []
+        self.spent_before = 0
+        self.flush_now = self.mapped = False
+        if finished is None or (finished.mapped or finished.functions or finished.spent or finished.saved
+                                or finished.hooks):
+            self.variables, self.variable_values, self.saved = [], {}, {}
+            self.spent, self.hooks, self.functions = set(), {}, []
+        else:
+            self.variables, self.variable_values = finished.variables, finished.variable_values
+            self.saved, self.spent = finished.saved, finished.spent
+            self.hooks, self.functions = finished.hooks, finished.functions
 
     def forget(self) -> None:
         """Let go of all cells: nothing will be asked of this epoch again."""

@@ -75,8 +75,9 @@ def evaluate(function: Function, args: tuple[Any, ...]) -> Any:
         elif a is None or type(a) is str:
             key.append(a)
         elif kind == "o" and type(a) in NUMBERS:
-            if (type(a), a) in CONSTANTS:
-                key.append((type(a), a))
+            number = (type(a), a)
+            if number in CONSTANTS:
+                key.append(number)
             else:
                 a = recorder.scalar(a)
                 key.append(a)
@@ -191,35 +192,57 @@ def operator(body: Callable[..., Any]) -> Callable[..., Any]:
             required.append(ours)
     shape = (positional, len(names) - positional, tuple([(names.index(ours), ours in required) for _, ours in renamed]))
     code = _template(*shape)
-    code = code.replace(co_varnames=(*names, *[theirs for theirs, _ in renamed]), co_name=function.name,
+    code = code.replace(co_varnames=(*names, *[theirs for theirs, _ in renamed], _RESULT), co_name=function.name,
                         co_filename=f"<operator {function.name}>")
     scope: dict[str, Any] = {"wrap_result": wrap_result, "evaluate": evaluate, "function": function, "absent": ABSENT,
-                             "__name__": __name__, "missing": functools.partial(_missing, function.name)}
+                             "__name__": __name__, "missing": functools.partial(_missing, function.name),
+                             "wrap": wrap, "current": current, "Value": Value}
     ordered = tuple([defaults[n] for n in names[:positional] if n in defaults])
     public = types.FunctionType(code, scope, function.name, ordered)
     public.__kwdefaults__ = keyword_defaults
     functools.update_wrapper(public, body)
     public.__name__ = function.name
-    public.function = function  # type: ignore[attr-defined]
+    public.function, public.shape = function, shape  # type: ignore[attr-defined]
     return public
+
+
+def with_keyword(public: Callable[..., Any], name: str, handle: Callable[[Any, tuple[Any, ...]], Any]
+                 ) -> Callable[..., Any]:
+    """An operator with one more keyword: where that is given, the call is `handle(what was given, the arguments)`."""
+    old = public.__code__
+    code = _template(*public.shape, True).replace(  # type: ignore[attr-defined]
+        co_varnames=(*old.co_varnames[:-1], name, _RESULT), co_name=old.co_name, co_filename=old.co_filename)
+    called = types.FunctionType(code, {**public.__globals__, "handle": handle}, old.co_name, public.__defaults__)
+    called.__kwdefaults__ = {**(public.__kwdefaults__ or {}), name: None}
+    return functools.update_wrapper(called, public)
 
 
 def _missing(function: str, name: str) -> None:
     raise TypeError(f'{function}() missing 1 required positional arguments: "{name}"')
 
 
+_RESULT = "found"  # the local variable of an operator's code
+
+
 @functools.cache
-def _template(positional: int, keywords: int, renamed: tuple[tuple[int, bool], ...]) -> types.CodeType:
+def _template(positional: int, keywords: int, renamed: tuple[tuple[int, bool], ...], handled: bool = False
+              ) -> types.CodeType:
     """The code of an operator with so many parameters. Compiling is slow, and operators differ in names only."""
     names = [f"a{i}" for i in range(positional + keywords)]
     extra = [f"r{i}" for i in range(len(renamed))]
-    declared = names[:positional] + (["*"] if keywords or extra else []) + names[positional:] + extra
+    more = ["x"] if handled else []
+    declared = names[:positional] + (["*"] if keywords or extra or more else []) + names[positional:] + extra + more
     lines = [f"def f({', '.join(declared)}):\n"]
     for r, (place, required) in zip(extra, renamed):
         lines.append(f"    if {r} is not absent: a{place} = {r}\n")
         if required:
             lines.append(f"    elif a{place} is absent: missing('dim')\n")
-    lines.append(f"    return wrap_result(evaluate(function, ({''.join(n + ', ' for n in names)})))\n")
+    packed = f"({''.join(n + ', ' for n in names)})"
+    if handled:
+        lines.append(f"    if x is not None: return handle(x, {packed})\n")
+    lines.append(f"    {_RESULT} = evaluate(function, {packed})\n")
+    lines.append(f"    if type({_RESULT}) is Value: return wrap(current.recorder, {_RESULT})\n")
+    lines.append(f"    return wrap_result({_RESULT})\n")
     scope: dict[str, Any] = {}
     exec(compile("".join(lines), "<operator>", "exec"), scope)
     return scope["f"].__code__

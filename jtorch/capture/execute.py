@@ -28,17 +28,12 @@ if TYPE_CHECKING:
 else:
     driver = lazy_module("jtorch.driver")
 
-def _held(cell: Any) -> int:
-    """How many references there are to a cell, its caller's and its own among them."""
-    return sys.getrefcount(cell)
-
-
 def _donor_references() -> int:
     """The count of a donor that is nobody else's: it is in `Epoch.leaves`, a key of `Epoch.leaf_values`,
     `Cell.previous` of its successor, the list of donors, and a local variable. Versions of Python count differently."""
     donor = object()
     holders = [donor], {donor: 0}, (donor,), [donor]
-    count = _held(donor)
+    count = sys.getrefcount(donor)
     del holders
     return count
 
@@ -243,11 +238,11 @@ def takeovers(epoch: Epoch, plan: Plan, donors: Sequence[Cell | None]) -> tuple[
             continue
         leaf = known.get(donor)
         if leaf is None:
-            if _held(donor) <= _DONOR_REFERENCES - 2:
+            if sys.getrefcount(donor) <= _DONOR_REFERENCES - 2:
                 taken[place] = donor.buffer
         # What may be differentiated later needs the leaves as they are: nothing is written over beside it. And a result
         # that is a leaf itself (a clone of what was there) is that memory.
-        elif not epoch.variables and leaf.attrs[0] not in plan.given and _held(donor) <= _DONOR_REFERENCES:
+        elif not epoch.variables and leaf.attrs[0] not in plan.given and sys.getrefcount(donor) <= _DONOR_REFERENCES:
             taken[place] = donor.buffer
             if program is not None and leaf.attrs[0] in program.reads:
                 in_place.append((place, leaf.attrs[0]))

@@ -79,11 +79,12 @@ class Recorder:
             if t._type.nbytes <= SNAPSHOT and not (t._requires_grad or self.levels) and is_data(t):
                 return self.leaf(Cell(t._type, None, None, buffer_of(t._array().copy())))
             epoch.flush_now = True
+        cell = storage.cell
         if t._view is None:
-            v = self.cell_value(storage.cell)
+            v = self.cell_value(cell)
         else:
-            part = self.part(t)
-            v = self.viewed(self.cell_value(storage.cell), t._view) if part is None else self.leaf(part)
+            part = self.part(t, cell)
+            v = self.viewed(self.cell_value(cell), t._view) if part is None else self.leaf(part)
         if t._requires_grad and not v.requires_grad:
             v = self.variable(t, v)
         t._value, t._version, t._epoch = v, storage.version, epoch
@@ -106,16 +107,14 @@ class Recorder:
             return t._value
         return self.enter(t)
 
-    def part(self, t: Tensor) -> Cell | None:
+    def part(self, t: Tensor, cell: Cell) -> Cell | None:
         """The elements of a view as data of their own, where they lie together in data that nobody writes to: the same
         work on another part (a sample, a slice of a dataset) is then the same program."""
-        storage, kind = t._storage, t._type
-        cell = storage.cell
-        if (cell.buffer is None or kind.nbytes >= cell.type.nbytes or kind.dtype is not cell.type.dtype
-                or self.tracing is not None or self.levels or not is_data(t) or not storage.is_settled()):
-            return None
+        kind = t._type
         strides, offset = t._geometry or (kind.strides, 0)
-        if strides != kind.strides:
+        if (cell.buffer is None or strides != kind.strides or kind.nbytes >= cell.type.nbytes
+                or kind.dtype is not cell.type.dtype or self.tracing is not None or self.levels or not is_data(t)
+                or not t._storage.is_settled()):
             return None
         return Cell(kind, None, None, SharedBuffer.over(cell.buffer, offset * kind.dtype.itemsize, kind.nbytes))
 
@@ -219,9 +218,8 @@ class Recorder:
                 undo_writes(epoch, wanted)
                 raise
             finally:
-                self.epoch = Epoch(self)
                 epoch.leaf_values.clear()
-                self.release(epoch, wanted)
+                self.epoch = Epoch(self, epoch if self.release(epoch, wanted) else None)
             if len(self.builder.table) > config.max_interned:
                 self.reset()
 
@@ -273,9 +271,9 @@ class Recorder:
         return found
 
     @staticmethod
-    def release(epoch: Epoch, cells: Sequence[Cell]) -> None:
+    def release(epoch: Epoch, cells: Sequence[Cell]) -> bool:
         """A computed cell keeps its history only while a backward may still go through it; without one, the epoch lets
-        go of what its computation was made of."""
+        go of what its computation was made of: nothing will be asked of it again. Is it so?"""
         finished = not epoch.variables
         for c in cells:
             c.previous = None
@@ -293,6 +291,7 @@ class Recorder:
             epoch.scalars.clear()
         else:
             epoch.variable_values.clear()
+        return finished
 
     def materialise(self, cell: Cell) -> None:
         """Compute `cell`, whoever recorded it."""

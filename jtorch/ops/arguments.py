@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from jtorch._tensor import Size, Tensor, contiguous_strides
+from jtorch._tensor import Size, Tensor
 from jtorch.capture.record import current
 from jtorch.dtypes import dtype
-from jtorch.ir.graph import Value
+from jtorch.ir.graph import Value, contiguous_strides
 from jtorch.views import type_name
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jtorch._tensor import Tensor
-from jtorch.capture.dispatch import Function, evaluate, operator, wrap_result
+from jtorch.capture.dispatch import Function, evaluate, operator, with_keyword, wrap_result
 from jtorch.capture.record import current
 from jtorch.ir.graph import Value
 from jtorch.views import assign, check_result_dtype
@@ -72,16 +72,11 @@ def with_out(public: Callable[..., Any], *demands: str) -> Callable[..., Any]:
     """
     typed, apart = "typed" in demands, "apart" in demands
 
-    @functools.wraps(public)
-    def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
-        if out is None:
-            return public(*args, **kwargs)
-        function = public.function  # type: ignore[attr-defined]
-        packed = _signature(public)(*args, **kwargs)
+    def write(out: Any, packed: tuple[Any, ...]) -> Any:
         if apart:
             check_apart(packed, out)
-        return write_out(evaluate(function, packed), out, typed)
-    return call
+        return write_out(evaluate(public.function, packed), out, typed)  # type: ignore[attr-defined]
+    return with_keyword(public, "out", write)
 
 
 def check_apart(operands: Any, out: Any) -> None:

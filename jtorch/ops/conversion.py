@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from jtorch import devices, dtypes
-from jtorch._tensor import Tensor, attach, contiguous_strides, from_array, new_tensor
+from jtorch._tensor import Tensor, attach, from_array, new_tensor
 from jtorch.capture.dispatch import NUMBERS, evaluate
 from jtorch.capture.record import current, is_data
 from jtorch.dtypes import dtype
 from jtorch.ir import arith
 from jtorch.ir.arith import Operand
-from jtorch.ir.graph import Value
+from jtorch.ir.graph import Value, contiguous_strides
 from jtorch.ir.prims.complex import conj
 from jtorch.ir.prims.create import constant
 from jtorch.ir.prims.create import detach as detach_marker

@@ -331,7 +331,9 @@ def _leading(t: Tensor, index: Any) -> tuple[Tensor | None, ...] | None:
         if not isinstance(x, Tensor) or x._type.dtype is not dtypes.int64 or not x._type.shape:
             return None
     for d, x in enumerate(items):
-        check_bounds(x, shape[d], d)
+        n, known = shape[d], x._storage.cell.range if x._view is None else None
+        if known is None or known[0] < -n or known[1] >= n:
+            check_bounds(x, n, d)
     return (*items, *[None] * (len(shape) - len(items)))
 
 
@@ -431,6 +433,9 @@ attach(__delitem__=_delitem)
 # --- index_put, masks ------------------------------------------------------------------------------------------------
 
 def _entries(input: Tensor, indices: Any) -> tuple[Tensor | None, ...]:
+    found = _leading(input, tuple(indices))
+    if found is not None:
+        return found
     items = [i if i is None else _as_index(i) for i in indices]
     placed, d = [], 0
     for x in items:

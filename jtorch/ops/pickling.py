@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jtorch._tensor import Tensor, attach, contiguous_strides, from_array, new_tensor, set_requires_grad
+from jtorch._tensor import Tensor, attach, from_array, new_tensor, set_requires_grad
 from jtorch.capture.cell import Cell
 from jtorch.dtypes import dtype
-from jtorch.ir.graph import Type
+from jtorch.ir.graph import Type, contiguous_strides
 from jtorch.ir.prims.movement import as_strided, permute, reshape, slice_
 from jtorch.lazy import lazy_module
 from jtorch.ops.attach import expose

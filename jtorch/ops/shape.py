@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from jtorch import dtypes
-from jtorch._tensor import Size, Tensor, attach, contiguous_strides
+from jtorch._tensor import Size, Tensor, attach
 from jtorch.ir import arith
+from jtorch.ir.graph import contiguous_strides
 from jtorch.ir.prims import create, movement
 from jtorch.ir.prims.complex import view_as_complex, view_as_real
 from jtorch.ir.prims.view_dtype import view_dtype
@@ -56,6 +57,7 @@ def _reshape(t: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 @expose("reshape")
+@remembered
 def reshape(input: Tensor, *shape: Any) -> Tensor:
     new = inferred_shape(shape_of(shape), input._type.numel)
     return input if new == input._type.shape else _reshape(input, new)
@@ -70,6 +72,7 @@ attach(reshape=_reshape_keyword)
 
 
 @expose("view", function=False)
+@remembered
 def view(self: Tensor, *shape: Any, size: Any = None, dtype: Any = None) -> Tensor:
     if size is not None:
         shape = (size,)
@@ -111,6 +114,7 @@ def ravel(input: Tensor) -> Tensor:
 
 
 @expose("flatten")
+@remembered
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     n = input.ndim
     start, end = wrap_dim(start_dim, n), wrap_dim(end_dim, n)
