@@ -75,6 +75,26 @@ def test_interpolate(shape: tuple, call: dict) -> None:
     same(lambda t, x: t.nn.functional.interpolate(x, **call), normal(*shape))
 
 
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("most", [0, 1, 5, 9])
+def test_multilabel_margin_loss(most: int, traced: bool) -> None:
+    """However many labels a row has; what follows its first negative number does not count."""
+    chooser = np.random.default_rng(most)
+    target = np.full((6, 9), -1)
+    for row in target:
+        n = chooser.integers(0, most + 1)
+        row[:n] = chooser.permutation(9)[:n]
+        row[n + 1:] = 3
+
+    def loss(t: Any, x: Any) -> Any:
+        return t.nn.functional.multilabel_margin_loss(x, t.tensor(target), reduction="none")
+    if traced:
+        compiled = jtorch.jit.trace(lambda x: loss(jtorch, x))
+        same(lambda t, x: compiled(x) if t is jtorch else loss(t, x), normal(6, 9))
+    else:
+        same(loss, normal(6, 9))
+
+
 @pytest.mark.parametrize("d", ["int8", "uint8", "int64", "bool"])
 @pytest.mark.parametrize("name", """relu relu6 hardtanh threshold softsign tanhshrink hardswish hardsigmoid elu
     leaky_relu softplus mish silu gelu logsigmoid softshrink hardshrink celu selu mse_loss l1_loss smooth_l1_loss

@@ -387,15 +387,22 @@ def multi_margin_loss(input: Tensor, target: Tensor, p: int = 1, margin: float =
 
 def multilabel_margin_loss(input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
                            reduction: str = "mean") -> Tensor:
-    """sum max(0, 1 - x[y_j] + x[i]) / C over labels y_j (up to the first -1) and classes i that are no label."""
+    """sum max(0, 1 - x[y_j] + x[i]) / C over labels y_j (up to the first -1) and classes i that are no label.
+
+    The work is the classes times the labels of the row that has the most; in a trace, which sees no values, times the
+    classes."""
     reduction = reduction_of(reduction, size_average, reduce)
     if input.ndim > 2 or input.shape != target.shape:
         raise RuntimeError(f"inconsistent target size: {list(target.shape)} for input of size: {list(input.shape)}")
     x, y = (t.reshape(-1, input.shape[-1] if input.ndim else 1) for t in (input, target))
     n, classes = x.shape
     given = (y < 0).cumsum(1) == 0
-    labels = y.where(given, jtorch.zeros_like(y))
-    has_label = jtorch.zeros_like(y).scatter_add(1, labels, given.to(y.dtype)) > 0
+    none = jtorch.zeros_like(y)
+    if current.recorder.knows_values and y.numel():  # a power of two, so that few programs serve
+        most = min(1 << max(int(given.sum(1).max()) - 1, 0).bit_length(), classes)
+        y, given = y[:, :most], given[:, :most]
+    labels = jtorch.where(given, y, 0)
+    has_label = none.scatter_add(1, labels, given.to(y.dtype)) > 0
     gaps = relu(1 - x.gather(1, labels).unsqueeze(2) + x.unsqueeze(1))
     counted = given.unsqueeze(2) & has_label.logical_not().unsqueeze(1)
     each = jtorch.where(counted, gaps, 0.0).sum((1, 2)) / classes
