@@ -100,6 +100,49 @@ def sample_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, chann
                             out[y + j] += w * x[p + j]
 
 
+def sample_many_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, channels: int, size: int, count: int,
+                     inner: int, taps: int, block: int, begin: int, end: int, worker: int) -> None:
+    """`sample_rows` for many places: four at a time where they are all inside."""
+    blocks = index_div(count + block - 1, block)
+    for item in range(begin, end):
+        plane = index_div(item, blocks)
+        o0 = index_mod(item, blocks) * block
+        n = index_div(plane, channels)
+        for o in range(o0, min(o0 + block, count)):
+            y = (plane * count + o) * inner
+            for j in range(inner):
+                out[y + j] = T(0)
+            for k in range(0, taps, 4):
+                q = (n * taps + k) * count + o
+                step = select(k + 4 <= taps, count, 0)
+                i0 = index[q]
+                i1 = index[q + step]
+                i2 = index[q + 2 * step]
+                i3 = index[q + 3 * step]
+                least = min(min(i0, i1), min(i2, i3))
+                most = max(max(i0, i1), max(i2, i3))
+                if (step > 0) & (least >= 0) & (most < size):
+                    w0 = weight[q]
+                    w1 = weight[q + step]
+                    w2 = weight[q + 2 * step]
+                    w3 = weight[q + 3 * step]
+                    p0 = (plane * size + i0) * inner
+                    p1 = (plane * size + i1) * inner
+                    p2 = (plane * size + i2) * inner
+                    p3 = (plane * size + i3) * inner
+                    for j in range(inner):
+                        out[y + j] = (out[y + j] + w0 * x[p0 + j] + w1 * x[p1 + j] + w2 * x[p2 + j]
+                                      + w3 * x[p3 + j])
+                else:
+                    for t in range(min(4, taps - k)):
+                        i = index[q + t * count]
+                        if (i >= 0) & (i < size):
+                            w = weight[q + t * count]
+                            p = (plane * size + i) * inner
+                            for j in range(inner):
+                                out[y + j] += w * x[p + j]
+
+
 def sample_rows_grad(g: Pointer, index: Pointer, weight: Pointer, gx: Pointer, channels: int, size: int, count: int,
                      inner: int, taps: int, block: int, begin: int, end: int, worker: int) -> None:
     """gx[n, c, index[n, k, o], :] += weight[n, k, o] * g[n, c, o, :], from 0; an item is a block of columns of one
@@ -189,7 +232,7 @@ def _operands(low: Lowering) -> list[Operand]:
 
 def _row_holes(d: dtypes.dtype, taps: int) -> dict[str, str]:
     c = conversion(d)
-    if not 0 < taps <= UNROLLED:
+    if not taps:
         return {"OFFSETS": "pass", "EVERY": "False", "VALUE": f"{c}(0)", "T": c}
     offsets = "\n".join(f"i{k} = index[q + {k} * count]\nw{k} = weight[q + {k} * count]\n"
                         f"p{k} = (plane * size + i{k}) * inner" for k in range(taps))
@@ -210,11 +253,12 @@ def sample(low: Lowering) -> None:
     p = pointer(x.dtype)
     args = [("x", p, x.arg), ("index", "p:int64", index.arg), ("weight", p, weight.arg), ("out", p, out.arg)]
     if inner > 1:
-        block = max(1, min(count, 16384 // inner))
-        low.call(sample_rows, [*args, *integers("channels size count inner taps block", channels, size, count, inner,
-                                                taps, block)],
-                 n * channels * -(-count // block), grain_of(block * (5 + inner * taps * 0.1)),
-                 holes=_row_holes(x.dtype, taps))
+        many = taps > UNROLLED
+        block = max(1, min(count, 16384 // (inner * (taps if many else 1))))
+        args += integers("channels size count inner taps block", channels, size, count, inner, taps, block)
+        low.call(sample_many_rows if many else sample_rows, args, n * channels * -(-count // block),
+                 grain_of(block * (5 + inner * taps * 0.1)),
+                 holes={"T": conversion(x.dtype)} if many else _row_holes(x.dtype, taps))
         return
     c = conversion(x.dtype)
     block = max(1, min(count, BLOCK // max(taps, 1)))

@@ -12,9 +12,10 @@ from jtorch.ir import arith
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims import movement
-from jtorch.ir.prims.create import constant, detach
+from jtorch.ir.prims.create import constant, detach, iota
 from jtorch.ir.prims.indexing import put_add, scatter, take
 from jtorch.ir.prims.reduce import max_, sum_
+from jtorch.ir.prims.sample import sample
 
 __all__ = ["embedding", "embedding_bag", "one_hot"]
 
@@ -96,6 +97,30 @@ def _bags(rows: Value, weights: Value | None, kept: Value | None, bag: Value | N
     return y / ew.expand(movement.reshape_to(arith.maximum(size, 1.0), (bags, 1)), y.shape)
 
 
+@operator
+def _even_bags(index: Value, table: Value, weights: Value | None, kept: Value | None, bags: int, mode: str) -> Value:
+    """`_bags` of the rows of the table that `index` [n] names, in bags of one size: weighted sums of rows, which are
+    not written out for it."""
+    (n,), (size, width) = index.shape, table.shape
+    count = n // bags
+
+    def columns(v: Value) -> Value:
+        """[n] -> [1, n / bags, bags]"""
+        return movement.reshape_to(movement.permute_to(movement.reshape_to(v, (bags, count)), (1, 0)), (1, count, bags))
+    place = take(index.builder.apply(iota, length=size, dtype=dtypes.int64), index, axis=0)  # refuses what is outside
+    if kept is not None:
+        place = arith.where(kept, place, -1)
+    share = constant(table.builder, 1, table.dtype, (n,)) if weights is None else weights
+    y = movement.reshape_to(sample(movement.reshape_to(table, (1, 1, size, width)), columns(place), columns(share)),
+                            (bags, width))
+    if mode == "sum":
+        return y
+    if kept is None:
+        return y / float(count)
+    counted = sum_(movement.reshape_to(ew.cast_to(kept, y.dtype), (bags, count)), axes=(1,))
+    return y / ew.expand(movement.reshape_to(arith.maximum(counted, 1.0), (bags, 1)), y.shape)
+
+
 def _check_bag_arguments(input: Tensor, weight: Tensor, offsets: Tensor | None, mode: str,
                          per_sample_weights: Tensor | None) -> None:
     if mode not in ("sum", "mean", "max"):
@@ -161,8 +186,11 @@ def embedding_bag(input: Tensor, weight: Tensor, offsets: Tensor | None = None, 
         if not -weight.shape[0] <= padding_idx < weight.shape[0]:
             raise AssertionError("padding_idx must be within the number of embeddings")
         kept = index != padding_idx % weight.shape[0]
-    rows = _embedding(index, weight, None, bool(scale_grad_by_freq))
     weights = None if per_sample_weights is None else per_sample_weights.reshape(-1)
+    wide = weight.dtype in (dtypes.float32, dtypes.float64)
+    if bag is None and mode != "max" and wide and index.numel() and not scale_grad_by_freq:
+        return _even_bags(index, weight, weights, kept, bags, mode)
+    rows = _embedding(index, weight, None, bool(scale_grad_by_freq))
     return _bags(rows, weights, kept, bag, bags, mode)
 
 
