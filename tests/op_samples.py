@@ -348,6 +348,14 @@ def library(name: str) -> Iterator[Sample]:
         yield Sample((ties,), {"axis": 1, "descending": True, "stable": True},
                      lambda T, x: tuple(T.sort(x, dim=1, descending=True, stable=True)), False)
         return
+    if name == "bincount":
+        for shape in ((300,), (2, 3), (2, 0)):
+            yield Sample((integers(0, 4, *shape),), {"size": 6},
+                         (lambda T, x: T.bincount(x, minlength=6)) if len(shape) == 1 else None)
+        return
+    if name == "row_places":
+        yield Sample((np.array([0, 3, 1]), np.array([2, 2, 6])), {"total": 6})
+        return
     if name in ("gcd", "lcm"):
         yield Sample((integers(-40, 40, 3, 4), integers(-40, 40, 3, 4)), {}, lambda T, a, b: getattr(T, name)(a, b))
         return

@@ -475,6 +475,16 @@ def test_incomplete_gamma(name: str) -> None:
         np.testing.assert_allclose(got[normal], want[normal], rtol=tolerance, atol=np.finfo(dtype).tiny)
 
 
+def test_counts_and_places() -> None:
+    rng = np.random.default_rng(0)
+    for shape, size in (((5000,), 7), ((3, 400), 3), ((3, 40), 100), ((2, 0), 3), ((0,), 0)):
+        for dtype in (np.int64, np.uint8):
+            check("bincount", [rng.integers(0, max(size, 1), shape).astype(dtype)], size=size)
+    for counts in ([3, 0, 2, 200], [], [0]):
+        ends = np.cumsum(np.array(counts, np.int64))
+        check("row_places", [rng.integers(0, 9, len(counts)), ends], total=sum(counts))
+
+
 def test_shuffle() -> None:
     draw = Draw(0)
     for length in (0, 1, 2, 100):

@@ -17,7 +17,7 @@ NO_BATCH = {
     "mt19937": "examples would need generators of their own", "scalar_normals": "likewise", "wide_integers": "likewise",
     "shuffle": "likewise", "gamma_draws": "likewise", "poisson_draws": "likewise", "binomial_draws": "likewise",
     "cond": "regions are mapped by the pass that maps graphs", "while_loop": "likewise", "scan": "likewise",
-    "copy": "exists in compiled graphs only",
+    "copy": "exists in compiled graphs only", "row_places": "made from sizes, which do not vary along a mapped axis",
 }
 NO_JVP = {
     "custom_function": "its derivative belongs to the user",

@@ -19,6 +19,7 @@ from jtorch.ir.arith import Operand
 from jtorch.ir.graph import Builder, Type, Value, kind_of
 from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims.create import constant, iota
+from jtorch.ir.prims.library import row_places
 from jtorch.ir.prims.movement import as_strided, expand_to, reshape_to
 from jtorch.ops.arguments import check_shape, default_float, shape_of, wrap_dim
 from jtorch.ops.attach import FUNCTIONS, define, expose, write_out
@@ -614,14 +615,16 @@ def triu(input: Value, diagonal: int = 0) -> Value:
     return _triangle(input, diagonal, True, "triu")
 
 
+@define(method=False, function=False)
+def _places_of_rows(first: Value, ends: Value, total: int, dt: dtype) -> Value:
+    return ew.cast_to(row_places(first, ends, total=total), dt)
+
+
 def _row_parts(first: np.ndarray, stop: np.ndarray, dt: dtype) -> Tensor:
     """[2, K]: rows and columns of the places of which row r has the columns first[r] to stop[r]."""
-    counts = np.maximum(stop - first, 0)
-    places = np.empty((2, counts.sum()), dt.numpy)
-    places[0] = np.repeat(np.arange(len(counts)), counts)
-    places[1] = np.arange(places.shape[1])
-    places[1] -= np.repeat((np.cumsum(counts) - counts - first).astype(dt.numpy), counts)
-    return from_array(places)
+    ends = np.cumsum(np.maximum(stop - first, 0))
+    total = int(ends[-1]) if len(ends) else 0
+    return _places_of_rows(from_array(first), from_array(ends), total, dt)
 
 
 @expose("tril_indices", method=False)

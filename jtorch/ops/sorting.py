@@ -294,22 +294,27 @@ def unique_consecutive(input: Tensor, return_inverse: bool = False, return_count
                           return_counts)
 
 
+@define(method=False, function=False)
+def _counts(input: Value, size: int) -> Value:
+    return library.bincount(input, size=size)
+
+
 @expose("bincount")
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
-    array = input._array()
     if minlength < 0:
         raise RuntimeError("minlength should be >= 0")
-    w = None if weights is None else weights.detach()._array()
-    try:
-        if array.ndim != 1 or array.dtype.kind not in "iu":
-            raise ValueError("not counted")
-        counts = np.bincount(array, None if w is None else w.astype(np.float64), minlength)
-    except ValueError:  # also for negative numbers
-        if w is not None and array.ndim == 1 and w.shape != array.shape:
-            raise RuntimeError("weights should be 1-d and have the same length as input") from None
-        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.") from None
-    return from_array(counts.astype(np.int64 if w is None else np.float32 if w.dtype == np.float32 else np.float64,
-                                    copy=False))
+    if weights is not None and input.ndim == 1 and weights.shape != input.shape:
+        raise RuntimeError("weights should be 1-d and have the same length as input")
+    empty = not input.numel()
+    least, most = (0, -1) if empty or input.dtype.category != dtypes.INT else map(int, FUNCTIONS["aminmax"](input))
+    if input.ndim != 1 or input.dtype.category != dtypes.INT or least < 0:
+        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+    size = max(most + 1, minlength)
+    if weights is None:
+        return _counts(input, size)
+    w = weights.detach()._array()
+    counts = np.bincount(input._array(), w.astype(np.float64), minlength)
+    return from_array(counts.astype(np.float32 if w.dtype == np.float32 else np.float64, copy=False))
 
 
 @expose("histc")

@@ -93,6 +93,7 @@ STEPS: dict[str, Program] = {
 }
 
 PROGRAMS: dict[str, list[tuple[tuple[Callable[[], np.ndarray], ...], Program]]] = {
+    "row_places": [((X,), lambda T, x: x[T.tril_indices(3, 2)[0]])],
     "variable": [((X,), lambda T, x: x.detach().clone().requires_grad_() * 2)],
     "detach": [((X,), lambda T, x: x * x.detach())],
     "full": [((X,), lambda T, x: T.full((3, 2), 1.5) * x)],
@@ -129,7 +130,8 @@ NOT_DRAWN = {
     **NO_SAMPLES,
     "cond": "regions have tests of their own", "while_loop": "likewise", "scan": "likewise",
     "sparse_adam_step": "needs gradients in the sparse layout", "muon_step": "computes in bfloat16",
-    "expanded": "the derivative of condensed", "sample": "grid_sample and interpolate, whose bodies have it",
+    "bincount": "its size is read from its operand", "expanded": "the derivative of condensed",
+    "sample": "grid_sample and interpolate, whose bodies have it",
     "sample_input_grad": "likewise", "sample_weight_grad": "likewise",
     "hardsigmoid": "PyTorch's float64 gradient has 1/6 rounded to float32, 5e-9 off",
 }

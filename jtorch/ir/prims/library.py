@@ -63,6 +63,36 @@ sort = Op("sort", "library", _sort_infer, _sort_numpy,
 only the elements first .. last - 1 of the order."""
 
 
+# --- counting --------------------------------------------------------------------------------------------------------
+
+def _bincount_infer(x: Type, size: int) -> Type:
+    if x.dtype.category != dtypes.INT or not x.ndim:
+        raise AssertionError(f"bincount: {x}")
+    return Type(dtypes.int64, (*x.shape[:-1], size))
+
+
+def _bincount_numpy(x: np.ndarray, size: int) -> np.ndarray:
+    counts = [np.bincount(row, minlength=size) for row in x.reshape(math.prod(x.shape[:-1]), x.shape[-1])]
+    return np.array(counts, np.int64).reshape(*x.shape[:-1], size)
+
+
+bincount = Op("bincount", "library", _bincount_infer, _bincount_numpy, no_grad="integers", attr_names=("size",),
+              batch=lambda self, b, n, m, x, size: self(x, size=size), domain="places")
+"""How often 0, 1, ... size - 1 are in each row of x, which has no other numbers."""
+
+
+def _row_places_numpy(first: np.ndarray, ends: np.ndarray, total: int) -> np.ndarray:
+    counts = np.diff(ends, prepend=0)
+    return np.stack([np.repeat(np.arange(len(ends)), counts),
+                     np.arange(total) - np.repeat(ends - counts - first, counts)])
+
+
+row_places = Op("row_places", "library", lambda first, ends, total: Type(dtypes.int64, (2, total)), _row_places_numpy,
+                no_grad="integers", attr_names=("total",), domain="places")
+"""[2, total]: rows and columns of places, row after row. Those of row r end before column ends[r] of the result, and
+have the columns first[r], first[r] + 1, ..."""
+
+
 # --- running reductions ----------------------------------------------------------------------------------------------
 
 def _same_infer(x: Type, axis: int) -> Type:
