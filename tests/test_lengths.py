@@ -2,11 +2,14 @@
 which a backward walks one by one), and sequences of other lengths."""
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 
 import jtorch
 from jtorch.capture import execute
+from jtorch.capture.cell import Epoch
 
 pytorch = pytest.importorskip("torch", reason="PyTorch is the oracle here")
 STEPS = (3, 12, 20)  # within the present graph, and piece by piece
@@ -156,3 +159,25 @@ def test_recurrent_layers_of_any_length(name):
     for length in (2, 7):
         for ours, theirs in zip(work(jtorch, length), work(pytorch, length), strict=True):
             np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), rtol=1e-9, atol=1e-12)
+
+
+def test_a_backward_lets_go_of_the_steps():
+    """Each step holds what the one before left behind; what a backward went through must not hold it any longer."""
+    w, u, b = parameters(jtorch)
+
+    def held():
+        return sum(type(o) is Epoch for o in gc.get_objects())
+
+    counts = []
+    for steps in (10, 14, 18, 22):
+        logits, scores = None, []
+        for t in range(steps):
+            before, logits = logits, jtorch.tanh(jtorch.full((2, 3), 0.1 * t, dtype=jtorch.float64) @ w.T + b)
+            logits.sum().item()
+            if before is not None:
+                scores.append((before @ u)[0, 0])
+        jtorch.stack(scores).sum().backward()
+        del before, logits, scores
+        gc.collect()
+        counts.append(held())
+    assert counts[-1] <= counts[1]

@@ -53,6 +53,9 @@ class Walk:
                 del self.histories[latest]
                 given = {c: self.value(g) for c, g in cells.items()}
                 self.sort(latest, self.through_past(latest, given, tuple(past)), past)
+            for c in cells:
+                if c.value is not None and c.value.siblings[0] in latest.spent:
+                    c.epoch = SPENT  # and lets go of what the epoch holds
             passed += 1
         self.leaves = {t: self.value(g) for t, g in self.leaves.items()}
         self.found = {key: self.value(g) for key, g in self.found.items()}

@@ -82,16 +82,13 @@ class Program:
         try:
             if self.handle is not None:
                 self.take_if_ready()
-            elif self.runs == 1 and config.eager_compile == "async" and self.structure.plan_at_once:
-                self.request()
-            elif self.runs == 1 and config.eager_compile != "never" and driver.is_known(self.graph):
-                self.executable = driver.compile_graph(self.graph, self.in_place)
-            elif self.runs >= config.compile_after or config.deterministic or self.ambiguous:
+            elif self.is_due():
                 if config.eager_compile == "sync" or config.deterministic or self.ambiguous:
                     self.executable = driver.compile_graph(self.graph, self.in_place)
                 elif config.eager_compile == "async":
                     self.request()
-                driver.remember(self.graph)
+                if self.comes_back():
+                    driver.remember(self.graph)
             if self.in_place and self.executable is not None and self.executable.may_stop:
                 self.in_place = {}  # a run that stops half way leaves its inputs as they were
                 self.executable = driver.compile_graph(self.graph, self.in_place)
@@ -99,6 +96,15 @@ class Program:
             statistics["fallbacks"] += 1
             self.failed = True
         return self.executable
+
+    def comes_back(self) -> bool:
+        return self.runs >= config.compile_after or config.deterministic or self.ambiguous
+
+    def is_due(self) -> bool:
+        """Is it worth a plan: has it come back, here or in an earlier process, or is a plan cheaper than a run?"""
+        if self.runs > 1 or self.comes_back() or config.eager_compile == "never":
+            return self.comes_back()
+        return config.eager_compile == "async" and self.structure.plan_at_once or driver.is_known(self.graph)
 
     def request(self) -> None:
         """Make the plan, and take it if no kernel has to be compiled for it."""

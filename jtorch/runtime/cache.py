@@ -137,24 +137,29 @@ class Cache:
         self.limit = limit
         self.sweep()
 
-    def _files(self) -> tuple[list[tuple[float, int, Path]], list[tuple[float, int, Path]]]:
+    def _files(self) -> tuple[list[tuple[float, int, str]], list[tuple[float, int, str]]]:
         """(time of use, size, path) of the entries, and of the files that are still being written."""
         entries: list[tuple[float, int, Path]] = []
         temporaries: list[tuple[float, int, Path]] = []
-        for path in self.directory.glob("??/*") if self.directory is not None else ():
+        for folder in self.directory.glob("??") if self.directory is not None else ():
             try:
-                status = path.stat()
+                found = list(os.scandir(folder))
             except OSError:
-                continue  # another process removed it
-            kind = temporaries if path.name.startswith("tmp") else entries
-            kind.append((status.st_mtime, status.st_size, path))
+                continue
+            for file in found:
+                try:
+                    status = file.stat()
+                except OSError:
+                    continue  # another process removed it
+                kind = temporaries if file.name.startswith("tmp") else entries
+                kind.append((status.st_mtime, status.st_size, file.path))
         return entries, temporaries
 
-    def _remove(self, path: Path) -> None:
+    def _remove(self, path: str | Path) -> None:
         try:
-            path.unlink(missing_ok=True)
+            os.unlink(path)
         except OSError:
-            pass  # not ours to remove: it stays a miss
+            pass  # gone already, or not ours to remove: it stays a miss
 
     def _warn(self, kind: str, message: str) -> None:
         if kind not in self._warned:
