@@ -169,6 +169,61 @@ def kernel(out, x, begin, end, worker):
     assert out[0] == (10 + 6 + 14 + 5 - 1 - 1) // 2
 
 
+CONTROL = """\
+def kernel(x, y, n, begin, end, worker):
+    last = 0
+    for i in range(begin, end):
+        a = x[i]
+        if i > begin:
+            y[i] = before
+        before = a * 2
+        low = high = -3
+        high = 2 ** 3 - 1
+        found = n
+        for j in range(n - 1, -1, -1):
+            if j == a or not (j < a and a < high):
+                continue
+            k = j
+            while True:
+                k += 2
+                if low < k <= 9 and k % 3 == 0:
+                    break
+                if k > 20:
+                    k = k - 1 if a > 2 else k - (5 if a < 0 else 7)
+                    break
+                y[i] -= k
+            found = k
+            if found > 12:
+                break
+        else_ = found > a or a < 0
+        y[i] += found + (10 if else_ and not a == 1 else 0) + (a > 0) + last
+        if else_:
+            last = i
+        elif 0 < a < 3 < n:
+            last = -i
+"""
+
+
+def test_control_flow_is_pythons():
+    x = np.array([3, -1, 0, 5, 1, 2, 7, 8, 2, 4, 6])
+    got, expected = np.zeros_like(x), np.zeros_like(x)
+    run(CONTROL, x, got, 6, end=len(x))
+    scope = {}
+    exec(CONTROL, scope)
+    scope["kernel"](x, expected, 6, 0, len(x), 0)
+    same(got, expected)
+
+
+def test_what_is_not_in_the_language_is_refused():
+    for statement, message in [("a = (1, 2)", "cannot contain Tuple: line 3"), ("x.a = 1", "assign to Attribute"),
+                               ("a = unknown(1)", "name 'unknown' is not defined"),
+                               ("a = exp(1.0)\n    exp = a", "exp is a function, and then a variable: line 4"),
+                               ("for a in x: pass", "only loop over range\\(\\): line 3"),
+                               ("try: pass\n    finally: pass", "cannot contain Try: line 3")]:
+        with pytest.raises(CompileError, match=message):
+            kernels.load(f"def kernel(x, begin, end, worker):\n    a = 0\n    {statement}\n", ("p:float32",))
+
+
 def test_conditions():
     np.testing.assert_array_equal(
         elementwise("x if x > f32(0.0) and not (x > f32(2.0) or isnan(x)) else f32(7.0)", np.float32, X),

@@ -58,7 +58,7 @@ LAZY_FOR_ROOMS: dict[tuple[str, str], str] = {
 }
 # Third-party packages that must not load with `import jtorch`.
 HEAVY = {"numba", "torch", "matplotlib", "scipy"}
-HEAVY_FILES = {"runtime.frontend", "runtime.intrinsics", "runtime.pair_tiles",
+HEAVY_FILES = {"runtime.frontend", "runtime.intrinsics", "runtime.kernel_ir", "runtime.pair_tiles",
                "runtime.tiles"}  # loaded when something is compiled
 
 

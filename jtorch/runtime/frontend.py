@@ -2,19 +2,18 @@
 
 Numba's ordinary pipeline loads some thousands of typing templates, types every operator by trying them in turn,
 wraps each function for Python and C callers, and runs LLVM twice. A kernel needs none of that: its values are
-numbers and raw pointers, it never raises, and only our runtime calls it. So we take three pieces of Numba as they
-are (bytecode to IR, type inference, lowering) and give them two small contexts in which every name is one of
+numbers and raw pointers, it never raises, and only our runtime calls it. So we take Numba's IR (which `kernel_ir` makes
+from the text), its type inference and its lowering, and give them two small contexts in which every name is one of
 `intrinsics.py`. Numba's own registries are never loaded.
 
 This module imports Numba; import it only when a kernel must be compiled.
 """
 from __future__ import annotations
 
-import ast
-import builtins
+import operator
 
 from llvmlite import ir as llvm
-from numba.core import compiler, types, typing
+from numba.core import compiler, ir, types, typing
 from numba.core.base import BaseContext
 from numba.core.callconv import BaseCallConv
 from numba.core.compiler_lock import global_compiler_lock
@@ -25,60 +24,13 @@ from numba.core.typed_passes import type_inference_stage
 
 from jtorch.runtime import intrinsics
 from jtorch.runtime.compile import filename
+from jtorch.runtime.kernel_ir import KernelReader
 
 I64 = llvm.IntType(64)
 
 PARAMETER_TYPES = {f"p:{name}": types.CPointer(t) for name, t in intrinsics.DTYPES.items()}
 PARAMETER_TYPES |= {"p:complex128": types.CPointer(types.complex128)}  # to be moved only
 PARAMETER_TYPES |= {"i": types.int64, "f": types.float64}
-
-
-class RangeLoops(ast.NodeTransformer):
-    """`for i in range(...)` as a `while` loop on a hidden counter, which types and lowers in a few steps.
-
-        for i in range(a, b, s):        _range0 = a; _range0_end = b; _range0_step = s
-            body                   ->   while _range0 < _range0_end:
-                                            i = _range0; _range0 = next_index(_range0, _range0_step); body
-
-    The step must be positive, or a negative literal.
-    """
-
-    def __init__(self):
-        self.count = 0
-
-    def visit_For(self, node):
-        self.generic_visit(node)
-        call = node.iter
-        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "range"):
-            raise SyntaxError(f"a kernel can only loop over range(): line {node.lineno}")
-        args = call.args
-        start = args[0] if len(args) > 1 else ast.Constant(0)
-        stop = args[1] if len(args) > 1 else args[0]
-        step = args[2] if len(args) > 2 else ast.Constant(1)
-        descending = isinstance(step, ast.UnaryOp)
-        n, self.count = self.count, self.count + 1
-        counter, end, stride = f"_range{n}", f"_range{n}_end", f"_range{n}_step"
-
-        def load(name):
-            return ast.Name(name, ast.Load())
-
-        def assign(name, value):
-            return ast.Assign([ast.Name(name, ast.Store())], value)
-
-        setup = [assign(counter, start), assign(end, stop)]
-        if isinstance(step, ast.Constant) or descending:
-            next_step = step
-        else:
-            setup.append(assign(stride, step))
-            next_step = load(stride)
-        advance = ast.Call(load("next_index"), [load(counter), next_step], [])
-        test = ast.Compare(load(counter), [ast.Gt() if descending else ast.Lt()], [load(end)])
-        body = [ast.Assign([node.target], load(counter)), assign(counter, advance), *node.body]
-        loop = [*setup, ast.While(test, body, [])]
-        for statement in loop:
-            ast.copy_location(statement, node)
-            ast.fix_missing_locations(statement)
-        return loop
 
 
 class KernelTyping(typing.BaseContext):
@@ -151,6 +103,53 @@ class KernelTarget(BaseContext):
         return self.get_dummy_value()
 
 
+class KernelLowering(Lower):
+    """Lowers statements without the error texts that Numba prepares for each, and loads and stores only the variables
+    that are not in `values`."""
+
+    def __init__(self, values: set[str], *args):
+        self._singly_assigned_vars, self._blk_local_varmap = values, {}
+        super().__init__(*args)
+
+    def _find_singly_assigned_variable(self):
+        pass  # `values` it is
+
+    def pre_block(self, block):
+        pass
+
+    def lower_block(self, block):
+        for inst in block.body:
+            self.loc = inst.loc
+            if isinstance(inst, ir.Assign):
+                self.storevar(self.lower_assign(self.typeof(inst.target.name), inst), inst.target.name)
+            else:
+                self.lower_inst(inst)
+
+    def storevar(self, value, name, argidx=None):
+        if name in self._singly_assigned_vars:
+            self._blk_local_varmap[name] = value
+        else:
+            self._alloca_var(name, self.typeof(name))
+            self.builder.store(value, self.varmap[name])
+
+    def lower_expr(self, resty, expr):
+        if expr.op == "call":
+            function, operands = self.typeof(expr.func.name), expr.args
+        elif expr.op == "binop":
+            function, operands = intrinsics.find(expr.fn), (expr.lhs, expr.rhs)
+        elif expr.op == "unary":
+            function, operands = intrinsics.find(expr.fn), (expr.value,)
+        else:
+            function, operands = intrinsics.find(operator.getitem), (expr.value, expr.index)
+        signature = self.fndesc.calltypes[expr]
+        values = [self.context.cast(self.builder, self.loadvar(v.name), self.typeof(v.name), t)
+                  for v, t in zip(operands, signature.args, strict=True)]
+        result = function.emit(self.builder, signature, values)
+        if result is None:
+            result = self.context.get_dummy_value()
+        return self.context.cast(self.builder, result, signature.return_type, resty)
+
+
 class _Library:
     """Where Numba's lowering takes its module from and puts it."""
 
@@ -174,31 +173,21 @@ _flags = compiler.Flags()
 _flags.error_model = "numpy"
 _flags.no_cpython_wrapper = True
 _flags.no_cfunc_wrapper = True
-_namespace = {**intrinsics.NAMES, "__builtins__": builtins, "__name__": "jtorch.kernel"}
-
-
-def to_function(source: str, name: str):
-    """Execute kernel text and return its Python function."""
-    file = filename(name)
-    tree = RangeLoops().visit(ast.parse(source, file))
-    namespace = dict(_namespace)
-    exec(compile(tree, file, "exec"), namespace)
-    return namespace["kernel"]
 
 
 @global_compiler_lock
 def to_llvm(source: str, params: tuple[str, ...], name: str, features: str) -> llvm.Module:
     """Type and lower a kernel; the module's function `name` has the uniform ABI."""
-    function = to_function(source, name)
+    kernel = KernelReader(source, filename(name))
+    function_ir = kernel.function_ir
     argtypes = tuple(PARAMETER_TYPES[p] for p in params) + (types.int64,) * 3
-    function_ir = compiler.run_frontend(function)
     with ConfigStack().enter(_flags.copy()):
         typed = type_inference_stage(_typing, _target, function_ir, argtypes, types.none)
         descriptor = PythonFunctionDescriptor.from_specialized_function(
             function_ir, typed.typemap, typed.return_type, typed.calltypes,
             mangler=lambda *args, **kws: "kernel", inline=False, noalias=True, abi_tags=())
         library = _Library(features)
-        Lower(_target, library, descriptor, function_ir).lower()
+        KernelLowering(kernel.values, _target, library, descriptor, function_ir).lower()
     add_entry(library.module, library.module.get_global("kernel"), name)
     return library.module
 
