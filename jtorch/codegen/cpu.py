@@ -23,7 +23,6 @@ POINTERS = {"float16": "p:uint16", "bfloat16": "p:uint16", "complex64": "p:float
 LOADS = {"float16": "f16_to_f32({})", "bfloat16": "bf16_to_f32({})"}
 STORES = {"float16": "f32_to_f16({})", "bfloat16": "f32_to_bf16({})"}
 SUM_BLOCK = 8192  # elements of a row that are summed before the next level of the sum
-READ_AHEAD = 1 << 14  # elements of a row up to which the next row is asked for: more would push out the row itself
 FOLDED_ROWS = 4  # rows that a reduction over rows takes together: its sums are read and written once for all of them
 FOLDED_LINES = 24  # statements of an element up to which it does: each is compiled as many times
 KEEP_COST = 8  # a value of this cost that a later phase needs again is kept, not recomputed
@@ -68,6 +67,7 @@ class Writer:
         self.codes: dict[int, str] = {}
         self.kept: dict[int, str] = {}  # value -> its scratch
         self.reads_ahead = False  # loads ask for the next row as well
+        self.asked_ahead = False  # some load did
         for i, v in enumerate(nest.values):
             if isinstance(v, Load | Iota):
                 self._name_strides(("v", i), v.access)
@@ -146,7 +146,8 @@ class Writer:
             element = f"p{v.buffer}[{place}]"
             if v.guard is not None:
                 element = f"load_if(v{v.guard}, p{v.buffer}, {place})"
-            elif self.reads_ahead and self.can_prefetch(v.dtype, v.access):
+            elif self.reads_ahead and v.access == DENSE and v.dtype in ("float32", "float64"):
+                self.asked_ahead = True
                 element = f"load_ahead({element}, p{v.buffer}, d + ahead, i)"
             return LOADS[v.dtype].format(element) if v.dtype in LOADS else element
         if isinstance(v, Constant):
@@ -202,17 +203,6 @@ class Writer:
         value = STORES[dtype].format(f"v{s.value}") if dtype in STORES else f"v{s.value}"
         place = self.index(("w", j), s.access, chain)
         chain[-1].lines.append(f"p{s.buffer}[{place if s.part is None else part_index(place, s.part)}] = {value}")
-
-    def can_prefetch(self, dtype: str, access: Access) -> bool:
-        return access == DENSE and dtype in ("float32", "float64")
-
-    def store_ahead(self, j: int, value: int, row: str, chain: list[Level]) -> None:
-        """Have the loop that computes `value` ask for a row of what a store writes."""
-        s = self.nest.stores[j]
-        dtype = self.nest.buffers[s.buffer]
-        if self.can_prefetch(dtype, s.access) and self.nest.values[value].dtype == dtype:
-            self.dense_index(chain)
-            chain[-1].lines.append(f"v{value} = store_ahead(v{value}, p{s.buffer}, {row}, i)")
 
     # --- folds -------------------------------------------------------------------------------------------------------
 
@@ -397,7 +387,7 @@ def emit_row(w: Writer) -> Kernel:
             for i in range(n): ...               # phase 1
 
     A row is often a page or less, and the processor's own prefetchers stop at its end. So the loop before the last
-    asks for the memory that the last one writes, and (unless it is the first, which needs it) for the next row.
+    (unless it is the first, which needs its row) asks for the next row, `ahead` elements on.
     """
     nest = w.nest
     outer = frozenset(range(nest.parallel))
@@ -424,8 +414,6 @@ def emit_row(w: Writer) -> Kernel:
     w.kept = {i: w.new_scratch(_scratch_type(nest.values[i].dtype)) for i in kept if i not in kept_in}
     counted = bool(kept) and len(reduce) > 1
     prefetches = last > 0 and len(reduce) == 1 and nest.parallel > 0 and not nest.chunked
-    if prefetches:
-        top.lines.append(f"ahead = select(n{w.vector} <= {READ_AHEAD}, n{w.vector}, 0)")
     for phase in range(last + 1):
         if not folds[phase] and not point_stores[phase]:
             continue
@@ -451,10 +439,6 @@ def emit_row(w: Writer) -> Kernel:
             item.lines.append(w.start(f))
         w.reads_ahead = prefetches and phase == max(last - 1, 1)
         w.place(targets, chain)
-        if prefetches and phase == last - 1 and folds[phase]:
-            for j in point_stores[last]:
-                row = "d + ahead" if j in kept_in.values() else "d"
-                w.store_ahead(j, nest.values[folds[phase][0]].arg, row, chain)
         for f in folds[phase]:
             w.fold(f, chain)
         for j in point_stores[phase]:
@@ -487,7 +471,7 @@ def emit_row(w: Writer) -> Kernel:
     if nest.chunked:
         head += ["clo = r0 * chunk", f"chi = min(clo + chunk, n{reduce[0]})"]
     return w.kernel(top.lines, ["for item in range(begin, end):", *indent(head + item.lines)],
-                    ["chunk"] if nest.chunked else [])
+                    ["chunk"] if nest.chunked else ["ahead"] if w.asked_ahead else [])
 
 
 def _varies(access: Access, loops: list[int]) -> bool:

@@ -409,7 +409,7 @@ def arguments(entry: Entry, memory: MemoryPlan, codes: dict[int, Any]) -> list[A
     args += binding.constants
     names = kernel.arguments[len(args):]
     named = {"block": step.block, "blocks": step.blocks, "chunk": binding.chunk, "tile": step.tile,
-             "tiles": step.tiles, "pitch": step.tile + 1}
+             "tiles": step.tiles, "pitch": step.tile + 1, "ahead": step.ahead}
     offset = 0
     scratches = iter(kernel.scratch)
     stride_types = iter(kernel.scratch)

@@ -14,6 +14,8 @@ MAX_CHUNKS = 512
 MAP_BLOCK = 1 << 13  # longest piece of a row that is one work item
 COLUMN_BLOCK = 512  # columns that a reduction over rows folds at once: its sums stay in the first-level cache
 TILE = 32  # side of a tile where rows are read as columns: a tile of both fits the first-level cache
+READ_AHEAD = 1 << 14  # elements of a row up to which the next row is asked for: more would push out the row itself
+NEAR_BYTES = 16 << 20  # up to which it is: what comes from memory comes sooner unasked, by the processor's prefetchers
 SHORT = 8  # below that a loop is not worth a vector
 ITEM_NANOSECONDS = 8_000  # work that is worth handing to another thread
 
@@ -30,6 +32,7 @@ class Step:
     blocks: int = 1
     tile: int = 0
     tiles: int = 1
+    ahead: int = 0  # 'row': how far the row that follows is, or 0 if it is not to be asked for
     elements: int = 0
     bytes: int = 0
     flops: int = 0
@@ -161,6 +164,18 @@ def lengthened(parallel: list[tuple[int, int]], accesses: list[Strides]) -> list
     return [loop for loop in parallel if loop is not best] + [best]
 
 
+PRODUCT, SUMMED_PRODUCT = "{0} * {1}", "reassoc_mul({0}, {1})"
+
+
+def summed_products(body: Body) -> set[int]:
+    """The products of floats that nothing but sums reads: a product and its sum may be one rounding."""
+    sums = {s.arg for s in body.statements if isinstance(s, Reduce) and s.op.name == "sum"}
+    others = {a for s in body.statements for a in ((s.arg,) if isinstance(s, Reduce) and s.op.name != "sum"
+                                                   else body.operands(s))} | {w.value for w in body.writes}
+    return {i for i in sums - others if isinstance(body.statements[i], Compute)
+            and body.statements[i].text == PRODUCT and body.statements[i].dtype.is_floating_point}
+
+
 def structure(body: Body, parallel: list[tuple[int, int]], reduce: list[tuple[int, int]], kind: str,
               chunked: bool) -> tuple[Nest, Binding]:
     """Separate what the kernel's text depends on from what it is given at run time."""
@@ -200,7 +215,8 @@ def structure(body: Body, parallel: list[tuple[int, int]], reduce: list[tuple[in
         return tuple(result)
 
     values: list[Any] = []
-    for s in body.statements:
+    summed = summed_products(body)
+    for i, s in enumerate(body.statements):
         name = s.dtype.name
         binding.nodes.append(getattr(s, "node", None))
         if isinstance(s, Read):
@@ -208,7 +224,7 @@ def structure(body: Body, parallel: list[tuple[int, int]], reduce: list[tuple[in
         elif isinstance(s, Compute):
             if s.fails is not None:
                 binding.fails.append(s.node)
-            values.append(Apply(name, s.text, s.args, s.cost, s.fails))
+            values.append(Apply(name, SUMMED_PRODUCT if i in summed else s.text, s.args, s.cost, s.fails))
         elif isinstance(s, Number):
             text = scalar.literal(s.value, s.dtype)
             if text is not None:
@@ -257,6 +273,7 @@ def size_up(nest: Nest, binding: Binding, body: Body, parallel: list[int], reduc
         step.total = rows
     elif nest.schedule == "row":
         step.total = rows
+        step.ahead = reduce[-1] if reduce[-1] <= READ_AHEAD and moved <= NEAR_BYTES else 0
     else:
         last = parallel[-1]
         block = {"column": COLUMN_BLOCK, "map": MAP_BLOCK, "tile": 2 * TILE}[nest.schedule]

@@ -279,17 +279,13 @@ def _ahead_rule(value, pointer, start, index):
     return value, (value, pointer, types.int64, types.int64)
 
 
-def _ahead(kind):
-    def emitter(builder, sig, value, pointer, start, index):
-        name = prefetch.symbol(kind, str(value.type))
-        function = builder.module.globals.get(name) or ir.Function(
-            builder.module, ir.FunctionType(value.type, [value.type, pointer.type, I64]), name)
-        return builder.call(function, [value, builder.gep(pointer, [start]), index])
-    intrinsic(_ahead_rule, f"{kind}_ahead")(emitter)
-
-
-_ahead("load")
-_ahead("store")
+@intrinsic(_ahead_rule, "load_ahead")
+def load_ahead(builder, sig, value, pointer, start, index):
+    """value; pointer[start + index] will soon be read."""
+    name = prefetch.symbol(str(value.type))
+    function = builder.module.globals.get(name) or ir.Function(
+        builder.module, ir.FunctionType(value.type, [value.type, pointer.type, I64]), name)
+    return builder.call(function, [value, builder.gep(pointer, [start]), index])
 
 
 def _store_error_rule(pointer, code):

@@ -46,9 +46,9 @@ class Function:
 
 
 FUNCTIONS = [
-    *[Function(prefetch.symbol(kind, scalar), scalar, ((f"{scalar}*", "ptr"), ("i64", "i64")), "vul1",
-               lambda lanes, kind=kind, scalar=scalar: prefetch.body(kind, scalar, lanes))  # type: ignore[misc]
-      for kind in prefetch.KINDS for scalar in prefetch.BYTES],
+    *[Function(prefetch.symbol(scalar), scalar, ((f"{scalar}*", "ptr"), ("i64", "i64")), "vul1",
+               lambda lanes, scalar=scalar: prefetch.body(scalar, lanes))  # type: ignore[misc]
+      for scalar in prefetch.BYTES],
     *[Function(name, "double", (), "v", lambda lanes, name=name: far_angles.body(name, lanes))  # type: ignore[misc]
       for name in (far_angles.HIGH, far_angles.LOW)],
     *[Function(vecmath_wide.symbol(name), "float", (), "v",
