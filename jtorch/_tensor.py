@@ -8,12 +8,11 @@ import numpy as np
 from jtorch import devices, dtypes
 from jtorch.capture.cell import Cell, Epoch
 from jtorch.capture.execute import array_of, buffer_of
-from jtorch.capture.record import Recorder, current
+from jtorch.capture.record import OWNED, Recorder, current
 from jtorch.dtypes import dtype
 from jtorch.ir.graph import Type, Value
 from jtorch.ir.primitive import Op
 from jtorch.ir.prims.complex import conj
-from jtorch.ir.prims.create import variable
 from jtorch.ir.prims.elementwise import neg
 from jtorch.storage import Storage
 
@@ -110,7 +109,7 @@ class Tensor(TensorMethods):
             return True
         if self._version == self._storage.version:
             return self._value is not None and self._value.requires_grad
-        if self._storage.cell.value is None and all(op is not variable for op, _ in self._view or ()):
+        if self._storage.cell.value is None and all(op not in OWNED for op, _ in self._view or ()):
             return False  # data without a history
         return current.recorder.value(self).requires_grad
 

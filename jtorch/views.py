@@ -7,7 +7,7 @@ from typing import Any
 
 from jtorch._tensor import Tensor, wrap
 from jtorch.capture.cell import Cell
-from jtorch.capture.record import Recorder, current
+from jtorch.capture.record import OWNED, Recorder, current
 from jtorch.dtypes import dtype, type_name
 from jtorch.ir.graph import Type, Value, contiguous_strides
 from jtorch.ir.primitive import Op
@@ -226,7 +226,9 @@ class Memo:
         found = []
         start = len(t._view or ())
         for v in views:
-            if v is t or v._storage is not t._storage or (v._view or ())[:start] != (t._view or ()):
+            chain = v._view or ()
+            if (v is t or v._storage is not t._storage or chain[:start] != (t._view or ())
+                    or any(o[0] is graft for o in chain)):
                 return result
             operations = tuple([o for o in (v._view or ())[start:] if o[0] is not variable and o[0] is not detach])
             found.append((v._type, operations, v._geometry))
@@ -269,12 +271,6 @@ def _are_ints(a: Any) -> bool:
         if type(n) is not int:
             return False
     return True
-
-
-def apply_view(recorder: Recorder, v: Value, operation: Op, attrs: Any) -> Value:
-    if operation is variable:
-        return recorder.variable(attrs, v)
-    return recorder.builder.intern(operation, (v,), attrs)
 
 
 def check_writable(t: Tensor) -> None:
@@ -343,13 +339,14 @@ def written(recorder: Recorder, base: Value, chain: tuple[tuple[Op, Any], ...], 
     key = (written, base, chain, v)
     new = recorder.calls.get(key)
     if new is None:
+        steps = [step for step in chain if step[0] is not graft]  # a write is to all that lies there
         parents = [base]
-        for operation, attrs in chain[:-1]:
-            parents.append(apply_view(recorder, parents[-1], operation, attrs))
+        for operation, attrs in steps[:-1]:
+            parents.append(recorder.apply_view(parents[-1], operation, attrs))
         new = v
-        for (operation, attrs), parent in zip(reversed(chain), reversed(parents)):
+        for (operation, attrs), parent in zip(reversed(steps), reversed(parents)):
             new = _WRITE[operation](parent, attrs, new)
-        if not any(operation is variable for operation, _ in chain):  # those are numbered anew in each epoch
+        if not any(operation in OWNED for operation, _ in chain):  # variables are numbered anew in each epoch
             recorder.calls[key] = new
     return new
 

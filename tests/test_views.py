@@ -316,6 +316,54 @@ def test_gradient(name):
         same(a.grad, b.grad)
 
 
+def _outside(m):
+    p = m.arange(12.).requires_grad_()
+    y = (p * 2)[3:8].as_strided((4,), (2,), 1)
+    return p, (y * m.tensor([1., 2, 3, 4])).sum()
+
+
+def _view_that_is_a_leaf(m):
+    x = m.arange(12.)[3:8].requires_grad_()
+    return x, x.as_strided((2, 2), (1, 1), 4).sum()
+
+
+def _turned_leaf(m):
+    x = m.arange(12.).view(3, 4).t()[1:].requires_grad_()
+    return x, (x.as_strided((2, 2), (4, 1), 1) ** 2).sum()
+
+
+def _with_gaps(m):
+    p = m.arange(12.).requires_grad_()
+    return p, ((p * 2).view(3, 4)[:, 1:3].as_strided((3, 4), (4, 1), 0) ** 2).sum()
+
+
+def _whole(m):
+    p = m.arange(12.).requires_grad_()
+    return p, ((p * 2).view(3, 4).t().as_strided((3, 3), (1, 2), 2) ** 2).sum()
+
+
+def _expanded(m):
+    p = m.arange(3.).requires_grad_()
+    return p, (p.expand(2, 3).as_strided((2, 3), (0, 1), 0) ** 2).sum()
+
+
+def _strided_twice(m):
+    p = m.arange(12.).requires_grad_()
+    return p, ((p * 2)[3:8].as_strided((2, 3), (2, 1), 4).as_strided((2, 2), (1, 2), 5) ** 2).sum()
+
+
+@pytest.mark.parametrize("case", [_outside, _view_that_is_a_leaf, _turned_leaf, _with_gaps, _whole, _expanded,
+                                  _strided_twice])
+def test_gradient_of_as_strided_is_of_its_input(case):
+    """Not of what lies beside it in memory."""
+    grads = []
+    for m in (torch, jtorch):
+        x, y = case(m)
+        y.backward()
+        grads.append(x.grad.tolist())
+    assert grads[0] == grads[1]
+
+
 def test_random_chains_of_views():
     rng = random.Random(0)
     steps = [

@@ -15,8 +15,9 @@ from jtorch.config import config
 from jtorch.ir.graph import Builder, Type, Value, topological, user_location
 from jtorch.ir.passes.batch import dependents
 from jtorch.ir.prims.complex import conj
-from jtorch.ir.prims.create import detach, make_leaf, variable
+from jtorch.ir.prims.create import detach, graft, make_leaf, variable
 from jtorch.ir.prims.elementwise import neg
+from jtorch.ir.prims.movement import as_part
 from jtorch.storage import SharedBuffer
 
 if TYPE_CHECKING:
@@ -27,8 +28,11 @@ _INTERNAL_REFERENCES = 3
 SNAPSHOT = 32 << 10
 """Bytes up to which memory that the outside looks at is copied when it is read; what reads more is computed at once."""
 
+OWNED = frozenset([variable, graft])
+"""Steps of a view's chain that name a tensor: what is differentiated is that one."""
+
 # View operations after which a tensor is more than the memory that it is read from.
-_NOT_MEMORY = frozenset([variable, conj, neg])
+_NOT_MEMORY = OWNED | {conj, neg}
 
 
 class Recorder:
@@ -97,10 +101,21 @@ class Recorder:
         if found is None:
             found = v
             for op, attrs in chain:
-                found = self.variable(attrs, found) if op is variable else self.builder.intern(op, (found,), attrs)
-            if not any(op is variable for op, _ in chain):  # those are numbered anew in each epoch
+                found = self.apply_view(found, op, attrs)
+            if not any(op in OWNED for op, _ in chain):  # variables are numbered anew in each epoch
                 self.calls[key] = found
         return found
+
+    def apply_view(self, v: Value, op: Any, attrs: Any) -> Value:
+        """One step of a view's chain."""
+        if op is variable:
+            return self.variable(attrs, v)
+        if op is graft:
+            part = self.value(attrs)
+            strides, offset = attrs._geometry or (attrs._type.strides, 0)
+            history = as_part(self.detached(v), part, strides, offset)
+            return self.builder.intern(graft, (v, history), ()) if part.requires_grad else v
+        return self.builder.intern(op, (v,), attrs)
 
     def value(self, t: Tensor) -> Value:
         if t._epoch is self.epoch and t._version == t._storage.version:

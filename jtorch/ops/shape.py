@@ -9,6 +9,7 @@ from typing import Any
 
 from jtorch import dtypes
 from jtorch._tensor import Size, Tensor, attach
+from jtorch.capture.record import current
 from jtorch.ir import arith
 from jtorch.ir.graph import contiguous_strides
 from jtorch.ir.prims import create, movement
@@ -596,6 +597,8 @@ def whole(x: Tensor) -> Tensor:
             base = make_view(slice_dim(base, 0, 0, used), view_dtype, (d,))
     for op in x._pending_ops():
         base = make_view(base, op, ())
+    if current.recorder.grad_enabled and x.requires_grad:  # what is differentiated is `x`, not what lies beside it
+        base._view = (*(base._view or ()), (create.graft, x))
     return base
 
 

@@ -34,6 +34,7 @@ from jtorch.codegen.library.language import (
     select,
     store_error,
 )
+from jtorch.ir.prims.movement import overlaps
 
 COLUMN_BLOCK = 64
 """Columns that an item of `put` writes."""
@@ -464,16 +465,6 @@ def slice_update(low: Lowering) -> None:
     starts, _, steps = low.node.attrs
     offset = out.offset + sum(a * s for a, s in zip(starts, out.strides))
     copy(low, src, Operand(out.place, out.dtype, src.shape, tuple(a * s for a, s in zip(steps, out.strides)), offset))
-
-
-def overlaps(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """Might two places of the strided view be the same?"""
-    covered = 0
-    for s, n in sorted((abs(s), n) for s, n in zip(strides, shape) if n > 1):
-        if s <= covered:
-            return True
-        covered += s * (n - 1)
-    return False
 
 
 def as_strided_scatter(low: Lowering) -> None:

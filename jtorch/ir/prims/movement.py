@@ -9,7 +9,7 @@ import numpy as np
 from jtorch.ir.graph import Type, Value
 from jtorch.ir.primitive import Op, op
 from jtorch.ir.prims.create import constant
-from jtorch.ir.prims.elementwise import zeros_like
+from jtorch.ir.prims.elementwise import ones_like, zeros_like
 
 Shape = tuple[int, ...]
 
@@ -211,6 +211,16 @@ as_strided = Op("as_strided", "movement", lambda t, shape, strides, offset: Type
 """Elements of the contiguous x at offset + sum(i * stride); in elements. Places may overlap."""
 
 
+def overlaps(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Might two places of the strided view be the same?"""
+    covered = 0
+    for s, n in sorted((abs(s), n) for s, n in zip(strides, shape) if n > 1):
+        if s <= covered:
+            return True
+        covered += s * (n - 1)
+    return False
+
+
 def _as_strided_scatter_numpy(a: np.ndarray, src: np.ndarray, shape: Shape, strides: Shape, offset: int,
                               accumulate: bool) -> np.ndarray:
     out = a.reshape(-1)
@@ -248,6 +258,17 @@ as_strided_scatter = Op("as_strided_scatter", "index", lambda t, s, shape, strid
                         attr_names=("shape", "strides", "offset", "accumulate"), updates=True,
                         batch=_as_strided_scatter_batch)
 """x with the places that as_strided reads replaced by (or added with) src."""
+
+
+def as_part(x: Value, part: Value, strides: Shape, offset: int) -> Value:
+    """x, where `part` is what as_strided reads of it, as a function of `part` alone. A place that is read several times
+    has a share of each."""
+    where = {"shape": part.shape, "strides": strides, "offset": offset}
+    share = part
+    if overlaps(part.shape, strides):
+        counts = as_strided_scatter(zeros_like(x), ones_like(part), accumulate=True, **where)
+        share = part / as_strided(counts, **where)
+    return as_strided_scatter(x, share, accumulate=False, **where)
 
 
 def _slice_update_numpy(a: np.ndarray, src: np.ndarray, starts: Shape, stops: Shape, steps: Shape) -> np.ndarray:
