@@ -10,6 +10,7 @@ from math import prod
 
 from jtorch import dtypes
 from jtorch.codegen.library.call import (
+    STORAGE,
     Arg,
     Lowering,
     Operand,
@@ -148,23 +149,27 @@ def scatter_elements(index: Pointer, src: Pointer, out: Pointer, error: Pointer,
                     out[target] = COMBINE
 
 
-def scatter_rows(index: Pointer, src: Pointer, out: Pointer, error: Pointer, code: int, n1: int, size: int, s0: int,
-                 s1: int, sa: int, d0: int, d1: int, da: int, e0: int, e1: int, ea: int, count: int, begin: int,
-                 end: int, worker: int) -> None:
-    """`scatter_elements` along the last axis; an item is a row."""
+def scatter_rows(index: Pointer, src: Pointer, out: Pointer, x: Pointer, error: Pointer, code: int, n1: int, size: int,
+                 s0: int, s1: int, sa: int, d0: int, d1: int, da: int, e0: int, e1: int, ea: int, count: int,
+                 copied: int, begin: int, end: int, worker: int) -> None:
+    """`scatter_elements` along the last axis; an item is a row, of which `copied` elements are x's before."""
     for row in range(begin, end):
         i1 = index_mod(row, n1)
         i0 = index_div(row, n1)
         p0 = i0 * d0 + i1 * d1
         q0 = i0 * e0 + i1 * e1
         first = i0 * s0 + i1 * s1
+        for i in range(first, first + copied):
+            out[i] = x[i]
+        outside = False
         for i in range(count):
-            r = index[p0 + i * da]
-            if (r < 0) | (r >= size):
-                store_error(error, code)
-            else:
+            outside = outside | (index[p0 + i * da] < 0) | (index[p0 + i * da] >= size)
+        if outside:
+            store_error(error, code)
+        else:
+            for i in range(count):
                 v = src[q0 + i * ea]
-                target = first + r * sa
+                target = first + index[p0 + i * da] * sa
                 out[target] = COMBINE
 
 
@@ -371,12 +376,19 @@ SCATTER_BOOL = {"set": "v", "add": "out[target] | v", "prod": "out[target] & v",
                 "amin": "out[target] & v"}
 
 
+MANY_ROWS = 16
+"""So many rows are copied one by one, just before they are written to; fewer at once, by all threads."""
+
+
 def scatter(low: Lowering) -> None:
     x, index, src = low.inputs
     out = low.outputs[0]
     axis, mode = low.node.attr("axis"), low.node.attr("mode")
     index, src = apart(low, index), apart(low, src)
     reports = checked(low, index, 0, out.shape[axis])
+    wide = mode != "set" and out.dtype in STORAGE
+    by_rows = (low.in_place != 0 and axis == len(x.shape) - 1 and index.shape[:-1] == x.shape[:-1] and index.numel > 0
+               and x.is_contiguous and not wide and prod(x.shape[:-1]) >= MANY_ROWS)
 
     def run(src: Operand, out: Operand) -> None:
         if not index.numel:
@@ -403,9 +415,10 @@ def scatter(low: Lowering) -> None:
         if cols == 1:
             (s0, s1, _, sa), (d0, d1, _, da), (e0, e1, _, ea) = values[:4], values[4:8], values[8:]
             low.call(scatter_rows, [("index", "p:int64", index.arg), ("src", p, src.arg), ("out", p, out.arg),
-                                    *reports,
-                                    *integers("n1 size s0 s1 sa d0 d1 da e0 e1 ea count", sizes[1], out.shape[axis], s0,
-                                              s1, sa, d0, d1, da, e0, e1, ea, count)],
+                                    ("x", p, x.arg), *reports,
+                                    *integers("n1 size s0 s1 sa d0 d1 da e0 e1 ea count copied", sizes[1],
+                                              out.shape[axis], s0, s1, sa, d0, d1, da, e0, e1, ea, count,
+                                              out.shape[axis] if by_rows else 0)],
                      sizes[0] * sizes[1], grain_of(count * 2.0), holes={"COMBINE": combine})
             return
         low.call(scatter_elements, [("index", "p:int64", index.arg), ("src", p, src.arg), ("out", p, out.arg),
@@ -418,7 +431,8 @@ def scatter(low: Lowering) -> None:
         raise NotImplementedError("complex sums")
     if mode != "set" and in_wide(low, run, x, src, out):
         return
-    start_from(low, x, out)
+    if not by_rows:
+        start_from(low, x, out)
     run(src, out)
 
 
