@@ -113,6 +113,21 @@ def test_eigenvalues(dtype: type) -> None:
             assert not info.any()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_eigenvectors_of_large_matrices(dtype: type) -> None:
+    """Also of numbers whose squares are out of range, and of none but zeros."""
+    a = normal(dtype, 2, 150, 150)
+    a = a + adjoint(a)
+    for scale in (1, np.finfo(dtype).max / 1e3, np.finfo(dtype).tiny * 1e3, 0):
+        for upper in (False, True):
+            w, v, info = run(node_of("eigh", [a], upper=upper), [(a * scale).astype(dtype)])
+            if scale:
+                w = (w / scale).astype(dtype)
+                close(a @ v, v * w[..., None, :])
+            close(adjoint(v) @ v, np.broadcast_to(np.eye(150), v.shape))
+            assert not info.any() and (np.diff(w) >= 0).all()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_cofactors(dtype: type) -> None:
     """Of regular matrices, and of those whose rank is one or more too low."""

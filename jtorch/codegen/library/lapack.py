@@ -189,6 +189,44 @@ def solve_blocks(trsm: int, a: Pointer, b: Pointer, words: Pointer, stride: int,
                      addr_of(b, (matrix * n * columns + c0) * size), addr_of(words, at + 6), 1, 1, 1, 1)
 
 
+def reflect_blocks(ormtr: int, a: Pointer, tau: Pointer, z: Pointer, words: Pointer, stride: int, n: int, block: int,
+                   size: int, uplo: int, room: int, begin: int, end: int, worker: int) -> None:
+    """z = Q z, columns first, with the reflectors of sytrd in a and tau; an item is a block of the columns of z."""
+    at = index_div(worker * stride, 4)
+    blocks = index_div(n + block - 1, block)
+    words[at] = i32(76)  # 'L'
+    words[at + 1] = i32(uplo)
+    words[at + 2] = i32(78)  # 'N'
+    words[at + 3] = i32(n)
+    words[at + 5] = i32(room)
+    for item in range(begin, end):
+        matrix = index_div(item, blocks)
+        c0 = index_mod(item, blocks) * block
+        words[at + 4] = i32(min(block, n - c0))
+        call_routine(ormtr, addr_of(words, at), addr_of(words, at + 1), addr_of(words, at + 2), addr_of(words, at + 3),
+                     addr_of(words, at + 4), addr_of(a, matrix * n * n * size), addr_of(words, at + 3),
+                     addr_of(tau, matrix * n * size), addr_of(z, (matrix * n + c0) * n * size), addr_of(words, at + 3),
+                     addr_of(words, at + 16), addr_of(words, at + 5), addr_of(words, at + 6), 1, 1, 1)
+
+
+def bring_in_range(x: Pointer, scale: Pointer, size: int, low: float, high: float, begin: int, end: int,
+                   worker: int) -> None:
+    """Matrices whose largest element is not in low .. high are scaled by a power of two; scale = its inverse."""
+    for item in range(begin, end):
+        largest = T(0)
+        for i in range(item * size, item * size + size):
+            largest = max(largest, abs(x[i]))
+        factor = T(1)
+        while (largest * factor > high) & (factor > 0):
+            factor = factor * T(0.0625)
+        while (largest * factor < low) & (largest > 0):
+            factor = factor * T(16)
+        scale[item] = T(1) / factor
+        if factor != 1:
+            for i in range(item * size, item * size + size):
+                x[i] = x[i] * factor
+
+
 def diagonal_product(u: Pointer, exchanges: Pointer, det: Pointer, n: int, begin: int, end: int, worker: int) -> None:
     """The determinant from an LU decomposition."""
     for item in range(begin, end):
@@ -519,10 +557,13 @@ def eigh(low: Lowering) -> None:
     n, d = a.shape[-1], a.dtype
     name = letter(a) + ("heevd" if d.is_complex else "syevd")
     wanted = 1 in low.wanted
+    work = by_columns(low, a)
+    if wanted and not d.is_complex and n >= COLUMNS:
+        copy(low, transposed(_eigenvectors(low, work, values, info)), vectors)
+        return
     real = d.to_real().itemsize
     integers = 3 + 5 * n if wanted else 1
     size = (2 * n + n * max(n, BLOCK) if d.is_complex else 1 + 6 * n + 2 * n * n) if wanted else 2 * n + n * BLOCK + 1
-    work = by_columns(low, a)
     args: list[Argument] = ["V" if wanted else "N", "U" if low.node.attr("upper") else "L", n, work, n, values,
                             Work(size * d.itemsize), size]
     if d.is_complex:
@@ -531,6 +572,32 @@ def eigh(low: Lowering) -> None:
     routine(low, name, [*args, Work(integers * 4), integers, info], count, (9 if wanted else 4) * n**3)
     if wanted:
         copy(low, transposed(work), vectors)
+
+
+def _eigenvectors(low: Lowering, work: Operand, values: Operand, info: Operand) -> Operand:
+    """By columns: the steps of syevd, the last of which, the reflection of the vectors, is cut for threads."""
+    d, n, lead = work.dtype, work.shape[-1], work.shape[:-2]
+    count, uplo, limits = prod(lead), "U" if low.node.attr("upper") else "L", np.finfo(d.numpy)
+    edge, tau = low.temp(d, (*lead, n)), low.temp(d, (*lead, n))
+    scale, vectors = low.temp(d, lead), low.temp(d, work.shape)
+    low_end = float(np.sqrt(limits.tiny / limits.eps))
+    elements(low, bring_in_range, [("x", work), ("scale", scale)], {"size": n * n, "low": low_end, "high": 1 / low_end},
+             count, n * n)
+    size = n * BLOCK
+    routine(low, letter(work) + "sytrd", [uplo, n, work, n, values, edge, tau, Work(size * d.itemsize), size, info],
+            count, 4 / 3 * n**3)
+    size, integers = 1 + 4 * n + n * n, 3 + 5 * n
+    routine(low, letter(work) + "stedc", ["I", n, values, edge, vectors, n, Work(size * d.itemsize), size,
+                                          Work(4 * integers), integers, info], count, 3 * n**3)
+    room = COLUMNS * BLOCK + 65 * 64  # ormqr's table of a block of reflectors is 65 x 64
+    low.call(reflect_blocks, [
+        ("ormtr", "i", ("symbol", letter(work) + "ormtr")), ("a", "p:uint8", work.arg), ("tau", "p:uint8", tau.arg),
+        ("z", "p:uint8", vectors.arg), ("words", "p:int32", ("scratch",)), ("stride", "i", ("scratch_stride",)),
+        ("n", "i", n), ("block", "i", COLUMNS), ("size", "i", d.itemsize), ("uplo", "i", ord(uplo)),
+        ("room", "i", room)],
+        count * -(-n // COLUMNS), grain_of(2 * n * n * COLUMNS / FLOPS_PER_NS), 64 + room * d.itemsize)
+    elements(low, scale_matrices, [("x", values), ("scale", scale)], {"size": n}, count, n)
+    return vectors
 
 
 def svd(low: Lowering) -> None:
