@@ -76,6 +76,8 @@ def test_factors(dtype: type) -> None:
             check(name, [a])
         for complete in (False, True):
             check("qr", [a], complete=complete)
+    for shape in ((2, 150, 150), (200, 140), (140, 200), (150, 20)):
+        check("qr", [normal(dtype, *shape)], complete=shape[-1] == 20)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

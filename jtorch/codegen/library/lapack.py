@@ -40,6 +40,8 @@ BLOCK = 64
 """What LAPACK's blocked routines may use as their block: it sizes their work space."""
 COLUMNS = 128
 """Right-hand sides of a triangular system that one work item solves for."""
+ROOM = COLUMNS * BLOCK + 65 * 64
+"""Elements that ormqr works with: its table of a block of reflectors is 65 x 64."""
 SLOT = 4
 """Words of 4 bytes that a constant takes in the block of constants."""
 FLOPS_PER_NS = 25
@@ -207,6 +209,39 @@ def reflect_blocks(ormtr: int, a: Pointer, tau: Pointer, z: Pointer, words: Poin
                      addr_of(words, at + 4), addr_of(a, matrix * n * n * size), addr_of(words, at + 3),
                      addr_of(tau, matrix * n * size), addr_of(z, (matrix * n + c0) * n * size), addr_of(words, at + 3),
                      addr_of(words, at + 16), addr_of(words, at + 5), addr_of(words, at + 6), 1, 1, 1)
+
+
+def unit_columns(x: Pointer, rows: int, columns: int, words: int, begin: int, end: int, worker: int) -> None:
+    """The identity, columns first; an item is a column."""
+    for item in range(begin, end):
+        first = item * rows * words
+        for i in range(first, first + rows * words):
+            x[i] = 0
+        x[first + index_mod(item, columns) * words] = 1
+
+
+def expand_reflectors(ormqr: int, a: Pointer, tau: Pointer, q: Pointer, words: Pointer, stride: int, rows: int,
+                      columns: int, count: int, lines: int, block: int, size: int, room: int, begin: int, end: int,
+                      worker: int) -> None:
+    """q = Q q, columns first, for the identity q and the `count` reflectors of geqrf in a, of `lines` columns; an item
+    is a block of the columns of q, of which later reflectors change nothing."""
+    at = index_div(worker * stride, 4)
+    blocks = index_div(columns + block - 1, block)
+    words[at] = i32(76)  # 'L'
+    words[at + 1] = i32(78)  # 'N'
+    words[at + 2] = i32(rows)
+    words[at + 5] = i32(room)
+    for item in range(begin, end):
+        matrix = index_div(item, blocks)
+        c0 = index_mod(item, blocks) * block
+        c1 = min(c0 + block, columns)
+        words[at + 3] = i32(c1 - c0)
+        words[at + 4] = i32(min(count, c1))
+        call_routine(ormqr, addr_of(words, at), addr_of(words, at + 1), addr_of(words, at + 2), addr_of(words, at + 3),
+                     addr_of(words, at + 4), addr_of(a, matrix * lines * rows * size), addr_of(words, at + 2),
+                     addr_of(tau, matrix * count * size), addr_of(q, (matrix * columns + c0) * rows * size),
+                     addr_of(words, at + 2), addr_of(words, at + 16), addr_of(words, at + 5), addr_of(words, at + 6),
+                     1, 1)
 
 
 def bring_in_range(x: Pointer, scale: Pointer, size: int, low: float, high: float, begin: int, end: int,
@@ -542,14 +577,31 @@ def qr(low: Lowering) -> None:
     m, n = a.shape[-2:]
     k, width = min(m, n), q.shape[-1]
     tau = low.temp(a.dtype, (*a.shape[:-2], k))
-    work = reflected(low, a, tau, width)
+    work = reflected(low, a, tau, width if width <= COLUMNS else 0)
     copy(low, _leading(transposed(work), r.shape[-2], n), r)
     clear(low, clear_below, r)
+    if width > COLUMNS:
+        copy(low, transposed(_expanded(low, work, tau, width)), q)
+        return
     size = width * BLOCK
     routine(low, LETTERS[a.dtype] + ("ungqr" if a.dtype.is_complex else "orgqr"),
             [m, width, k, work, m, tau, Work(size * a.dtype.itemsize), size, low.temp(dtypes.int32, (count,))], count,
             4 / 3 * m * width * k)
     copy(low, _leading(transposed(work), m, width), q)
+
+
+def _expanded(low: Lowering, work: Operand, tau: Operand, width: int) -> Operand:
+    """The first `width` columns of Q, by columns, cut for threads."""
+    (lines, m), d, count = work.shape[-2:], work.dtype, prod(work.shape[:-2])
+    q = low.temp(d, (*work.shape[:-2], width, m))
+    elements(low, unit_columns, [("x", q)], {"rows": m, "columns": width, "words": words_of(d)}, count * width, m)
+    low.call(expand_reflectors, [
+        ("ormqr", "i", ("symbol", LETTERS[d] + ("unmqr" if d.is_complex else "ormqr"))), ("a", "p:uint8", work.arg),
+        ("tau", "p:uint8", tau.arg), ("q", "p:uint8", q.arg), ("words", "p:int32", ("scratch",)),
+        ("stride", "i", ("scratch_stride",)), ("rows", "i", m), ("columns", "i", width), ("count", "i", tau.shape[-1]),
+        ("lines", "i", lines), ("block", "i", COLUMNS), ("size", "i", d.itemsize), ("room", "i", ROOM)],
+        count * -(-width // COLUMNS), grain_of(4 * m * tau.shape[-1] * COLUMNS / FLOPS_PER_NS), 64 + ROOM * d.itemsize)
+    return q
 
 
 def eigh(low: Lowering) -> None:
@@ -589,13 +641,12 @@ def _eigenvectors(low: Lowering, work: Operand, values: Operand, info: Operand) 
     size, integers = 1 + 4 * n + n * n, 3 + 5 * n
     routine(low, letter(work) + "stedc", ["I", n, values, edge, vectors, n, Work(size * d.itemsize), size,
                                           Work(4 * integers), integers, info], count, 3 * n**3)
-    room = COLUMNS * BLOCK + 65 * 64  # ormqr's table of a block of reflectors is 65 x 64
     low.call(reflect_blocks, [
         ("ormtr", "i", ("symbol", letter(work) + "ormtr")), ("a", "p:uint8", work.arg), ("tau", "p:uint8", tau.arg),
         ("z", "p:uint8", vectors.arg), ("words", "p:int32", ("scratch",)), ("stride", "i", ("scratch_stride",)),
         ("n", "i", n), ("block", "i", COLUMNS), ("size", "i", d.itemsize), ("uplo", "i", ord(uplo)),
-        ("room", "i", room)],
-        count * -(-n // COLUMNS), grain_of(2 * n * n * COLUMNS / FLOPS_PER_NS), 64 + room * d.itemsize)
+        ("room", "i", ROOM)],
+        count * -(-n // COLUMNS), grain_of(2 * n * n * COLUMNS / FLOPS_PER_NS), 64 + ROOM * d.itemsize)
     elements(low, scale_matrices, [("x", values), ("scale", scale)], {"size": n}, count, n)
     return vectors
 
