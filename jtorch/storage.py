@@ -13,6 +13,8 @@ from jtorch.capture.cell import Cell
 from jtorch.ir.graph import Type
 from jtorch.runtime.memory import Buffer, address_of
 
+_new = object.__new__
+
 
 class SharedBuffer(Buffer):
     """Memory that something outside jtorch looks at too: never handed on to a second cell, and written in place."""
@@ -22,14 +24,17 @@ class SharedBuffer(Buffer):
     @classmethod
     def over(cls, buffer: Buffer, offset: int = 0, nbytes: int | None = None) -> SharedBuffer:
         """The memory of `buffer` (`nbytes` of it, from byte `offset` on), which is kept alive."""
-        shared = cls(buffer.ptr + offset, buffer.nbytes if nbytes is None else nbytes, None)
+        shared = _new(cls)  # without the call of a constructor: each sample that is read is one
+        shared.ptr = buffer.ptr + offset
+        shared.nbytes = buffer.nbytes if nbytes is None else nbytes
+        shared._home = None
         shared._owner = buffer
         return shared
 
     @classmethod
     def of_array(cls, array: np.ndarray) -> SharedBuffer:
         """The memory of a C-contiguous array."""
-        shared = cls.__new__(cls)  # without the call of a constructor: loaders make one of each sample
+        shared = _new(cls)
         shared.ptr = address_of(array)
         shared.nbytes = array.nbytes
         shared._home = None

@@ -132,6 +132,23 @@ def test_numbers(writes) -> None:
     assert x.tolist() == [0, 0]
 
 
+def test_rows(writes) -> None:
+    x, expected = data(4, 3), np.arange(12, dtype=np.float32).reshape(4, 3)
+    torch.synchronize()
+    for i, value in ((1, data(3)), (-1, data(6)[::2]), (2, data(1)), (0, data(1, 3)), (3, data(4, 3)[2]), (2, 8.0)):
+        x[i] = value
+        expected[i] = np.array(value.tolist() if isinstance(value, torch.Tensor) else value)
+    assert x.tolist() == expected.tolist() and len(writes) == 6
+    for i, value in ((4, 1.0), (-5, data(3)), (1, data(2))):
+        with pytest.raises((IndexError, RuntimeError)):
+            x[i] = value
+    empty, scalar = torch.zeros(3, 0), torch.zeros(())
+    empty[1] = torch.zeros(0)
+    with pytest.raises(IndexError):
+        scalar[0] = 1.0
+    assert x.tolist() == expected.tolist()
+
+
 def test_shared_memory(writes) -> None:
     array = np.zeros((2, 3), np.float32)
     x = torch.from_numpy(array)

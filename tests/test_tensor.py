@@ -350,6 +350,18 @@ def test_numbers_do_not_make_new_entries():
     assert len(current.recorder.calls) == before
 
 
+def test_numbers_that_are_equal_are_not_the_same():
+    """0.0 == -0.0 == False, but a call with one of them is not the call with another."""
+    for zeros in ((0.0, -0.0, 0, False), (-0.0, 0.0, False, 0)):
+        for zero in zeros:
+            for function in (lambda m, zero=zero: m.ones(2) * zero, lambda m, zero=zero: zero * m.ones(2),
+                             lambda m, zero=zero: m.mul(m.ones(2), zero), lambda m, zero=zero: m.full((2,), zero),
+                             lambda m, zero=zero: m.ones(2, dtype=m.int64) + zero):
+                found, wanted = function(jtorch), function(torch)
+                assert str(found.dtype) == str(wanted.dtype)
+                np.testing.assert_array_equal(np.signbit(found.double().numpy()), np.signbit(wanted.double().numpy()))
+
+
 def test_default_dtype():
     try:
         jtorch.set_default_dtype(jtorch.float64)

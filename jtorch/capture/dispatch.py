@@ -77,7 +77,7 @@ def evaluate(function: Function, args: tuple[Any, ...]) -> Any:
         elif kind == "o" and type(a) in NUMBERS:
             number = (type(a), a)
             if number in CONSTANTS:
-                key.append(number)
+                key.append(number if a else (type(a), str(a)))  # 0.0 == -0.0
             else:
                 a = recorder.scalar(a)
                 key.append(a)

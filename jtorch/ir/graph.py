@@ -64,6 +64,10 @@ class Type:
         return f"{self.dtype.name}[{','.join(map(str, self.shape))}]"
 
 
+known_type: Callable[[tuple[dtype, Shape]], Type | None] = Type._table.get
+"""The Type of (dtype, shape) where there is one already, in half the time of `Type(dtype, shape)`."""
+
+
 def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Elements from one index to the next along each axis, where the last one varies fastest."""
     strides, step = [], 1

@@ -16,7 +16,7 @@ from jtorch.capture.record import current, is_data
 from jtorch.dtypes import dtype
 from jtorch.ir import arith
 from jtorch.ir.arith import Operand
-from jtorch.ir.graph import Builder, Type, Value, kind_of
+from jtorch.ir.graph import Builder, Type, Value, kind_of, known_type
 from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims.create import constant, iota
 from jtorch.ir.prims.library import row_places
@@ -230,7 +230,8 @@ def from_numpy(array: np.ndarray) -> Tensor:
     d = dtypes.BY_NUMPY.get(array.dtype)
     if d is None or not array.flags.carray:
         return _from_strided(array)
-    kind = Type(d, array.shape)
+    shape = array.shape
+    kind = known_type((d, shape)) or Type(d, shape)
     return new_tensor(Tensor, ArrayStorage(array, kind), kind, None)
 
 

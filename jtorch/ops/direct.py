@@ -7,6 +7,7 @@ other storage. Everything else is recorded.
 from __future__ import annotations
 
 import ctypes
+from ctypes import memmove
 from sys import getrefcount
 from typing import Any
 
@@ -40,15 +41,14 @@ _EXACT = 1 << 53
 
 def copied(t: Tensor, source: Tensor) -> bool:
     """Write the elements of `source`, of the same type, to `t` now. False: nothing was done, record it."""
-    if source._storage.cell.buffer is None or source._requires_grad or not is_data(source) or not writable_now(t):
-        return False
     kind = t._type
+    if not is_there(source) or not writable_now(t, kind.nbytes):
+        return False
     to, at = t._geometry or (kind.strides, 0)
     of, start = source._geometry or (kind.strides, 0)
     if to == kind.strides and of == kind.strides:
         size = kind.dtype.itemsize
-        ctypes.memmove(t._storage.cell.buffer.ptr + at * size, source._storage.cell.buffer.ptr + start * size,
-                       kind.nbytes)
+        memmove(t._storage.cell.buffer.ptr + at * size, source._storage.cell.buffer.ptr + start * size, kind.nbytes)
     else:
         np.copyto(t._array(), source._array())
     return written(t._storage)
@@ -57,32 +57,61 @@ def copied(t: Tensor, source: Tensor) -> bool:
 def filled(t: Tensor, number: Any) -> bool:
     """Write a Python number to all elements of `t` now. False: nothing was done, record it."""
     kind = t._type
-    d = kind.dtype
-    if d in _FLOATING:
-        fits = (type(number) is float and -_LARGEST < number < _LARGEST) or (
-            type(number) is int and -_EXACT <= number <= _EXACT)
-    else:
-        fits = (d is dtypes.int64 and type(number) is int and -_EXACT <= number <= _EXACT) or (
-            d is dtypes.bool_ and type(number) is bool)
-    if not fits or not writable_now(t):
+    if not fits(kind.dtype, number) or not writable_now(t, kind.nbytes):
         return False
     if kind.numel == 1:
-        offset = 0 if t._geometry is None else t._geometry[1] * d.itemsize
-        ELEMENTS[d].from_address(t._storage.cell.buffer.ptr + offset).value = number
+        offset = 0 if t._geometry is None else t._geometry[1] * kind.dtype.itemsize
+        ELEMENTS[kind.dtype].from_address(t._storage.cell.buffer.ptr + offset).value = number
     else:
         t._array()[...] = number
     return written(t._storage)
 
 
-def writable_now(t: Tensor) -> bool:
-    """May the memory of `t` be written at once? Not where the write is to be recorded, traced, mapped or profiled, or
-    where somebody counts on what is there."""
-    cell = t._storage.cell
-    if cell.buffer is None or cell.value is not None or t._requires_grad or t._type.nbytes > MOST:
+def row_written(t: Tensor, i: int, value: Any) -> bool:
+    """`t[i] = value` now, for a tensor that is all of its storage: the commonest write, without a view for it. False:
+    nothing was done."""
+    whole = t._type
+    d, shape = whole.dtype, whole.shape
+    if t._view is not None or not shape or not 0 <= i < shape[0]:
         return False
-    for operation, _ in t._view or ():
-        if operation not in _PLACES:
+    size = whole.strides[0] * d.itemsize
+    if type(value) is Tensor:
+        kind = value._type
+        if kind.dtype is not d or kind.shape != shape[1:] or value._geometry is not None or not is_there(value) \
+                or not writable_now(t, size):
             return False
+        memmove(t._storage.cell.buffer.ptr + i * size, value._storage.cell.buffer.ptr, kind.nbytes)
+    elif len(shape) > 1 or not fits(d, value) or not writable_now(t, size):
+        return False
+    else:
+        ELEMENTS[d].from_address(t._storage.cell.buffer.ptr + i * size).value = value
+    return written(t._storage)
+
+
+def fits(d: dtype, number: Any) -> bool:
+    """Is this a Python number that becomes an element of the dtype without anything to say about it?"""
+    if d in _FLOATING:
+        return (type(number) is float and -_LARGEST < number < _LARGEST) or (
+            type(number) is int and -_EXACT <= number <= _EXACT)
+    return (d is dtypes.int64 and type(number) is int and -_EXACT <= number <= _EXACT) or (
+        d is dtypes.bool_ and type(number) is bool)
+
+
+def is_there(source: Tensor) -> bool:
+    """Are the elements of the tensor in memory, and nothing more than that?"""
+    return source._storage.cell.buffer is not None and not source._requires_grad and is_data(source)
+
+
+def writable_now(t: Tensor, nbytes: int) -> bool:
+    """May so many bytes of the memory of `t` be written at once? Not where the write is to be recorded, traced, mapped
+    or profiled, or where somebody counts on what is there."""
+    cell = t._storage.cell
+    if cell.buffer is None or cell.value is not None or t._requires_grad or nbytes > MOST:
+        return False
+    if t._view is not None:
+        for operation, _ in t._view:
+            if operation not in _PLACES:
+                return False
     if getrefcount(cell) > _OF_CELL or getrefcount(cell.buffer) > _OF_BUFFER:
         return False
     return current.recorder.knows_values and not observe.sinks

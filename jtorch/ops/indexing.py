@@ -20,6 +20,7 @@ from jtorch.ops.arguments import out_of_range
 from jtorch.ops.attach import FUNCTIONS, check_apart, define, expose
 from jtorch.ops.conversion import copy_, fill_, fill_part
 from jtorch.ops.creation import array_from
+from jtorch.ops.direct import row_written
 from jtorch.ops.shape import _placed, _reshape, alias
 from jtorch.views import Memo, assign, make_view, type_name, view_of
 
@@ -362,6 +363,8 @@ _ASSIGNED = (Tensor, *NUMBERS)
 
 
 def setitem(self: Tensor, index: Any, value: Any) -> None:
+    if type(index) is int and row_written(self, index, value):
+        return
     found = _row(self, index) if type(index) is int and self._type.shape else _part(self, index)
     entries = _leading(self, index) if found is None else None
     part, tensors = (found, []) if found is not None else (self, []) if entries is not None else parse(self, index)

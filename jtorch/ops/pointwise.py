@@ -45,11 +45,16 @@ def fast_binary(function: Function, reflected: bool = False) -> Callable[[Tensor
             if v is not None:
                 return wrap(recorder, v)
         elif type(other) in NUMBERS:
-            if (type(other), other) not in CONSTANTS:
-                b = recorder.scalar(other)
-                v = recorder.calls.get((function, b, a) if reflected else (function, a, b))
-                if v is not None:
-                    return wrap(recorder, v)
+            number: Any = (type(other), other)
+            known = number in CONSTANTS
+            if not known:
+                number = recorder.scalar(other)
+            elif not other:
+                number = (type(other), str(other))
+            v = recorder.calls.get((function, number, a) if reflected else (function, a, number))
+            if v is not None:
+                return wrap(recorder, v)
+            if not known:
                 epoch.scalars.pop()  # `evaluate` will enter it
         else:
             other = _number(other)
