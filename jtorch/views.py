@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jtorch._tensor import Tensor, wrap
@@ -178,28 +178,31 @@ def make_view(t: Tensor, operation: Op, attrs: tuple) -> Tensor:
     recorder = current.recorder
     if found[1] is _COPY:
         return wrap(recorder, recorder.builder.intern(operation, (recorder.value(t),), attrs))
-    v = view_of(t, found[0], ((operation, attrs),))
-    v._geometry = found[1]
-    return v
+    return views_of(t, ((found[0], ((operation, attrs),), found[1]),))[0]
 
 
-def view_of(t: Tensor, kind: Type, operations: tuple[tuple[Op, tuple], ...]) -> Tensor:
-    """The view of type `kind` that operations lead to. Its geometry is the caller's to set."""
-    v: Tensor = object.__new__(Tensor)
-    v._storage = t._storage
-    v._type = kind
+def views_of(t: Tensor, made: Sequence[tuple[Type, tuple, Geometry | None]]) -> list[Tensor]:
+    """Views of one tensor, by (type, the operations that lead to it, geometry)."""
     chain: tuple[tuple[Any, Any], ...] = t._view or ()
     if t._requires_grad:
         chain = (*chain, (variable, t))
     if not current.recorder.grad_enabled and t.requires_grad:
         chain = (*chain, (detach, ()))
-    v._view = (*chain, *operations)
-    v._geometry = v._value = v._epoch = v._grad = None  # type: ignore[assignment]
-    v._version = -1
-    v._requires_grad = False
-    return v
+    storage, views = t._storage, []
+    for kind, operations, geometry in made:
+        v: Tensor = _new(Tensor)
+        v._storage = storage
+        v._type = kind
+        v._view = chain + operations
+        v._geometry = geometry
+        v._value = v._epoch = v._grad = None  # type: ignore[assignment]
+        v._version = -1
+        v._requires_grad = False
+        views.append(v)
+    return views
 
 
+_new = object.__new__
 _COPY: Geometry = ((), -1)
 
 MANY = 10_000
@@ -218,7 +221,7 @@ class Memo:
         found = self.made.get(key)
         if found is None:
             return None
-        return _again(t, found) if type(found) is tuple else tuple([_again(t, f) for f in found])
+        return views_of(t, (found,))[0] if type(found) is tuple else tuple(views_of(t, found))
 
     def note(self, t: Tensor, key: tuple, result: Any) -> Any:
         """Remember how `result` (a tensor, or a tuple of them) was made of `t`, and return it."""
@@ -239,12 +242,6 @@ class Memo:
         if len(views) <= MANY:
             self.made[key] = found if type(result) is tuple else found[0]
         return result
-
-
-def _again(t: Tensor, made: tuple[Type, tuple, Geometry | None]) -> Tensor:
-    v = view_of(t, made[0], made[1])
-    v._geometry = made[2]
-    return v
 
 
 def remembered(body: Callable[..., Any]) -> Callable[..., Any]:

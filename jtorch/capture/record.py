@@ -88,7 +88,7 @@ class Recorder:
             v = self.cell_value(cell)
         else:
             part = self.part(t, cell)
-            v = self.viewed(self.cell_value(cell), t._view) if part is None else self.leaf(part)
+            v = part if part is not None else self.viewed(self.cell_value(cell), t._view)
         if t._requires_grad and not v.requires_grad:
             v = self.variable(t, v)
         t._value, t._version, t._epoch = v, storage.version, epoch
@@ -122,16 +122,16 @@ class Recorder:
             return t._value
         return self.enter(t)
 
-    def part(self, t: Tensor, cell: Cell) -> Cell | None:
-        """The elements of a view as data of their own, where they lie together in data that nobody writes to: the same
-        work on another part (a sample, a slice of a dataset) is then the same program."""
-        kind = t._type
+    def part(self, t: Tensor, cell: Cell) -> Value | None:
+        """The elements of a view as a leaf of their own, where they lie together in data that nobody writes to: the
+        same work on another part (a sample, a slice of a dataset) is then the same program."""
+        kind, buffer, storage = t._type, cell.buffer, t._storage
         strides, offset = t._geometry or (kind.strides, 0)
-        if (cell.buffer is None or strides != kind.strides or kind.nbytes >= cell.type.nbytes
+        if (buffer is None or strides != kind.strides or kind.nbytes >= cell.type.nbytes
                 or kind.dtype is not cell.type.dtype or self.tracing is not None or self.levels or not is_data(t)
-                or not t._storage.is_settled()):
+                or not (storage.settled == storage.version or storage.is_settled())):
             return None
-        return Cell(kind, None, None, SharedBuffer.over(cell.buffer, offset * kind.dtype.itemsize, kind.nbytes))
+        return self.leaf(Cell(kind, None, None, SharedBuffer.over(buffer, offset * kind.dtype.itemsize, kind.nbytes)))
 
     def cell_value(self, cell: Cell) -> Value:
         epoch = self.epoch

@@ -22,7 +22,7 @@ from jtorch.ops.conversion import copy_, fill_, fill_part
 from jtorch.ops.creation import array_from
 from jtorch.ops.direct import row_written
 from jtorch.ops.shape import _placed, _reshape, alias
-from jtorch.views import Memo, assign, make_view, type_name, view_of
+from jtorch.views import Memo, assign, make_view, type_name, views_of
 
 # --- what stands in the brackets -------------------------------------------------------------------------------------
 
@@ -177,10 +177,9 @@ def _row(t: Tensor, i: int) -> Tensor:
         found = _row_memo[key] = (Type(t.dtype, rest), strides[0], strides[1:], offset, dense, (0,) * len(rest), rest,
                                   (1,) * len(shape), (rest,))
     kind, step, strides, offset, dense, starts, stops, ones, rest = found
-    v = view_of(t, kind, ((movement.slice_, ((i, *starts), (i + 1, *stops), ones)), (movement.reshape, rest)))
+    operations = (movement.slice_, ((i, *starts), (i + 1, *stops), ones)), (movement.reshape, rest)
     offset += i * step
-    v._geometry = None if dense and not offset else (strides, offset)
-    return v
+    return views_of(t, ((kind, operations, None if dense and not offset else (strides, offset)),))[0]
 
 
 _parts = Memo()
