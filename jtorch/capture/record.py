@@ -127,9 +127,13 @@ class Recorder:
         same work on another part (a sample, a slice of a dataset) is then the same program."""
         kind, buffer, storage = t._type, cell.buffer, t._storage
         strides, offset = t._geometry or (kind.strides, 0)
-        if (buffer is None or strides != kind.strides or kind.nbytes >= cell.type.nbytes
-                or kind.dtype is not cell.type.dtype or self.tracing is not None or self.levels or not is_data(t)
-                or not (storage.settled == storage.version or storage.is_settled())):
+        if (buffer is None or cell.value is not None or strides != kind.strides or kind.nbytes >= cell.type.nbytes
+                or kind.dtype is not cell.type.dtype or self.tracing is not None or self.levels):
+            return None
+        for operation, _ in t._view:  # type: ignore[union-attr]
+            if operation in _NOT_MEMORY:
+                return None
+        if storage.settled != storage.version and not storage.is_settled():
             return None
         return self.leaf(Cell(kind, None, None, SharedBuffer.over(buffer, offset * kind.dtype.itemsize, kind.nbytes)))
 
