@@ -50,6 +50,9 @@ _COMPUTES = re.compile(r"\s*[va](\d+) = (?!p\d|q\d|a\d+$|[bifu]\d+\()")
 _texts: dict[Nest, cpu.Kernel] = {}
 TEXTS_LIMIT = 20_000
 
+_steps: dict[Graph, Callable[[Sequence[int]], None]] = {}  # the programs of bodies of scans, which are interned
+STEPS_LIMIT = 1_000
+
 
 @dataclass(slots=True)
 class Stage:
@@ -213,9 +216,10 @@ def emit(nest: Nest) -> cpu.Kernel:
 class Compilation:
     """The steps in order. `sources` are needed before `link`; they can be compiled elsewhere in between."""
 
-    def __init__(self, graph: Graph, in_place: dict[int, int] | None = None) -> None:
+    def __init__(self, graph: Graph, in_place: dict[int, int] | None = None, keep: bool = True) -> None:
         self.graph, self.in_place, self.stages = graph, in_place or {}, []
-        self.loops: list[tuple[ScanLoop, Compilation]] = []  # with the programs of their bodies
+        self.keep = keep  # what each step made, to be looked at
+        self.loops: list[tuple[ScanLoop, Compilation]] = []  # with the programs of their bodies that there are not yet
         for step in PASSES:
             graph = self.timed(step.__name__, lambda step=step, graph=graph: step(graph))
         placed: Placed = self.timed("place", lambda: place(graph))
@@ -227,7 +231,7 @@ class Compilation:
     def timed(self, name: str, step: Callable[[], Any]) -> Any:
         start = time.perf_counter()
         result = step()
-        self.stages.append(Stage(name, time.perf_counter() - start, result))
+        self.stages.append(Stage(name, time.perf_counter() - start, result if self.keep else None))
         return result
 
     def lower(self, groups: list[Group]) -> list[Entry]:
@@ -270,9 +274,12 @@ class Compilation:
         """NumPy runs the node; the body of a scan is a program of its own."""
         entry = host_entry(self.placed, group)
         if node.op.name == "scan":
-            loop = ScanLoop(node, [self.placed.view(v) for v in node.inputs])
-            self.loops.append((loop, Compilation(loop.body)))
-            entry.host = loop
+            entry.host = loop = ScanLoop(node, [self.placed.view(v) for v in node.inputs])
+            step = _steps.get(loop.body)
+            if step is not None:
+                loop.step = step
+            else:
+                self.loops.append((loop, Compilation(loop.body, keep=self.keep)))
         return entry
 
     def plan(self) -> MemoryPlan:
@@ -304,7 +311,9 @@ class Compilation:
 
     def link(self) -> Executable:
         for loop, body in self.loops:
-            loop.step = body.link().run
+            if len(_steps) >= STEPS_LIMIT:
+                _steps.clear()
+            loop.step = _steps[loop.body] = body.link().run
         loaded = self.timed("compile", lambda: dict(zip(self.sources, kernels.load_many(self.sources))))
         codes: dict[int, Any] = {}
         program = self.timed("program", lambda: self.program(loaded, codes))
@@ -399,8 +408,8 @@ class Pending:
 
 
 def compile_async(graph: Graph, in_place: dict[int, int] | None = None) -> Pending:
-    """Like `compile_graph`, but kernels compile in the background."""
-    return Pending(Compilation(graph, in_place))
+    """Like `compile_graph`, but kernels compile in the background. What the passes made is not kept."""
+    return Pending(Compilation(graph, in_place, keep=False))
 
 
 __all__ = ["Compilation", "Executable", "KernelInfo", "Pending", "compile_async", "compile_graph", "is_known",

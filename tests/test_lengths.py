@@ -10,6 +10,11 @@ import pytest
 import jtorch
 from jtorch.capture import execute
 from jtorch.capture.cell import Epoch
+from jtorch.capture.structure import Structure, structure_key
+from jtorch.ir.graph import Builder, Graph, Type
+from jtorch.ir.prims.contract import matmul
+from jtorch.ir.prims.create import make_leaf
+from jtorch.ir.prims.elementwise import exp, tanh
 
 pytorch = pytest.importorskip("torch", reason="PyTorch is the oracle here")
 STEPS = (3, 12, 20)  # within the present graph, and piece by piece
@@ -181,3 +186,49 @@ def test_a_backward_lets_go_of_the_steps():
         gc.collect()
         counts.append(held())
     assert counts[-1] <= counts[1]
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_packed_batches_of_any_length(kind):
+    def work(torch, lengths):
+        draw = np.random.default_rng(5)
+        layer = getattr(torch.nn, kind)(3, 4, bidirectional=True, batch_first=True).double()
+        with torch.no_grad():
+            for p in layer.parameters():
+                p.copy_(torch.tensor(draw.standard_normal(tuple(p.shape)) * 0.4))
+        x = draw.standard_normal((len(lengths), max(lengths), 3))
+        for row, n in zip(x, lengths):
+            row[n:] = np.nan  # what is behind the end is nobody's business
+        x = torch.tensor(x, requires_grad=True)
+        packed = torch.nn.utils.rnn.pack_padded_sequence(x, torch.tensor(lengths), batch_first=True,
+                                                         enforce_sorted=False)
+        out, last = layer(packed)
+        y, n = torch.nn.utils.rnn.pad_packed_sequence(out, batch_first=True, padding_value=-2.0, total_length=10)
+        last = last if isinstance(last, tuple) else (last,)
+        grads = torch.autograd.grad((y ** 2).sum() + sum(s.sum() for s in last), [x, *layer.parameters()])
+        return packed.data, packed.batch_sizes, out.data, y, n, *last, *grads
+
+    for lengths in ([9, 3, 7, 1], [2, 3, 1], [8, 8]):
+        for ours, theirs in zip(work(jtorch, lengths), work(pytorch, lengths), strict=True):
+            np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), rtol=1e-9, atol=1e-12)
+
+
+def test_programs_that_differ_in_sizes_have_one_structure():
+    def graph(n, extra=False):
+        b = Builder()
+        x, w = make_leaf(b, 0, Type(jtorch.float32, (n, 3))), make_leaf(b, 1, Type(jtorch.float32, (3, n + 1)))
+        y = matmul(tanh(x), exp(w)) if extra else matmul(exp(x), tanh(w))
+        return Graph([x, w], [y])
+
+    assert structure_key(graph(4)) == structure_key(graph(9))
+    assert structure_key(graph(4)) != structure_key(graph(4, extra=True))
+
+
+def test_a_plan_is_made_at_once_where_that_is_cheaper_than_a_run():
+    structure = Structure(100)
+    assert not structure.plan_at_once  # nothing is known
+    structure.interpreting = 0.5
+    assert structure.plan_at_once
+    structure.planned(0.001)
+    structure.interpreting = 0.0005
+    assert not structure.plan_at_once

@@ -23,11 +23,14 @@ def classifier(torch, kind):
             if kind == "attention":
                 self.reader = nn.TransformerEncoderLayer(WIDTH, 4, 2 * WIDTH, 0.0, batch_first=True)
             elif kind != "mean":
-                self.reader = getattr(nn, kind)(WIDTH, HIDDEN, batch_first=True)
-            self.head = nn.Linear(HIDDEN if kind in ("LSTM", "GRU") else WIDTH, CLASSES)
+                self.reader = getattr(nn, kind.removeprefix("packed "))(WIDTH, HIDDEN, batch_first=True)
+            self.head = nn.Linear(WIDTH if kind in ("attention", "mean") else HIDDEN, CLASSES)
 
         def forward(self, tokens, lengths):
             x = self.tokens(tokens)
+            if kind == "packed LSTM":
+                packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+                return self.head(self.reader(packed)[1][0][-1])
             if kind in ("LSTM", "GRU"):
                 x = self.reader(x)[0][torch.arange(len(lengths)), lengths - 1]  # each one's last
                 return self.head(x)
@@ -68,5 +71,6 @@ def build(torch, kind):
 
 CASES = [
     Case(f"train {name}, lengths drawn", functools.partial(build, kind=kind), eager_only=True, operations=STEPS)
-    for kind, name in (("LSTM", "LSTM"), ("GRU", "GRU"), ("mean", "mean of embeddings"), ("attention", "attention"))
+    for kind, name in (("LSTM", "LSTM"), ("packed LSTM", "packed LSTM"), ("GRU", "GRU"), ("mean", "mean of embeddings"),
+                       ("attention", "attention"))
 ]

@@ -32,14 +32,25 @@ class Structure:
 
 
 def structure_key(graph: Graph) -> int:
-    """Equal for graphs that differ in sizes and numbers only."""
-    places: dict[Value, int] = {p: -i for i, p in enumerate(graph.params)}
-    rows: list[object] = [len(graph.params)]
-    for node in graph.nodes:
-        for v in node.siblings:
-            places[v] = len(places)
-        t = node.type
-        rows.append((node.op, tuple([places[i] for i in node.inputs]), t.dtype, len(t.shape)))
+    """Equal for graphs that differ in sizes and numbers only. The order of a graph's nodes says nothing (some of them
+    were recorded for other graphs before), so they are numbered by a walk from the outputs."""
+    places: dict[Value, int] = {}
+    rows: list[object] = []
+    for output in graph.outputs:
+        stack = [output.siblings[0]]
+        while stack:
+            v = stack[-1]
+            if v in places:
+                stack.pop()
+                continue
+            waiting = [i.siblings[0] for i in v.inputs if i.siblings[0] not in places]
+            if waiting:
+                stack += waiting
+                continue
+            stack.pop()
+            rows.append((v.op, tuple([places[i] for i in v.inputs]), v.type.dtype, len(v.type.shape)))
+            for s in v.siblings:
+                places[s] = len(places)
     rows.append(tuple([places[o] for o in graph.outputs]))
     return hash(tuple(rows))
 

@@ -143,6 +143,10 @@ class Value:
     def __ge__(self, o: Any) -> Value: return self.arith["ge"](self, o)
 
 
+_PLAIN = frozenset({"elementwise", "movement", "reduce", "contract", "create", "index", "marker"})
+"""Kinds whose operations give a Value, or several; others may give a tuple of one."""
+
+
 class Builder:
     """The intern table. `apply` is the only way a Value comes into being."""
 
@@ -179,6 +183,17 @@ class Builder:
         result = self._make(op, inputs, attrs, types, loc)
         self.table[key] = result
         return result
+
+    def again(self, node: Value, inputs: tuple[Value, ...]) -> Any:
+        """The operation of `node` on other inputs of the same types: there is nothing to infer."""
+        op, attrs = node.op, node.attrs
+        if op.kind not in _PLAIN or len(node.siblings) > 1:
+            return self.intern(op, inputs, attrs, node.loc)
+        key = (op, inputs, attrs, tuple([kind_of(a) for a in attrs])) if attrs else (op, inputs)
+        found = self.table.get(key)
+        if found is None:
+            found = self.table[key] = self._make(op, inputs, attrs, node.type, node.loc)
+        return found
 
     def _make(self, op: Op, inputs: tuple[Value, ...], attrs: tuple, types: Any, loc: tuple[str, int] | None) -> Any:
         single = isinstance(types, Type)
@@ -293,7 +308,7 @@ def rewrite(graph: Graph, rule: Callable[[Builder, Value, tuple[Value, ...]], An
         inputs = tuple([new[i] for i in node.inputs])
         result = rule(b, node, inputs)
         if result is None:
-            result = b.intern(node.op, inputs, node.attrs, node.loc)
+            result = b.again(node, inputs)
         if isinstance(result, Value):
             result = (result,)
         for old, replacement in zip(node.siblings, result):

@@ -8,7 +8,7 @@ from typing import Any
 from jtorch.capture import autocast
 from jtorch.capture.dispatch import operator
 from jtorch.capture.record import current
-from jtorch.ir.arith import add, mul, sub
+from jtorch.ir.arith import add, mul, sub, where
 from jtorch.ir.composites import attention
 from jtorch.ir.graph import Type, Value
 from jtorch.ir.prims import elementwise as ew
@@ -98,52 +98,67 @@ FEW = 4
 """Steps up to which a sequence is no loop."""
 
 
-def _sequence(cell: Cell, x: Value, state: State, weights: tuple[Value | None, ...], backward: bool) -> State:
-    """All steps from the projected input [T, N, gates]: (outputs [T, N, H], *last state).
+def _masked_step(cell: Cell, x: Value, alive: Value | None, state: State, weights: tuple[Value | None, ...]
+                 ) -> tuple[Value, State]:
+    """A step after which sequences that are not `alive` [N, 1] have the state that they had."""
+    part, new = _step(cell, x, state, *weights)
+    return part, new if alive is None else tuple([where(alive, a, b) for a, b in zip(new, state)])
+
+
+def _sequence(cell: Cell, x: Value, alive: Value | None, state: State, weights: tuple[Value | None, ...],
+              backward: bool) -> State:
+    """All steps from the projected input [T, N, gates]: (outputs [T, N, H], *last state). `alive` [T, N, 1] says which
+    sequences have a step t; the others keep their state.
 
     Eager code records a loop: the same few operations for every number of steps, so that batches of other lengths are
     not other programs. A trace has one length, and writes the steps out: no Python between its kernels.
     """
     steps, recorder = x.shape[0], current.recorder
     if steps > FEW and recorder.tracing is None and not recorder.levels:
-        return _loop(cell, x, state, weights, backward)
+        return _loop(cell, x, alive, state, weights, backward)
     outputs: list[Value] = [x] * steps
     for t in reversed(range(steps)) if backward else range(steps):
-        _, state = _step(cell, reshape_to(slice_axis(x, 0, t, t + 1), x.shape[1:]), state, *weights)
+        row, mask = [None if v is None else reshape_to(slice_axis(v, 0, t, t + 1), v.shape[1:]) for v in (x, alive)]
+        _, state = _masked_step(cell, row, mask, state, weights)  # type: ignore[arg-type]
         outputs[t] = state[0]
     return joined([reshape_to(h, (1, *h.shape)) for h in outputs], 0), *state
 
 
-def _loop(cell: Cell, x: Value, state: State, weights: tuple[Value | None, ...], backward: bool) -> State:
+def _loop(cell: Cell, x: Value, alive: Value | None, state: State, weights: tuple[Value | None, ...], backward: bool
+          ) -> State:
     """The steps as a scan. For the derivative each keeps its state and the product that the next state is made from."""
     given = [w for w in weights if w is not None]
+    rows = [x] if alive is None else [x, alive]
     n = len(given)
+    head = n + len(state)
     keep = any(v.requires_grad for v in (x, *state, *given))
 
     def body(*values: Value) -> list[Value]:
         own = iter(values[:n])
-        part, new = _step(cell, values[-1], values[n:-1], *[None if w is None else next(own) for w in weights])
+        there = [None if w is None else next(own) for w in weights]
+        mask = None if alive is None else values[head + 1]
+        part, new = _masked_step(cell, values[head], mask, values[n:head], tuple(there))
         return [*new, *new, part] if keep else [*new, new[0]]
 
-    types = [v.type for v in (*given, *state)] + [Type(x.dtype, x.shape[1:])]
-    found = scan(*given, *state, x, body=trace(body, types, cell.__name__.strip("_"), x.builder.default_float),
+    types = [v.type for v in (*given, *state)] + [Type(v.dtype, v.shape[1:]) for v in rows]
+    found = scan(*given, *state, *rows, body=trace(body, types, cell.__name__.strip("_"), x.builder.default_float),
                  n_carry=len(state), length=x.shape[0], n_consts=n, reverse=backward)
     return found[len(state)], *found[:len(state)]
 
 
 @operator
 def lstm(input: Value, h: Value, c: Value, w_ih: Value, w_hh: Value, b_ih: Value | None, b_hh: Value | None,
-         w_hr: Value | None, backward: bool) -> tuple[Value, ...]:
+         w_hr: Value | None, backward: bool, alive: Value | None) -> tuple[Value, ...]:
     """A sequence [T, N, width] in one direction: (outputs, h, c)."""
-    return _sequence(_lstm_cell, _linear(input, w_ih, b_ih), (h, c), (w_hh, b_hh, w_hr), backward)
+    return _sequence(_lstm_cell, _linear(input, w_ih, b_ih), alive, (h, c), (w_hh, b_hh, w_hr), backward)
 
 
 def _simple(name: str, cell: Cell) -> Callable[..., tuple[Value, ...]]:
     """The sequence of a cell whose state is its output."""
 
     def sequence(input: Value, h: Value, w_ih: Value, w_hh: Value, b_ih: Value | None, b_hh: Value | None,
-                 backward: bool) -> tuple[Value, ...]:
-        return _sequence(cell, _linear(input, w_ih, b_ih), (h,), (w_hh, b_hh), backward)
+                 backward: bool, alive: Value | None) -> tuple[Value, ...]:
+        return _sequence(cell, _linear(input, w_ih, b_ih), alive, (h,), (w_hh, b_hh), backward)
     sequence.__name__ = sequence.__qualname__ = name  # what autocast knows it by
     return operator(sequence)
 

@@ -13,7 +13,7 @@ from jtorch.nn import init
 from jtorch.nn.functional import recurrent
 from jtorch.nn.modules.module import Module
 from jtorch.nn.parameter import Parameter
-from jtorch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+from jtorch.nn.utils.rnn import PackedSequence, Steps
 
 _SEQUENCES = {"GRU": recurrent.gru, "RNN_TANH": recurrent.rnn_tanh, "RNN_RELU": recurrent.rnn_relu}
 _STEPS = {"GRU": recurrent.gru_step, "RNN_TANH": recurrent.rnn_tanh_step, "RNN_RELU": recurrent.rnn_relu_step}
@@ -184,21 +184,20 @@ class RNNBase(Module):
         """Runs over the padded batch; a sequence that has ended keeps its state."""
         self.check_input(packed.data, packed.batch_sizes)
         order = packed.sorted_indices
-        sizes = [int(b) for b in packed.batch_sizes]
-        plain = PackedSequence(packed.data, packed.batch_sizes, None, None)
-        x, lengths = pad_packed_sequence(plain)
+        steps = Steps(packed.batch_sizes.tolist())
+        x = steps.pad(packed.data)
         if hx is not None and order is not None:
             hx = tuple(t.index_select(1, order) for t in hx) if self.mode == "LSTM" else hx.index_select(1, order)
         states = self._states(hx, x.shape[1], x, False)
-        y, last = self._run(x, states, [int(n) for n in lengths])
-        data = jtorch.cat([y[t, :n] for t, n in enumerate(sizes)], 0)
+        y, last = self._run(x, states, steps)
+        data = steps.pack(y)
         if packed.unsorted_indices is not None:
             last = tuple(t.index_select(1, packed.unsorted_indices) for t in last)
         out = PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
         return out, last if self.mode == "LSTM" else last[0]
 
     def _run(
-        self, x: Tensor, states: tuple[Tensor, ...], lengths: list[int] | None
+        self, x: Tensor, states: tuple[Tensor, ...], steps: Steps | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """All layers over [T, N, width]: (outputs, last states)."""
         finals: list[list[Tensor]] = [[] for _ in states]
@@ -206,54 +205,32 @@ class RNNBase(Module):
         directions = 1 + self.bidirectional
         for layer in range(self.num_layers):
             if layer and self.dropout and self.training:
-                x = self._drop(x, lengths)
+                x = self._drop(x, steps)
             outputs = []
             for d in range(directions):
                 index = layer * directions + d
-                y, last = self._direction(x, tuple(s[index] for s in states), weights[index], bool(d), lengths)
+                y, last = self._direction(x, tuple(s[index] for s in states), weights[index], bool(d), steps)
                 outputs.append(y)
                 for collected, t in zip(finals, last):
                     collected.append(t)
             x = outputs[0] if directions == 1 else jtorch.cat(outputs, 2)
         return x, tuple(jtorch.stack(f, 0) for f in finals)
 
-    def _drop(self, x: Tensor, lengths: list[int] | None) -> Tensor:
+    def _drop(self, x: Tensor, steps: Steps | None) -> Tensor:
         """Dropout; of a packed batch as it is packed, so that the same random numbers are drawn as in PyTorch."""
-        if lengths is None:
-            return F.dropout(x, self.dropout)
-        sizes = [sum(n > t for n in lengths) for t in range(x.shape[0])]
-        data = F.dropout(jtorch.cat([x[t, :n] for t, n in enumerate(sizes)], 0), self.dropout)
-        return pad_packed_sequence(PackedSequence(data, jtorch.tensor(sizes), None, None))[0]
+        return F.dropout(x, self.dropout) if steps is None else steps.pad(F.dropout(steps.pack(x), self.dropout))
 
     def _direction(self, x: Tensor, state: tuple[Tensor, ...], weights: list[Parameter], backward: bool,
-                   lengths: list[int] | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+                   steps: Steps | None) -> tuple[Tensor, tuple[Tensor, ...]]:
         w_ih, w_hh = weights[:2]
         b_ih, b_hh = weights[2:4] if self.bias else (None, None)
         w_hr = weights[-1] if self.proj_size else None
-        if lengths is not None:
-            return self._unequal(F.linear(x, w_ih, b_ih).unbind(0), state, (w_hh, b_hh), w_hr, backward, lengths)
+        alive = None if steps is None else steps.alive.unsqueeze(2)
         if self.mode == "LSTM":
-            y, *last = recurrent.lstm(x, *state, w_ih, w_hh, b_ih, b_hh, w_hr, backward)
+            y, *last = recurrent.lstm(x, *state, w_ih, w_hh, b_ih, b_hh, w_hr, backward, alive)
         else:
-            y, *last = _SEQUENCES[self.mode](x, *state, w_ih, w_hh, b_ih, b_hh, backward)
+            y, *last = _SEQUENCES[self.mode](x, *state, w_ih, w_hh, b_ih, b_hh, backward, alive)
         return y, tuple(last)
-
-    def _unequal(self, projected: tuple[Tensor, ...], state: tuple[Tensor, ...], weights: tuple[Any, ...],
-                 w_hr: Parameter | None, backward: bool, lengths: list[int]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Sequences of these lengths, step by step; one that has ended keeps its state."""
-        steps = len(projected)
-        outputs: list[Any] = [None] * steps
-        for t in reversed(range(steps)) if backward else range(steps):
-            before = state
-            if self.mode == "LSTM":
-                state = recurrent.lstm_step(projected[t], *state, *weights, w_hr)
-            else:
-                state = (_STEPS[self.mode](projected[t], *state, *weights),)
-            outputs[t] = state[0]
-            if min(lengths) <= t:
-                alive = jtorch.tensor([[n > t] for n in lengths])
-                state = tuple(jtorch.where(alive, new, old) for new, old in zip(state, before))
-        return jtorch.stack(outputs, 0), state
 
 
 class RNN(RNNBase):

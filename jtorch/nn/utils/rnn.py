@@ -4,6 +4,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import jtorch
 from jtorch._tensor import Tensor
 
@@ -57,6 +59,31 @@ def invert_permutation(permutation: Tensor | None) -> Tensor | None:
     return out
 
 
+class Steps:
+    """Which of N sequences still run in each of T steps: the structure of a packed batch, as data. So batches of other
+    lengths are other data and not other programs."""
+
+    def __init__(self, batches: Sequence[int], total: int | None = None) -> None:
+        sizes = np.zeros(len(batches) if total is None else total, np.int64)
+        sizes[:len(batches)] = batches
+        alive = np.arange(batches[0]) < sizes[:, None]
+        places = np.where(alive, alive.ravel().cumsum().reshape(alive.shape) - 1, 0)
+        self.lengths = jtorch.tensor(alive.sum(0))
+        self.alive = jtorch.tensor(alive)  # [T, N]
+        self._kept, self._places = jtorch.tensor(np.flatnonzero(alive)), jtorch.tensor(places.ravel())
+
+    def pack(self, x: Tensor) -> Tensor:
+        """[T, N, ...] -> the rows of sequences that still run, step after step."""
+        return x.flatten(0, 1).index_select(0, self._kept)
+
+    def pad(self, data: Tensor, value: float = 0.0) -> Tensor:
+        """What `pack` makes -> [T, N, ...], with `value` where a sequence has ended."""
+        rest = data.shape[1:]
+        there = self.alive.reshape((*self.alive.shape, *[1] * len(rest)))
+        rows = data.index_select(0, self._places).reshape((*self.alive.shape, *rest))
+        return jtorch.where(there, rows, jtorch.full((), value, dtype=data.dtype))
+
+
 def pack_padded_sequence(input: Tensor, lengths: Any, batch_first: bool = False,
                          enforce_sorted: bool = True) -> PackedSequence:
     """[T, N, ...] with the length of each sequence, packed."""
@@ -83,34 +110,21 @@ def pack_padded_sequence(input: Tensor, lengths: Any, batch_first: bool = False,
             "if you do not need ONNX exportability."
         )
     batches = [sum(n > t for n in sizes) for t in range(sizes[0])]
-    data = jtorch.cat([input[t, :b] for t, b in enumerate(batches)], 0)
+    data = Steps(batches).pack(input[:len(batches)])
     return PackedSequence(data, jtorch.tensor(batches, dtype=jtorch.int64), order)
 
 
 def pad_packed_sequence(sequence: PackedSequence, batch_first: bool = False, padding_value: float = 0.0,
                         total_length: int | None = None) -> tuple[Tensor, Tensor]:
     """The padded batch and the lengths."""
-    batches = [int(b) for b in sequence.batch_sizes.tolist()]
-    steps, n = len(batches), batches[0]
-    if total_length is not None:
-        if total_length < steps:
-            raise ValueError(
-                "Expected total_length to be at least the length of the longest sequence in input, but got "
-                f"total_length={total_length} and max sequence length being {steps}"
-            )
-        steps = total_length
-    rows, start = [], 0
-    rest = tuple(sequence.data.shape[1:])
-    for t in range(steps):
-        b = batches[t] if t < len(batches) else 0
-        row = sequence.data[start:start + b]
-        if b < n:
-            fill = jtorch.full((n - b, *rest), padding_value, dtype=sequence.data.dtype)
-            row = jtorch.cat([row, fill], 0) if b else fill
-        rows.append(row)
-        start += b
-    padded = jtorch.stack(rows, 0)
-    lengths = jtorch.tensor([sum(b > i for b in batches) for i in range(n)], dtype=jtorch.int64)
+    batches = sequence.batch_sizes.tolist()
+    if total_length is not None and total_length < len(batches):
+        raise ValueError(
+            "Expected total_length to be at least the length of the longest sequence in input, but got "
+            f"total_length={total_length} and max sequence length being {len(batches)}"
+        )
+    steps = Steps(batches, total_length)
+    padded, lengths = steps.pad(sequence.data, padding_value), steps.lengths
     if sequence.unsorted_indices is not None:
         padded = padded.index_select(1, sequence.unsorted_indices)
         lengths = lengths[sequence.unsorted_indices]
