@@ -109,6 +109,24 @@ def test_rows_with_what_is_no_number(name, axis):
     check(build([(F, x.shape)], lambda v: op(name)(v, **over)), [x])
 
 
+@pytest.mark.parametrize("n", [1, 9, 100, 1000, 3000])
+@pytest.mark.parametrize("name,attrs", [("softmax", {"axis": 1}), ("log_softmax", {"axis": 1}),
+                                        ("layer_norm", {"ndim": 1})])
+def test_a_row_has_the_same_bits_whatever_rows_are_beside_it(name, attrs, n):
+    """Rows go through the phases of a kernel in groups, whose length depends on theirs."""
+    def run(x, **options):
+        graph = build([(F, x.shape)], lambda p: op(name)(p, **attrs))
+        return execute(driver.compile_graph(graph, *options.values()), graph, [x], **options)[0], graph
+
+    [x] = floats((2 + 60_000 // n, n))
+    whole, graph = run(x)
+    [expected] = interpret(graph, [x])
+    np.testing.assert_allclose(whole, expected, rtol=1e-4, atol=1e-5)
+    for first, last in [(0, 1), (1, 2), (3, 20), (0, len(x) - 1)]:
+        np.testing.assert_array_equal(run(x[first:last].copy())[0], whole[first:last])
+    np.testing.assert_array_equal(run(x.copy(), in_place={0: 0})[0], whole)
+
+
 def test_softmax_over_columns():
     def f(x):
         e = op("exp")(x - expand_to(op("max")(x, axes=(0,)), x.shape))

@@ -386,8 +386,16 @@ def emit_row(w: Writer) -> Kernel:
             ...
             for i in range(n): ...               # phase 1
 
+    or, where there are three phases or more, each phase for a group of rows before the next one: what a phase begins
+    with takes long to come from the fold of the phase before, and meanwhile there are other rows. (Of two phases, the
+    processor itself begins the next row.)
+
+        for first in range(begin, end, group):
+            for item in range(first, last): ...  # phase 0, its folds kept in scratch
+            for item in range(first, last): ...  # phase 1
+
     A row is often a page or less, and the processor's own prefetchers stop at its end. So the loop before the last
-    (unless it is the first, which needs its row) asks for the next row, `ahead` elements on.
+    (unless it is the first, which needs its row) asks for the next row (or group), `ahead` elements on.
     """
     nest = w.nest
     outer = frozenset(range(nest.parallel))
@@ -414,9 +422,20 @@ def emit_row(w: Writer) -> Kernel:
     w.kept = {i: w.new_scratch(_scratch_type(nest.values[i].dtype)) for i in kept if i not in kept_in}
     counted = bool(kept) and len(reduce) > 1
     prefetches = last > 0 and len(reduce) == 1 and nest.parallel > 0 and not nest.chunked
-    for phase in range(last + 1):
-        if not folds[phase] and not point_stores[phase]:
-            continue
+    run = [phase for phase in range(last + 1) if folds[phase] or point_stores[phase]]
+    grouped = len(run) > 2 and nest.parallel > 0 and not nest.chunked and not w.kept
+    cells: dict[int, str] = {}  # fold -> its place in scratch, where rows are grouped
+    head = w.rows(range(nest.parallel)) if nest.parallel else []
+    loops: list[str] = []
+    for phase in run:
+        if grouped:
+            item = Level(outer)
+            wanted = [nest.values[f].arg for f in folds[phase]] + [nest.stores[j].value for j in point_stores[phase]]
+            wanted += [nest.stores[j].value for j in row_stores] if phase == run[-1] else []
+            for i in w.cone(wanted, top.have | {i for i, first in kept.items() if first < phase}):
+                if i in cells:
+                    item.lines.append(f"v{i} = {cells[i]}")
+                    item.have.add(i)
         chain = [top, item]
         for n in reduce:
             chain.append(Level(chain[-1].loops | {n}))
@@ -464,10 +483,19 @@ def emit_row(w: Writer) -> Kernel:
         for f in folds[phase]:
             item.lines.append(f"v{f} = a{f}")
             item.have.add(f)
+        if grouped and phase != run[-1]:
+            for f in folds[phase]:
+                q = w.new_scratch(_scratch_type(nest.values[f].dtype))
+                cells[f] = f"{q}[worker * w{q[1:]} + item - first]"
+                item.lines.append(f"{cells[f]} = v{f}")
+            loops += ["for item in range(first, last):", *indent(head + item.lines)]
     w.place([nest.stores[j].value for j in row_stores], [top, item])
     for j in row_stores:
         w.store(j, [top, item])
-    head = w.rows(range(nest.parallel)) if nest.parallel else []
+    if grouped:
+        loops += ["for item in range(first, last):", *indent(head + item.lines)]
+        body = ["for first in range(begin, end, group):", *indent(["last = min(first + group, end)", *loops])]
+        return w.kernel(top.lines, body, ["group", "ahead"] if w.asked_ahead else ["group"])
     if nest.chunked:
         head += ["clo = r0 * chunk", f"chi = min(clo + chunk, n{reduce[0]})"]
     return w.kernel(top.lines, ["for item in range(begin, end):", *indent(head + item.lines)],

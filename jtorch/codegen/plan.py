@@ -84,12 +84,14 @@ def step_entry(group: Group | None, step: Step, kernel: Kernel) -> Entry:
     scratch = 0
     if kernel.scratch:
         for d in kernel.scratch:
-            scratch += scratch_bytes(step, d)
+            scratch += scratch_bytes(step, kernel, d)
     return Entry(reads, writes, group, step, kernel, scratch=scratch)
 
 
-def scratch_length(step: Step) -> int:
+def scratch_length(step: Step, kernel: Kernel) -> int:
     """Elements of one scratch array: a row, a block of columns, or a tile."""
+    if "group" in kernel.arguments:
+        return step.group
     if step.nest.schedule == "column":
         return step.block
     if step.nest.schedule == "tile":
@@ -100,8 +102,8 @@ def scratch_length(step: Step) -> int:
     return n
 
 
-def scratch_bytes(step: Step, dtype: str) -> int:
-    return -(-scratch_length(step) * by_name(dtype).itemsize // ALIGNMENT) * ALIGNMENT
+def scratch_bytes(step: Step, kernel: Kernel, dtype: str) -> int:
+    return -(-scratch_length(step, kernel) * by_name(dtype).itemsize // ALIGNMENT) * ALIGNMENT
 
 
 def substitute(e: Entry, old: Value, new: Any) -> None:
@@ -409,7 +411,8 @@ def arguments(entry: Entry, memory: MemoryPlan, codes: dict[int, Any]) -> list[A
     args += binding.constants
     names = kernel.arguments[len(args):]
     named = {"block": step.block, "blocks": step.blocks, "chunk": binding.chunk, "tile": step.tile,
-             "tiles": step.tiles, "pitch": step.tile + 1, "ahead": step.ahead}
+             "tiles": step.tiles, "pitch": step.tile + 1, "group": step.group,
+             "ahead": step.ahead * (step.group if "group" in names else 1)}
     offset = 0
     scratches = iter(kernel.scratch)
     stride_types = iter(kernel.scratch)
@@ -418,7 +421,7 @@ def arguments(entry: Entry, memory: MemoryPlan, codes: dict[int, Any]) -> list[A
         if name == "scratch":
             d = next(scratches)
             args.append(("buf", SCRATCH, offset))
-            offset += scratch_bytes(step, d)
+            offset += scratch_bytes(step, kernel, d)
         elif name == "scratch stride":
             args.append(memory.scratch_size // by_name(next(stride_types)).itemsize)
         elif name == "error":

@@ -15,7 +15,8 @@ MAP_BLOCK = 1 << 13  # longest piece of a row that is one work item
 COLUMN_BLOCK = 512  # columns that a reduction over rows folds at once: its sums stay in the first-level cache
 TILE = 32  # side of a tile where rows are read as columns: a tile of both fits the first-level cache
 READ_AHEAD = 1 << 14  # elements of a row up to which the next row is asked for: more would push out the row itself
-NEAR_BYTES = 16 << 20  # up to which it is: what comes from memory comes sooner unasked, by the processor's prefetchers
+GROUP, GROUP_ELEMENTS = 16, 1 << 11  # rows that go through the phases of a kernel together: so many, or so long in all
+NEAR_BYTES = 16 << 20  # traffic up to which both are done: what comes from memory is better read in order, and unasked
 SHORT = 8  # below that a loop is not worth a vector
 ITEM_NANOSECONDS = 8_000  # work that is worth handing to another thread
 
@@ -32,6 +33,7 @@ class Step:
     blocks: int = 1
     tile: int = 0
     tiles: int = 1
+    group: int = 1  # 'row': how many go through the phases together
     ahead: int = 0  # 'row': how far the row that follows is, or 0 if it is not to be asked for
     elements: int = 0
     bytes: int = 0
@@ -273,7 +275,9 @@ def size_up(nest: Nest, binding: Binding, body: Body, parallel: list[int], reduc
         step.total = rows
     elif nest.schedule == "row":
         step.total = rows
-        step.ahead = reduce[-1] if reduce[-1] <= READ_AHEAD and moved <= NEAR_BYTES else 0
+        if moved <= NEAR_BYTES:
+            step.group = max(1, min(GROUP, GROUP_ELEMENTS // max(math.prod(reduce), 1)))
+            step.ahead = reduce[-1] if reduce[-1] <= READ_AHEAD else 0
     else:
         last = parallel[-1]
         block = {"column": COLUMN_BLOCK, "map": MAP_BLOCK, "tile": 2 * TILE}[nest.schedule]
