@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from library_runner import lower, make_node, run
 
+import jtorch
 from jtorch import dtypes
 from jtorch.codegen.library.gemm_layout import DEPTH
 from jtorch.ir.graph import Type
@@ -94,6 +95,32 @@ def test_sums_that_are_not_rounded() -> None:
             assert found.dtype == np.float32
             wide = a.astype(np.float64), b.astype(np.float64)
             assert (np.abs(found - wide[0] @ wide[1]) <= (k + 1) * 2.0 ** -24 * (abs(wide[0]) @ abs(wide[1]))).all()
+
+
+@pytest.mark.parametrize("shape", [(7, 33, 50), (70, 65, 97), (1, 300, 40)])
+def test_a_layer_of_bfloat16(shape: tuple[int, int, int]) -> None:
+    """What follows a product finishes its blocks; gradients are products as well."""
+    rng = np.random.default_rng(5)
+    m, k, n = shape
+    x, w, b, g = normal(rng, m, k), normal(rng, n, k), normal(rng, n), normal(rng, m, n)
+
+    @jtorch.jit.trace
+    def layer(x: Any, w: Any, b: Any, g: Any) -> Any:
+        y = jtorch.nn.functional.linear(x, w, b).relu()
+        return (y, *jtorch.autograd.grad(y, (x, w), g))
+
+    def tensor(a: np.ndarray) -> Any:
+        return jtorch.tensor(a.astype(np.float32)).bfloat16()
+    operands = [tensor(a).requires_grad_() for a in (x, w, b)]
+    xs, ws, bs, gs = (a.astype(np.float64) for a in (x, w, b, g))
+    product = xs @ ws.T
+    for _ in range(2):
+        y, gx, gw = (v.detach().double().numpy() for v in layer(*operands, tensor(g)))
+        assert (np.abs(y - np.maximum(product + bs, 0)) <= 2.0 ** -7 * (np.abs(product) + np.abs(product + bs))).all()
+        inner = np.where(y > 0, gs, 0)
+        for found, left, right in ((gx, inner, ws), (gw, inner.T, xs)):
+            exact, size = left @ right, np.abs(left) @ np.abs(right)
+            assert (np.abs(found - exact) <= 2.0 ** -7.99 * np.abs(exact) + 2.0 ** -24 * len(right) * size).all()
 
 
 def test_vectors() -> None:
