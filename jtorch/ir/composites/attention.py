@@ -6,7 +6,7 @@ from math import prod
 
 from jtorch import dtypes
 from jtorch.ir.arith import broadcast_shapes, where
-from jtorch.ir.composites.define import composite
+from jtorch.ir.composites.define import HALVES, composite, wide
 from jtorch.ir.composites.random import keep_mask
 from jtorch.ir.composites.softmax import softmax
 from jtorch.ir.graph import Builder, Shape, Type, Value
@@ -32,15 +32,15 @@ def _linear_infer(x: Type, w: Type, *bias: Type) -> Type:
 
 
 def _linear(b: Builder, x: Value, w: Value, *bias: Value) -> Value:
-    """All leading axes are rows of one matrix."""
+    """All leading axes are rows of one matrix. Half types are multiplied as they are, and rounded once."""
     rows = reshape_to(x, (prod(x.shape[:-1]), x.shape[-1]))
-    y = matmul(rows, permute_to(w, (1, 0)))
+    y = matmul(rows, permute_to(w, (1, 0)), wide=bool(bias) and x.dtype in HALVES)
     if bias:
-        y = y + expand(bias[0], y.shape)
-    return reshape_to(y, (*x.shape[:-1], w.shape[0]))
+        y = y + expand(wide(bias[0]), y.shape)
+    return reshape_to(cast_to(y, x.dtype), (*x.shape[:-1], w.shape[0]))
 
 
-linear = composite("linear", _linear, infer=_linear_infer, domain="linear")
+linear = composite("linear", _linear, infer=_linear_infer, widen=False, domain="linear")
 """linear(x[..., K], w[O, K][, bias[O]]) = x @ w.T + bias"""
 
 
