@@ -193,6 +193,9 @@ def computed_tensor(buffer: Any, type: Type) -> Tensor:
     return new_tensor(Tensor, Storage(Cell(type, None, None, buffer)), type, None)
 
 
+_new = object.__new__
+
+
 def wrap(recorder: Recorder, v: Value) -> Tensor:
     """A new tensor whose value is `v`, pending in the recorder's present epoch."""
     if v.requires_grad and not recorder.grad_enabled:
@@ -201,11 +204,19 @@ def wrap(recorder: Recorder, v: Value) -> Tensor:
     if epoch.spent:
         epoch.revive(v)
     kind = v.type
-    cell = Cell(kind, v, epoch)
+    cell = _new(Cell)  # as its constructor does: a call of that in Python costs as much again
+    cell.type = kind
+    cell.value = v
+    cell.epoch = epoch
+    cell.buffer = cell.previous = cell.range = cell.home = cell.before = None
     pending = epoch.pending
     pending.append(cell)
-    t = object.__new__(Tensor)
-    t._storage = Storage(cell)
+    storage = _new(Storage)
+    storage.cell = cell
+    storage.version = storage.settled = 0
+    storage.exports = None
+    t = _new(Tensor)
+    t._storage = storage
     t._type = kind
     t._view = t._geometry = t._grad = None
     t._value = v
