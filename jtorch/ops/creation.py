@@ -617,15 +617,15 @@ def triu(input: Value, diagonal: int = 0) -> Value:
 
 
 @define(method=False, function=False)
-def _places_of_rows(first: Value, ends: Value, total: int, dt: dtype) -> Value:
+def _places(first: Value, ends: Value, total: int, dt: dtype) -> Value:
     return ew.cast_to(row_places(first, ends, total=total), dt)
 
 
-def _row_parts(first: np.ndarray, stop: np.ndarray, dt: dtype) -> Tensor:
+def places_of_rows(first: np.ndarray, stop: np.ndarray, dt: dtype = dtypes.int64) -> Tensor:
     """[2, K]: rows and columns of the places of which row r has the columns first[r] to stop[r]."""
     ends = np.cumsum(np.maximum(stop - first, 0))
     total = int(ends[-1]) if len(ends) else 0
-    return _places_of_rows(from_array(first), from_array(ends), total, dt)
+    return _places(from_array(first), from_array(ends), total, dt)
 
 
 @expose("tril_indices", method=False)
@@ -633,7 +633,7 @@ def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = dtypes.int
                  layout: Any = None) -> Tensor:
     """[2, K]: rows and columns of the places at and under the diagonal `offset` of a row x col matrix."""
     diagonal = np.arange(row) + offset
-    return _row_parts(np.zeros(row, np.int64), np.clip(diagonal + 1, 0, col), dtype)
+    return places_of_rows(np.zeros(row, np.int64), np.clip(diagonal + 1, 0, col), dtype)
 
 
 @expose("triu_indices", method=False)
@@ -641,7 +641,7 @@ def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = dtypes.int
                  layout: Any = None) -> Tensor:
     """[2, K]: rows and columns of the places at and above the diagonal `offset` of a row x col matrix."""
     diagonal = np.arange(row) + offset
-    return _row_parts(np.clip(diagonal, 0, col), np.full(row, col), dtype)
+    return places_of_rows(np.clip(diagonal, 0, col), np.full(row, col), dtype)
 
 
 __all__ = ["array_from", "as_dtype", "from_buffer", "from_numpy", "tensor", "wrap_dim"]

@@ -13,6 +13,7 @@ from jtorch.ir.prims import create, movement
 from jtorch.ir.prims.elementwise import cast_to
 from jtorch.ops.arguments import wrap_dim
 from jtorch.ops.attach import FUNCTIONS, define, expose
+from jtorch.ops.creation import places_of_rows
 from jtorch.ops.shape import alias, expand, reshape, unsqueeze
 
 
@@ -166,7 +167,10 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
         raise RuntimeError(f"Expect a non-negative number, but got {r}")
     if not r:
         return input[:0].clone()
-    return input[from_array(_combinations(input.shape[0], r, with_replacement))]
+    n = input.shape[0]
+    before = _combinations(n, r - 1, with_replacement)
+    rows, last = places_of_rows(_following(before, with_replacement), np.full(len(before), n)).unbind()
+    return FUNCTIONS["cat"]([input[from_array(before)][rows], input[last].unsqueeze(1)], 1)
 
 
 def _combinations(n: int, r: int, with_replacement: bool) -> np.ndarray:
@@ -174,12 +178,17 @@ def _combinations(n: int, r: int, with_replacement: bool) -> np.ndarray:
     after its last place."""
     rows = np.zeros((1, 0), np.int64)
     for _ in range(r):
-        first = rows[:, -1] + (not with_replacement) if rows.shape[1] else np.zeros(1, np.int64)
+        first = _following(rows, with_replacement)
         counts = np.maximum(n - first, 0)
         ends = np.cumsum(counts)
         column = np.arange(ends[-1] if len(ends) else 0) + np.repeat(first - ends + counts, counts)
         rows = np.column_stack([np.repeat(rows, counts, 0), column])
     return rows
+
+
+def _following(rows: np.ndarray, with_replacement: bool) -> np.ndarray:
+    """The first place that may follow each row."""
+    return rows[:, -1] + (not with_replacement) if rows.shape[1] else np.zeros(len(rows), np.int64)
 
 
 @define(method=False)
