@@ -148,6 +148,11 @@ def test_least_squares(dtype: type) -> None:
         for lead in LEADS:
             a, b = normal(dtype, *lead, *shape), normal(dtype, *lead, shape[0], 3)
             check("least_squares", [a, b], rcond=None, driver="gelsy")
+    for m, n in ((40, 40), (50, 30), (30, 50), (5, 1)):
+        a = normal(dtype, 4, m, n) + 4 * np.eye(m, n, dtype=dtype)
+        a[1, :, n // 2:] = a[1, :, :1]  # of a lower rank
+        a[2] = 0
+        check("least_squares", [a, normal(dtype, 4, m, 150)], rcond=1e-4, driver="gelsy")
     assert lower(node_of("least_squares", [a, b], rcond=None, driver="gelsd"), [a, b]) is None
 
 

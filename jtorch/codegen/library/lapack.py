@@ -21,6 +21,7 @@ from jtorch.codegen.library.copy import contiguous, copy, zero
 from jtorch.codegen.library.language import (
     ALPHA,
     NAN,
+    SIZE,
     Pointer,
     T,
     addr_of,
@@ -242,6 +243,104 @@ def expand_reflectors(ormqr: int, a: Pointer, tau: Pointer, q: Pointer, words: P
                      addr_of(tau, matrix * count * size), addr_of(q, (matrix * columns + c0) * rows * size),
                      addr_of(words, at + 2), addr_of(words, at + 16), addr_of(words, at + 5), addr_of(words, at + 6),
                      1, 1)
+
+
+def rank_of_triangle(laic1: int, r: Pointer, found: Pointer, words: Pointer, reals: Pointer, stride: int, m: int,
+                     n: int, rcond: float, low: float, high: float, begin: int, end: int, worker: int) -> None:
+    """How many leading rows of each triangle have a condition up to 1 / rcond, as gelsy finds it by estimating the
+    extreme singular values row by row (laic1); 0 where gelsy would scale the matrix."""
+    at = index_div(worker * stride, 4)
+    base = index_div(worker * stride, SIZE) + 16
+    sizes = base + 2 * n
+    words[at] = i32(2)
+    words[at + 1] = i32(1)
+    for item in range(begin, end):
+        first = item * n * m
+        rank = i64(0)
+        top = abs(r[first])
+        if (top >= low) & (top <= high):
+            rank = i64(1)
+            for i in range(2):
+                reals[base + i * n] = 1
+                reals[sizes + i] = top
+            going = n > 1
+            while going:
+                words[at + 2] = i32(rank)
+                for i in range(2):
+                    call_routine(laic1, addr_of(words, at + i), addr_of(words, at + 2), addr_of(reals, base + i * n),
+                                 addr_of(reals, sizes + i), addr_of(r, first + rank * m),
+                                 addr_of(r, first + rank * m + rank), addr_of(reals, sizes + 2 + i),
+                                 addr_of(reals, sizes + 4 + i), addr_of(reals, sizes + 6 + i))
+                going = reals[sizes + 3] * T(rcond) <= reals[sizes + 2]
+                if going:
+                    for i in range(2):
+                        for j in range(base + i * n, base + i * n + rank):
+                            reals[j] = reals[j] * reals[sizes + 4 + i]
+                        reals[base + i * n + rank] = reals[sizes + 6 + i]
+                        reals[sizes + i] = reals[sizes + 2 + i]
+                    rank += 1
+                    going = rank < n
+        found[item] = i32(rank)
+
+
+def solve_regular(ormqr: int, trsm: int, a: Pointer, tau: Pointer, order: Pointer, found: Pointer, b: Pointer,
+                  x: Pointer, words: Pointer, reals: Pointer, stride: int, m: int, n: int, columns: int, block: int,
+                  room: int, begin: int, end: int, worker: int) -> None:
+    """x = P R^-1 Q^T b for the matrices of full rank; an item is a block of the columns of b, which lie as rows."""
+    at = index_div(worker * stride, 4)
+    base = index_div(worker * stride, SIZE) + 16
+    blocks = index_div(columns + block - 1, block)
+    words[at] = i32(76)  # 'L'
+    words[at + 1] = i32(84)  # 'T'
+    words[at + 2] = i32(85)  # 'U'
+    words[at + 3] = i32(78)  # 'N'
+    words[at + 4] = i32(m)
+    words[at + 5] = i32(n)
+    words[at + 6] = i32(room)
+    reals[base] = 1
+    for item in range(begin, end):
+        matrix = index_div(item, blocks)
+        c0 = index_mod(item, blocks) * block
+        c1 = min(c0 + block, columns)
+        if found[matrix] == n:
+            here = (matrix * columns + c0) * m
+            words[at + 7] = i32(c1 - c0)
+            call_routine(ormqr, addr_of(words, at), addr_of(words, at + 1), addr_of(words, at + 4),
+                         addr_of(words, at + 7), addr_of(words, at + 5), addr_of(a, matrix * n * m),
+                         addr_of(words, at + 4), addr_of(tau, matrix * n), addr_of(b, here), addr_of(words, at + 4),
+                         addr_of(reals, base + 1), addr_of(words, at + 6), addr_of(words, at + 8), 1, 1)
+            call_routine(trsm, addr_of(words, at), addr_of(words, at + 2), addr_of(words, at + 3),
+                         addr_of(words, at + 3), addr_of(words, at + 5), addr_of(words, at + 7), addr_of(reals, base),
+                         addr_of(a, matrix * n * m), addr_of(words, at + 4), addr_of(b, here), addr_of(words, at + 4),
+                         1, 1, 1, 1)
+            for i in range(n):
+                target = (matrix * n + i64(order[matrix * n + i]) - 1) * columns
+                for c in range(c0, c1):
+                    x[target + c] = b[(matrix * columns + c) * m + i]
+
+
+def solve_deficient(gelsy: int, a: Pointer, order: Pointer, found: Pointer, b: Pointer, x: Pointer, words: Pointer,
+                    reals: Pointer, stride: int, m: int, n: int, columns: int, room: int, rcond: float, begin: int,
+                    end: int, worker: int) -> None:
+    """The other matrices by gelsy, which finds the rank again."""
+    at = index_div(worker * stride, 4)
+    base = index_div(worker * stride, SIZE) + 16
+    words[at] = i32(m)
+    words[at + 1] = i32(n)
+    words[at + 2] = i32(columns)
+    words[at + 3] = i32(room)
+    reals[base] = rcond
+    for item in range(begin, end):
+        if found[item] != n:
+            for i in range(item * n, item * n + n):
+                order[i] = 0
+            call_routine(gelsy, addr_of(words, at), addr_of(words, at + 1), addr_of(words, at + 2),
+                         addr_of(a, item * n * m), addr_of(words, at), addr_of(b, item * columns * m),
+                         addr_of(words, at), addr_of(order, item * n), addr_of(reals, base), addr_of(found, item),
+                         addr_of(reals, base + 1), addr_of(words, at + 3), addr_of(words, at + 4))
+            for i in range(n):
+                for c in range(columns):
+                    x[(item * n + i) * columns + c] = b[(item * columns + c) * m + i]
 
 
 def bring_in_range(x: Pointer, scale: Pointer, size: int, low: float, high: float, begin: int, end: int,
@@ -715,6 +814,11 @@ def least_squares(low: Lowering) -> None:
     order, found = low.temp(dtypes.int32, (*lead, n)), low.temp(dtypes.int32, lead)
     zero(low, order)
     size = max(small + 2 * n + BLOCK * (n + 1), 2 * small + BLOCK * k, small + 3 * n + 1)
+    if m >= n and k > COLUMNS and not d.is_complex:
+        _by_pivoting(low, work, right, order, found, rcond, size)
+        copy(low, found, rank)
+        zero(low, values)
+        return
     args: list[Argument] = [m, n, k, work, m, right, max(m, n), order, rcond, found, Work(size * d.itemsize), size]
     if d.is_complex:
         args.append(Work(2 * n * d.to_real().itemsize))
@@ -722,6 +826,37 @@ def least_squares(low: Lowering) -> None:
     copy(low, transposed(_leading(right, k, n)), x)
     copy(low, found, rank)
     zero(low, values)
+
+
+def _by_pivoting(low: Lowering, work: Operand, right: Operand, order: Operand, found: Operand, rcond: float, room: int
+                 ) -> None:
+    """The steps of gelsy for matrices of full rank, all that follows the QR cut for threads. Operands by columns."""
+    d, lead, (n, m), k = work.dtype, work.shape[:-2], work.shape[-2:], right.shape[-2]
+    count, limits, real, address = prod(lead), np.finfo(d.numpy), pointer(d), LETTERS[d]
+    tau, factors = low.temp(d, (*lead, n)), low.temp(d, work.shape)
+    copy(low, work, factors)
+    size = 2 * n + (n + 1) * BLOCK
+    routine(low, address + "geqp3", [m, n, factors, m, order, tau, Work(size * d.itemsize), size,
+                                     low.temp(dtypes.int32, (count,))], count, 4 * m * n * n)
+    common = [("words", "p:int32", ("scratch",)), ("reals", real, ("scratch",)),
+              ("stride", "i", ("scratch_stride",)), ("m", "i", m), ("n", "i", n)]
+    holes = {"T": conversion(d), "SIZE": str(d.itemsize)}
+    tiny = float(limits.tiny / limits.eps)
+    low.call(rank_of_triangle, [
+        ("laic1", "i", ("symbol", address + "laic1")), ("r", real, factors.arg), ("found", "p:int32", found.arg),
+        *common, ("rcond", "f", rcond), ("low", "f", tiny), ("high", "f", 1 / tiny)],
+        count, grain_of(n * n), (16 + 2 * n + 8) * d.itemsize, holes=holes)
+    low.call(solve_regular, [
+        ("ormqr", "i", ("symbol", address + "ormqr")), ("trsm", "i", ("symbol", address + "trsm")),
+        ("a", real, factors.arg), ("tau", real, tau.arg), ("order", "p:int32", order.arg),
+        ("found", "p:int32", found.arg), ("b", real, right.arg), ("x", real, low.outputs[0].arg), *common,
+        ("columns", "i", k), ("block", "i", COLUMNS), ("room", "i", ROOM)],
+        count * -(-k // COLUMNS), grain_of(5 * m * n * COLUMNS / FLOPS_PER_NS), (17 + ROOM) * d.itemsize, holes=holes)
+    low.call(solve_deficient, [
+        ("gelsy", "i", ("symbol", address + "gelsy")), ("a", real, work.arg), ("order", "p:int32", order.arg),
+        ("found", "p:int32", found.arg), ("b", real, right.arg), ("x", real, low.outputs[0].arg), *common,
+        ("columns", "i", k), ("room", "i", room), ("rcond", "f", rcond)],
+        count, 1, (17 + room) * d.itemsize, holes=holes)
 
 
 def succeeded(low: Lowering) -> None:
