@@ -1,27 +1,21 @@
-"""Matrix factorizations and linear systems: LAPACK's routines, called by address, one matrix a work item.
-
-LAPACK goes along columns first, so a matrix goes in transposed and its factors come out so (`by_columns`), except where
-the transposed problem is the same one. `jtorch/ir/lapack.py` has the meaning of each operation in NumPy, which finds
+"""Matrix factorizations and linear systems by LAPACK (`lapack_calls.py`): a matrix goes in transposed, except where the
+transposed problem is the same one. `jtorch/ir/lapack.py` has the meaning of each operation in NumPy, which finds
 the same signs and phases, as it calls the same routines.
 """
 from __future__ import annotations
 
 import functools
-import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from jtorch import dtypes
-from jtorch.codegen.library.call import KernelCall, Lowering, Operand, conversion, grain_of, pointer
+from jtorch.codegen.library.call import Lowering, Operand, conversion, grain_of
 from jtorch.codegen.library.copy import contiguous, copy, zero
 from jtorch.codegen.library.language import (
     ALPHA,
     NAN,
-    SIZE,
     Pointer,
     T,
     addr_of,
@@ -32,76 +26,26 @@ from jtorch.codegen.library.language import (
     index_mod,
     store_error,
 )
-from jtorch.dtypes import dtype
+from jtorch.codegen.library.lapack_calls import (
+    BLOCK,
+    COLUMNS,
+    FLOPS_PER_NS,
+    LETTERS,
+    Argument,
+    Work,
+    batch,
+    by_columns,
+    elements,
+    letter,
+    real_pointer,
+    routine,
+    scale_matrices,
+    transposed,
+    words_of,
+)
+from jtorch.codegen.library.reflections import by_pivoting, eigenvectors, expanded
 from jtorch.errors import LinAlgError
 from jtorch.ir.prims.factor import failure
-
-LETTERS = {dtypes.float32: "s", dtypes.float64: "d", dtypes.complex64: "c", dtypes.complex128: "z"}
-BLOCK = 64
-"""What LAPACK's blocked routines may use as their block: it sizes their work space."""
-COLUMNS = 128
-"""Right-hand sides of a triangular system that one work item solves for."""
-ROOM = COLUMNS * BLOCK + 65 * 64
-"""Elements that ormqr works with: its table of a block of reflectors is 65 x 64."""
-SLOT = 4
-"""Words of 4 bytes that a constant takes in the block of constants."""
-FLOPS_PER_NS = 25
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Scratch memory of so many bytes."""
-
-    size: int
-
-
-Argument = str | int | float | Operand | Work
-
-
-def routine(low: Lowering, name: str, args: Sequence[Argument], count: int, flops: float) -> None:
-    """Call LAPACK's `name` for each of `count` matrices: `flops` of work each.
-
-    An argument is a letter, an integer, a number of the routine's real type, scratch memory, or a contiguous operand,
-    of which the item's share is meant.
-    """
-    real = "d" if name[0] in "dz" else "f"
-    params: list[tuple[str, str, Any]] = [("routine", "i", ("symbol", name))]
-    fill, passed = [], []
-    words = 0
-    sizes = [SLOT * sum(not isinstance(a, Operand | Work) for a in args)]
-    for a in args:
-        i = len(passed)
-        if isinstance(a, Operand):
-            params += [(f"p{i}", "p:uint8", a.arg), (f"d{i}", "i", a.numel // count * a.dtype.itemsize)]
-            passed.append(f"addr_of(p{i}, item * d{i})")
-        elif isinstance(a, Work):
-            params.append((f"w{i}", "i", sum(sizes)))
-            sizes.append(-(-a.size // 64) * 16)
-            passed.append(f"addr_of(words, at + w{i})")
-        else:
-            for j, word in enumerate(constant_words(a, real)):
-                params.append((f"c{i}_{j}", "i", word))
-                fill.append(f"    words[at + {words + j}] = i32(c{i}_{j})")
-            passed.append(f"addr_of(words, at + {words})")
-            words += SLOT
-    passed += ["1"] * sum(isinstance(a, str) for a in args)  # Fortran's hidden lengths of letters
-    params += [("words", "p:int32", ("scratch",)), ("stride", "i", ("scratch_stride",))]
-    names = [n for n, _, _ in params]
-    source = "\n".join([f"def kernel({', '.join([*names, 'begin', 'end', 'worker'])}):",
-                        "    at = index_div(worker * stride, 4)", *fill, "    for item in range(begin, end):",
-                        f"        call_routine(routine, {', '.join(passed)})", ""])
-    low.calls.append(KernelCall(name, source, tuple([kind for _, kind, _ in params]), tuple([v for _, _, v in params]),
-                                count, grain_of(flops / FLOPS_PER_NS + 1000), 4 * sum(sizes)))
-
-
-def constant_words(value: Any, real: str) -> tuple[int, ...]:
-    """A constant as LAPACK reads it from memory, in words of 4 bytes."""
-    if isinstance(value, str):
-        return (ord(value),)
-    if isinstance(value, int):
-        return (value,)
-    return struct.unpack("<2i" if real == "d" else "<i", struct.pack("<" + real, value))
-
 
 # --- what surrounds the routines -------------------------------------------------------------------------------------
 
@@ -192,175 +136,6 @@ def solve_blocks(trsm: int, a: Pointer, b: Pointer, words: Pointer, stride: int,
                      addr_of(b, (matrix * n * columns + c0) * size), addr_of(words, at + 6), 1, 1, 1, 1)
 
 
-def reflect_blocks(ormtr: int, a: Pointer, tau: Pointer, z: Pointer, words: Pointer, stride: int, n: int, block: int,
-                   size: int, uplo: int, room: int, begin: int, end: int, worker: int) -> None:
-    """z = Q z, columns first, with the reflectors of sytrd in a and tau; an item is a block of the columns of z."""
-    at = index_div(worker * stride, 4)
-    blocks = index_div(n + block - 1, block)
-    words[at] = i32(76)  # 'L'
-    words[at + 1] = i32(uplo)
-    words[at + 2] = i32(78)  # 'N'
-    words[at + 3] = i32(n)
-    words[at + 5] = i32(room)
-    for item in range(begin, end):
-        matrix = index_div(item, blocks)
-        c0 = index_mod(item, blocks) * block
-        words[at + 4] = i32(min(block, n - c0))
-        call_routine(ormtr, addr_of(words, at), addr_of(words, at + 1), addr_of(words, at + 2), addr_of(words, at + 3),
-                     addr_of(words, at + 4), addr_of(a, matrix * n * n * size), addr_of(words, at + 3),
-                     addr_of(tau, matrix * n * size), addr_of(z, (matrix * n + c0) * n * size), addr_of(words, at + 3),
-                     addr_of(words, at + 16), addr_of(words, at + 5), addr_of(words, at + 6), 1, 1, 1)
-
-
-def unit_columns(x: Pointer, rows: int, columns: int, words: int, begin: int, end: int, worker: int) -> None:
-    """The identity, columns first; an item is a column."""
-    for item in range(begin, end):
-        first = item * rows * words
-        for i in range(first, first + rows * words):
-            x[i] = 0
-        x[first + index_mod(item, columns) * words] = 1
-
-
-def expand_reflectors(ormqr: int, a: Pointer, tau: Pointer, q: Pointer, words: Pointer, stride: int, rows: int,
-                      columns: int, count: int, lines: int, block: int, size: int, room: int, begin: int, end: int,
-                      worker: int) -> None:
-    """q = Q q, columns first, for the identity q and the `count` reflectors of geqrf in a, of `lines` columns; an item
-    is a block of the columns of q, of which later reflectors change nothing."""
-    at = index_div(worker * stride, 4)
-    blocks = index_div(columns + block - 1, block)
-    words[at] = i32(76)  # 'L'
-    words[at + 1] = i32(78)  # 'N'
-    words[at + 2] = i32(rows)
-    words[at + 5] = i32(room)
-    for item in range(begin, end):
-        matrix = index_div(item, blocks)
-        c0 = index_mod(item, blocks) * block
-        c1 = min(c0 + block, columns)
-        words[at + 3] = i32(c1 - c0)
-        words[at + 4] = i32(min(count, c1))
-        call_routine(ormqr, addr_of(words, at), addr_of(words, at + 1), addr_of(words, at + 2), addr_of(words, at + 3),
-                     addr_of(words, at + 4), addr_of(a, matrix * lines * rows * size), addr_of(words, at + 2),
-                     addr_of(tau, matrix * count * size), addr_of(q, (matrix * columns + c0) * rows * size),
-                     addr_of(words, at + 2), addr_of(words, at + 16), addr_of(words, at + 5), addr_of(words, at + 6),
-                     1, 1)
-
-
-def rank_of_triangle(laic1: int, r: Pointer, found: Pointer, words: Pointer, reals: Pointer, stride: int, m: int,
-                     n: int, rcond: float, low: float, high: float, begin: int, end: int, worker: int) -> None:
-    """How many leading rows of each triangle have a condition up to 1 / rcond, as gelsy finds it by estimating the
-    extreme singular values row by row (laic1); 0 where gelsy would scale the matrix."""
-    at = index_div(worker * stride, 4)
-    base = index_div(worker * stride, SIZE) + 16
-    sizes = base + 2 * n
-    words[at] = i32(2)
-    words[at + 1] = i32(1)
-    for item in range(begin, end):
-        first = item * n * m
-        rank = i64(0)
-        top = abs(r[first])
-        if (top >= low) & (top <= high):
-            rank = i64(1)
-            for i in range(2):
-                reals[base + i * n] = 1
-                reals[sizes + i] = top
-            going = n > 1
-            while going:
-                words[at + 2] = i32(rank)
-                for i in range(2):
-                    call_routine(laic1, addr_of(words, at + i), addr_of(words, at + 2), addr_of(reals, base + i * n),
-                                 addr_of(reals, sizes + i), addr_of(r, first + rank * m),
-                                 addr_of(r, first + rank * m + rank), addr_of(reals, sizes + 2 + i),
-                                 addr_of(reals, sizes + 4 + i), addr_of(reals, sizes + 6 + i))
-                going = reals[sizes + 3] * T(rcond) <= reals[sizes + 2]
-                if going:
-                    for i in range(2):
-                        for j in range(base + i * n, base + i * n + rank):
-                            reals[j] = reals[j] * reals[sizes + 4 + i]
-                        reals[base + i * n + rank] = reals[sizes + 6 + i]
-                        reals[sizes + i] = reals[sizes + 2 + i]
-                    rank += 1
-                    going = rank < n
-        found[item] = i32(rank)
-
-
-def solve_regular(ormqr: int, trsm: int, a: Pointer, tau: Pointer, order: Pointer, found: Pointer, b: Pointer,
-                  x: Pointer, words: Pointer, reals: Pointer, stride: int, m: int, n: int, columns: int, block: int,
-                  room: int, begin: int, end: int, worker: int) -> None:
-    """x = P R^-1 Q^T b for the matrices of full rank; an item is a block of the columns of b, which lie as rows."""
-    at = index_div(worker * stride, 4)
-    base = index_div(worker * stride, SIZE) + 16
-    blocks = index_div(columns + block - 1, block)
-    words[at] = i32(76)  # 'L'
-    words[at + 1] = i32(84)  # 'T'
-    words[at + 2] = i32(85)  # 'U'
-    words[at + 3] = i32(78)  # 'N'
-    words[at + 4] = i32(m)
-    words[at + 5] = i32(n)
-    words[at + 6] = i32(room)
-    reals[base] = 1
-    for item in range(begin, end):
-        matrix = index_div(item, blocks)
-        c0 = index_mod(item, blocks) * block
-        c1 = min(c0 + block, columns)
-        if found[matrix] == n:
-            here = (matrix * columns + c0) * m
-            words[at + 7] = i32(c1 - c0)
-            call_routine(ormqr, addr_of(words, at), addr_of(words, at + 1), addr_of(words, at + 4),
-                         addr_of(words, at + 7), addr_of(words, at + 5), addr_of(a, matrix * n * m),
-                         addr_of(words, at + 4), addr_of(tau, matrix * n), addr_of(b, here), addr_of(words, at + 4),
-                         addr_of(reals, base + 1), addr_of(words, at + 6), addr_of(words, at + 8), 1, 1)
-            call_routine(trsm, addr_of(words, at), addr_of(words, at + 2), addr_of(words, at + 3),
-                         addr_of(words, at + 3), addr_of(words, at + 5), addr_of(words, at + 7), addr_of(reals, base),
-                         addr_of(a, matrix * n * m), addr_of(words, at + 4), addr_of(b, here), addr_of(words, at + 4),
-                         1, 1, 1, 1)
-            for i in range(n):
-                target = (matrix * n + i64(order[matrix * n + i]) - 1) * columns
-                for c in range(c0, c1):
-                    x[target + c] = b[(matrix * columns + c) * m + i]
-
-
-def solve_deficient(gelsy: int, a: Pointer, order: Pointer, found: Pointer, b: Pointer, x: Pointer, words: Pointer,
-                    reals: Pointer, stride: int, m: int, n: int, columns: int, room: int, rcond: float, begin: int,
-                    end: int, worker: int) -> None:
-    """The other matrices by gelsy, which finds the rank again."""
-    at = index_div(worker * stride, 4)
-    base = index_div(worker * stride, SIZE) + 16
-    words[at] = i32(m)
-    words[at + 1] = i32(n)
-    words[at + 2] = i32(columns)
-    words[at + 3] = i32(room)
-    reals[base] = rcond
-    for item in range(begin, end):
-        if found[item] != n:
-            for i in range(item * n, item * n + n):
-                order[i] = 0
-            call_routine(gelsy, addr_of(words, at), addr_of(words, at + 1), addr_of(words, at + 2),
-                         addr_of(a, item * n * m), addr_of(words, at), addr_of(b, item * columns * m),
-                         addr_of(words, at), addr_of(order, item * n), addr_of(reals, base), addr_of(found, item),
-                         addr_of(reals, base + 1), addr_of(words, at + 3), addr_of(words, at + 4))
-            for i in range(n):
-                for c in range(columns):
-                    x[(item * n + i) * columns + c] = b[(item * columns + c) * m + i]
-
-
-def bring_in_range(x: Pointer, scale: Pointer, size: int, low: float, high: float, begin: int, end: int,
-                   worker: int) -> None:
-    """Matrices whose largest element is not in low .. high are scaled by a power of two; scale = its inverse."""
-    for item in range(begin, end):
-        largest = T(0)
-        for i in range(item * size, item * size + size):
-            largest = max(largest, abs(x[i]))
-        factor = T(1)
-        while (largest * factor > high) & (factor > 0):
-            factor = factor * T(0.0625)
-        while (largest * factor < low) & (largest > 0):
-            factor = factor * T(16)
-        scale[item] = T(1) / factor
-        if factor != 1:
-            for i in range(item * size, item * size + size):
-                x[i] = x[i] * factor
-
-
 def diagonal_product(u: Pointer, exchanges: Pointer, det: Pointer, n: int, begin: int, end: int, worker: int) -> None:
     """The determinant from an LU decomposition."""
     for item in range(begin, end):
@@ -400,13 +175,6 @@ def lift_pivots(u: Pointer, n: int, words: int, eps: float, tiny: float, begin: 
             place = ((item * n + i) * n + i) * words
             if u[place] == 0 and u[place + words - 1] == 0:
                 u[place] = max(T(eps) * largest, T(tiny))
-
-
-def scale_matrices(x: Pointer, scale: Pointer, size: int, begin: int, end: int, worker: int) -> None:
-    for item in range(begin, end):
-        s = scale[item]
-        for i in range(item * size, item * size + size):
-            x[i] = x[i] * s
 
 
 def scale_matrices_complex(x: Pointer, scale: Pointer, size: int, begin: int, end: int, worker: int) -> None:
@@ -458,52 +226,6 @@ def refuse_failed(info: Pointer, error: Pointer, code: int, count: int, begin: i
     for i in range(count):
         if info[i] != 0:
             store_error(error, code + (min(i, 0x3FFFFF) << 20) + (i64(info[i]) << 42))
-
-
-# --- operands --------------------------------------------------------------------------------------------------------
-
-def transposed(x: Operand) -> Operand:
-    return x.permuted((*range(len(x.shape) - 2), len(x.shape) - 1, len(x.shape) - 2))
-
-
-def by_columns(low: Lowering, x: Operand) -> Operand:
-    """A contiguous copy of the transposed matrices, which LAPACK reads as x."""
-    source = transposed(x)
-    result = low.temp(x.dtype, source.shape)
-    copy(low, source, result)
-    return result
-
-
-def batch(low: Lowering) -> int:
-    """How many matrices there are. Only matrices with elements have kernels."""
-    if not all(v.numel for v in (*low.inputs, *low.outputs)):
-        raise NotImplementedError("empty matrices")
-    return prod(low.inputs[0].shape[:-2])
-
-
-def letter(x: Operand) -> str:
-    if x.dtype not in LETTERS:
-        raise NotImplementedError(f"matrices of {x.dtype}")
-    return LETTERS[x.dtype]
-
-
-def words_of(d: dtype) -> int:
-    return 2 if d.is_complex else 1
-
-
-def real_pointer(x: Operand) -> str:
-    """The kind of a pointer to the real numbers that elements are made of."""
-    return pointer(x.dtype.to_real())
-
-
-def elements(low: Lowering, function: Any, operands: Sequence[tuple[str, Operand]], integers: dict[str, Any],
-             total: int, work: float, **holes: str) -> None:
-    """A call of one of the functions above; `work` is elements per item."""
-    args = [(name, real_pointer(x) if x.dtype.category >= dtypes.FLOAT else pointer(x.dtype), x.arg)
-            for name, x in operands]
-    first = next(x for _, x in operands if x.dtype.category >= dtypes.FLOAT)
-    low.call(function, [*args, *[(n, "f" if isinstance(v, float) else "i", v) for n, v in integers.items()]], total,
-             grain_of(work * 0.3), holes={"T": conversion(first.dtype.to_real()), **holes})
 
 
 def clear(low: Lowering, function: Any, x: Operand) -> None:
@@ -680,27 +402,13 @@ def qr(low: Lowering) -> None:
     copy(low, _leading(transposed(work), r.shape[-2], n), r)
     clear(low, clear_below, r)
     if width > COLUMNS:
-        copy(low, transposed(_expanded(low, work, tau, width)), q)
+        copy(low, transposed(expanded(low, work, tau, width)), q)
         return
     size = width * BLOCK
     routine(low, LETTERS[a.dtype] + ("ungqr" if a.dtype.is_complex else "orgqr"),
             [m, width, k, work, m, tau, Work(size * a.dtype.itemsize), size, low.temp(dtypes.int32, (count,))], count,
             4 / 3 * m * width * k)
     copy(low, _leading(transposed(work), m, width), q)
-
-
-def _expanded(low: Lowering, work: Operand, tau: Operand, width: int) -> Operand:
-    """The first `width` columns of Q, by columns, cut for threads."""
-    (lines, m), d, count = work.shape[-2:], work.dtype, prod(work.shape[:-2])
-    q = low.temp(d, (*work.shape[:-2], width, m))
-    elements(low, unit_columns, [("x", q)], {"rows": m, "columns": width, "words": words_of(d)}, count * width, m)
-    low.call(expand_reflectors, [
-        ("ormqr", "i", ("symbol", LETTERS[d] + ("unmqr" if d.is_complex else "ormqr"))), ("a", "p:uint8", work.arg),
-        ("tau", "p:uint8", tau.arg), ("q", "p:uint8", q.arg), ("words", "p:int32", ("scratch",)),
-        ("stride", "i", ("scratch_stride",)), ("rows", "i", m), ("columns", "i", width), ("count", "i", tau.shape[-1]),
-        ("lines", "i", lines), ("block", "i", COLUMNS), ("size", "i", d.itemsize), ("room", "i", ROOM)],
-        count * -(-width // COLUMNS), grain_of(4 * m * tau.shape[-1] * COLUMNS / FLOPS_PER_NS), 64 + ROOM * d.itemsize)
-    return q
 
 
 def eigh(low: Lowering) -> None:
@@ -710,7 +418,7 @@ def eigh(low: Lowering) -> None:
     wanted = 1 in low.wanted
     work = by_columns(low, a)
     if wanted and not d.is_complex and n >= COLUMNS:
-        copy(low, transposed(_eigenvectors(low, work, values, info)), vectors)
+        copy(low, transposed(eigenvectors(low, work, values, info)), vectors)
         return
     real = d.to_real().itemsize
     integers = 3 + 5 * n if wanted else 1
@@ -723,31 +431,6 @@ def eigh(low: Lowering) -> None:
     routine(low, name, [*args, Work(integers * 4), integers, info], count, (9 if wanted else 4) * n**3)
     if wanted:
         copy(low, transposed(work), vectors)
-
-
-def _eigenvectors(low: Lowering, work: Operand, values: Operand, info: Operand) -> Operand:
-    """By columns: the steps of syevd, the last of which, the reflection of the vectors, is cut for threads."""
-    d, n, lead = work.dtype, work.shape[-1], work.shape[:-2]
-    count, uplo, limits = prod(lead), "U" if low.node.attr("upper") else "L", np.finfo(d.numpy)
-    edge, tau = low.temp(d, (*lead, n)), low.temp(d, (*lead, n))
-    scale, vectors = low.temp(d, lead), low.temp(d, work.shape)
-    low_end = float(np.sqrt(limits.tiny / limits.eps))
-    elements(low, bring_in_range, [("x", work), ("scale", scale)], {"size": n * n, "low": low_end, "high": 1 / low_end},
-             count, n * n)
-    size = n * BLOCK
-    routine(low, letter(work) + "sytrd", [uplo, n, work, n, values, edge, tau, Work(size * d.itemsize), size, info],
-            count, 4 / 3 * n**3)
-    size, integers = 1 + 4 * n + n * n, 3 + 5 * n
-    routine(low, letter(work) + "stedc", ["I", n, values, edge, vectors, n, Work(size * d.itemsize), size,
-                                          Work(4 * integers), integers, info], count, 3 * n**3)
-    low.call(reflect_blocks, [
-        ("ormtr", "i", ("symbol", letter(work) + "ormtr")), ("a", "p:uint8", work.arg), ("tau", "p:uint8", tau.arg),
-        ("z", "p:uint8", vectors.arg), ("words", "p:int32", ("scratch",)), ("stride", "i", ("scratch_stride",)),
-        ("n", "i", n), ("block", "i", COLUMNS), ("size", "i", d.itemsize), ("uplo", "i", ord(uplo)),
-        ("room", "i", ROOM)],
-        count * -(-n // COLUMNS), grain_of(2 * n * n * COLUMNS / FLOPS_PER_NS), 64 + ROOM * d.itemsize)
-    elements(low, scale_matrices, [("x", values), ("scale", scale)], {"size": n}, count, n)
-    return vectors
 
 
 def svd(low: Lowering) -> None:
@@ -815,7 +498,7 @@ def least_squares(low: Lowering) -> None:
     zero(low, order)
     size = max(small + 2 * n + BLOCK * (n + 1), 2 * small + BLOCK * k, small + 3 * n + 1)
     if m >= n and k > COLUMNS and not d.is_complex:
-        _by_pivoting(low, work, right, order, found, rcond, size)
+        by_pivoting(low, work, right, order, found, rcond, size)
         copy(low, found, rank)
         zero(low, values)
         return
@@ -826,37 +509,6 @@ def least_squares(low: Lowering) -> None:
     copy(low, transposed(_leading(right, k, n)), x)
     copy(low, found, rank)
     zero(low, values)
-
-
-def _by_pivoting(low: Lowering, work: Operand, right: Operand, order: Operand, found: Operand, rcond: float, room: int
-                 ) -> None:
-    """The steps of gelsy for matrices of full rank, all that follows the QR cut for threads. Operands by columns."""
-    d, lead, (n, m), k = work.dtype, work.shape[:-2], work.shape[-2:], right.shape[-2]
-    count, limits, real, address = prod(lead), np.finfo(d.numpy), pointer(d), LETTERS[d]
-    tau, factors = low.temp(d, (*lead, n)), low.temp(d, work.shape)
-    copy(low, work, factors)
-    size = 2 * n + (n + 1) * BLOCK
-    routine(low, address + "geqp3", [m, n, factors, m, order, tau, Work(size * d.itemsize), size,
-                                     low.temp(dtypes.int32, (count,))], count, 4 * m * n * n)
-    common = [("words", "p:int32", ("scratch",)), ("reals", real, ("scratch",)),
-              ("stride", "i", ("scratch_stride",)), ("m", "i", m), ("n", "i", n)]
-    holes = {"T": conversion(d), "SIZE": str(d.itemsize)}
-    tiny = float(limits.tiny / limits.eps)
-    low.call(rank_of_triangle, [
-        ("laic1", "i", ("symbol", address + "laic1")), ("r", real, factors.arg), ("found", "p:int32", found.arg),
-        *common, ("rcond", "f", rcond), ("low", "f", tiny), ("high", "f", 1 / tiny)],
-        count, grain_of(n * n), (16 + 2 * n + 8) * d.itemsize, holes=holes)
-    low.call(solve_regular, [
-        ("ormqr", "i", ("symbol", address + "ormqr")), ("trsm", "i", ("symbol", address + "trsm")),
-        ("a", real, factors.arg), ("tau", real, tau.arg), ("order", "p:int32", order.arg),
-        ("found", "p:int32", found.arg), ("b", real, right.arg), ("x", real, low.outputs[0].arg), *common,
-        ("columns", "i", k), ("block", "i", COLUMNS), ("room", "i", ROOM)],
-        count * -(-k // COLUMNS), grain_of(5 * m * n * COLUMNS / FLOPS_PER_NS), (17 + ROOM) * d.itemsize, holes=holes)
-    low.call(solve_deficient, [
-        ("gelsy", "i", ("symbol", address + "gelsy")), ("a", real, work.arg), ("order", "p:int32", order.arg),
-        ("found", "p:int32", found.arg), ("b", real, right.arg), ("x", real, low.outputs[0].arg), *common,
-        ("columns", "i", k), ("room", "i", room), ("rcond", "f", rcond)],
-        count, 1, (17 + room) * d.itemsize, holes=holes)
 
 
 def succeeded(low: Lowering) -> None:
