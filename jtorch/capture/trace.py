@@ -579,6 +579,9 @@ class Traced:
         arguments = unflatten(structure, [next(tensors) if isinstance(x, Tensor) else x for x in flat])
         args, kwargs = arguments if keywords else (arguments, {})
         current.recorder = recorder
+        aside = not gc.get_freeze_count()
+        if aside:  # so that `_escaped` looks through what the call has made, not through all objects that there are
+            gc.freeze()
         try:
             result = self.function(*args, **kwargs)
             del args, kwargs, arguments
@@ -594,6 +597,8 @@ class Traced:
             raise
         finally:
             current.recorder = outer
+            if aside:
+                gc.unfreeze()
         result = None
         self._roll_back(trace)
         recorder.epoch.forget()  # so that the memory of captured cells may be written in place
@@ -632,7 +637,7 @@ class Traced:
                     if sys.getrefcount(cell) > 3 + holders.get(id(cell), 0)}
         found = []
         if suspects:
-            for holder in gc.get_referrers(*suspects.values()):  # slow: it looks through all objects that there are
+            for holder in gc.get_referrers(*suspects.values()):
                 if type(holder) is Storage and id(holder) not in known and id(holder.cell) in suspects:
                     found.append(holder)
         if found:  # only those that something outlives the call with
