@@ -58,8 +58,8 @@ LAZY_FOR_ROOMS: dict[tuple[str, str], str] = {
 }
 # Third-party packages that must not load with `import jtorch`.
 HEAVY = {"numba", "torch", "matplotlib", "scipy"}
-HEAVY_FILES = {"runtime.frontend", "runtime.intrinsics", "runtime.kernel_ir", "runtime.pair_tiles",
-               "runtime.tiles"}  # loaded when something is compiled
+HEAVY_FILES = {"runtime.frontend", "runtime.intrinsics", "runtime.kernel_ir", "runtime.kernel_types",
+               "runtime.pair_tiles", "runtime.tiles"}  # loaded when something is compiled
 
 
 SIZE_LIMIT = 37_000  # bytes: what one can still read at a stretch

@@ -38,8 +38,8 @@ def fingerprint() -> str:
     """Names everything but a kernel's text that its object code depends on: compiler versions, our code, the CPU."""
     runtime = Path(__file__).parent
     codegen = runtime.parent / "codegen"
-    ours = [runtime / f"{name}.py" for name in ("compile", "frontend", "intrinsics", "kernel_ir", "prefetch",
-                                                   "variants")]
+    ours = [runtime / f"{name}.py" for name in ("compile", "frontend", "intrinsics", "kernel_ir", "kernel_types",
+                                                   "prefetch", "variants")]
     ours += [codegen / f"{name}.py" for name in ("far_angles", "irmath", "vecmath", "vecmath_inverse",
                                                    "vecmath_wide")]
     return toolchain.fingerprint(*ours)

@@ -3,8 +3,8 @@
 Numba's ordinary pipeline loads some thousands of typing templates, types every operator by trying them in turn,
 wraps each function for Python and C callers, and runs LLVM twice. A kernel needs none of that: its values are
 numbers and raw pointers, it never raises, and only our runtime calls it. So we take Numba's IR (which `kernel_ir` makes
-from the text), its type inference and its lowering, and give them two small contexts in which every name is one of
-`intrinsics.py`. Numba's own registries are never loaded.
+from the text), its types (which `kernel_types` finds) and its lowering, and give them two small contexts in which every
+name is one of `intrinsics.py`. Numba's own registries are never loaded.
 
 This module imports Numba; import it only when a kernel must be compiled.
 """
@@ -20,11 +20,11 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.funcdesc import PythonFunctionDescriptor
 from numba.core.lowering import Lower
 from numba.core.targetconfig import ConfigStack
-from numba.core.typed_passes import type_inference_stage
 
 from jtorch.runtime import intrinsics
 from jtorch.runtime.compile import filename
 from jtorch.runtime.kernel_ir import KernelReader
+from jtorch.runtime.kernel_types import KernelTypes
 
 I64 = llvm.IntType(64)
 
@@ -182,9 +182,9 @@ def to_llvm(source: str, params: tuple[str, ...], name: str, features: str) -> l
     function_ir = kernel.function_ir
     argtypes = tuple(PARAMETER_TYPES[p] for p in params) + (types.int64,) * 3
     with ConfigStack().enter(_flags.copy()):
-        typed = type_inference_stage(_typing, _target, function_ir, argtypes, types.none)
+        typed = KernelTypes(_typing, function_ir, argtypes)
         descriptor = PythonFunctionDescriptor.from_specialized_function(
-            function_ir, typed.typemap, typed.return_type, typed.calltypes,
+            function_ir, typed.typemap, types.none, typed.calltypes,
             mangler=lambda *args, **kws: "kernel", inline=False, noalias=True, abi_tags=())
         library = _Library(features)
         KernelLowering(kernel.values, _target, library, descriptor, function_ir).lower()
