@@ -236,3 +236,16 @@ def test_iteration_and_unpacking():
     first, *rest = a
     assert first.tolist() == [0, 1] and len(rest) == 2
     assert 4 in a and 9 not in a
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (20, 4)])
+def test_scatter_in_place(shape, monkeypatch):
+    """The kernel begins with what is there."""
+    monkeypatch.setattr(jtorch.config.config, "eager_compile", "sync")
+    monkeypatch.setattr(jtorch.config.config, "compile_after", 1)
+    for reduce in ({}, {"reduce": "add"}, {"reduce": "multiply"}):
+        found, wanted = [m.full(shape, 3.0) for m in (jtorch, torch)]
+        jtorch.synchronize()
+        found.scatter_(-1, jtorch.zeros(shape, dtype=jtorch.int64), 2.5, **reduce)
+        wanted.scatter_(-1, torch.zeros(shape, dtype=torch.int64), 2.5, **reduce)
+        assert found.tolist() == wanted.tolist()

@@ -415,7 +415,7 @@ def scatter(low: Lowering) -> None:
         if cols == 1:
             (s0, s1, _, sa), (d0, d1, _, da), (e0, e1, _, ea) = values[:4], values[4:8], values[8:]
             low.call(scatter_rows, [("index", "p:int64", index.arg), ("src", p, src.arg), ("out", p, out.arg),
-                                    ("x", p, x.arg), *reports,
+                                    ("x", p, x.arg if by_rows else out.arg), *reports,
                                     *integers("n1 size s0 s1 sa d0 d1 da e0 e1 ea count copied", sizes[1],
                                               out.shape[axis], s0, s1, sa, d0, d1, da, e0, e1, ea, count,
                                               out.shape[axis] if by_rows else 0)],
