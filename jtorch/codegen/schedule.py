@@ -16,7 +16,8 @@ COLUMN_BLOCK = 512  # columns that a reduction over rows folds at once: its sums
 TILE = 32  # side of a tile where rows are read as columns: a tile of both fits the first-level cache
 READ_AHEAD = 1 << 14  # elements of a row up to which the next row is asked for: more would push out the row itself
 GROUP, GROUP_ELEMENTS = 16, 1 << 11  # rows that go through the phases of a kernel together: so many, or so long in all
-NEAR_BYTES = 16 << 20  # traffic up to which both are done: what comes from memory is better read in order, and unasked
+FAR_ELEMENTS = 1 << 9  # the same for what comes from memory, which is better read in order, and unasked
+NEAR_BYTES = 16 << 20  # traffic up to which it comes from a cache
 SHORT = 8  # below that a loop is not worth a vector
 ITEM_NANOSECONDS = 8_000  # work that is worth handing to another thread
 
@@ -275,9 +276,9 @@ def size_up(nest: Nest, binding: Binding, body: Body, parallel: list[int], reduc
         step.total = rows
     elif nest.schedule == "row":
         step.total = rows
-        if moved <= NEAR_BYTES:
-            step.group = max(1, min(GROUP, GROUP_ELEMENTS // max(math.prod(reduce), 1)))
-            step.ahead = reduce[-1] if reduce[-1] <= READ_AHEAD else 0
+        near = moved <= NEAR_BYTES
+        step.group = max(1, min(GROUP, (GROUP_ELEMENTS if near else FAR_ELEMENTS) // max(math.prod(reduce), 1)))
+        step.ahead = reduce[-1] if near and reduce[-1] <= READ_AHEAD else 0
     else:
         last = parallel[-1]
         block = {"column": COLUMN_BLOCK, "map": MAP_BLOCK, "tile": 2 * TILE}[nest.schedule]
