@@ -126,3 +126,18 @@ def test_integers(name: str, d: str) -> None:
     else:
         assert found[0][0] == found[1][0]
         np.testing.assert_allclose(np.array(found[1][1]), np.array(found[0][1]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("tier", ["never", "sync"])
+def test_embeddings_refuse_rows_that_are_not_there(tier, monkeypatch):
+    """Also a negative number: it does not count from the end."""
+    monkeypatch.setattr(jtorch.config.config, "eager_compile", tier)
+    monkeypatch.setattr(jtorch.config.config, "compile_after", 1)
+    table = jtorch.ones(3, 2)
+    for number in (-1, 3):
+        for look_up in (lambda i: F.embedding(i, table), lambda i: F.embedding_bag(i, table),
+                        lambda i: F.embedding_bag(i, table, mode="max"),
+                        lambda i: F.embedding_bag(i[0], table, jtorch.tensor([0]))):
+            with pytest.raises(IndexError):
+                look_up(jtorch.tensor([[0, number]])).tolist()
+    assert F.embedding(jtorch.tensor([2]), table).tolist() == [[1, 1]]

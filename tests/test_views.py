@@ -364,6 +364,18 @@ def test_gradient_of_as_strided_is_of_its_input(case):
     assert grads[0] == grads[1]
 
 
+def test_a_trace_returns_views_of_views():
+    """Of an argument that is itself differentiated: what the chain names as such is not replayed."""
+    @jtorch.jit.trace
+    def f(p):
+        return (p * 2).sum(), p[3:8].as_strided((2, 2), (1, 2), 4)
+
+    p = jtorch.arange(12.).requires_grad_()
+    for _ in range(3):
+        total, view = f(p)
+        assert total.item() == 132 and view.tolist() == [[4, 6], [5, 7]] and view.data_ptr() == p[4:].data_ptr()
+
+
 def test_random_chains_of_views():
     rng = random.Random(0)
     steps = [

@@ -23,11 +23,11 @@ from jtorch.capture import observe
 from jtorch.capture.cell import Cell
 from jtorch.capture.execute import scalar_buffer, strip_markers
 from jtorch.capture.inline import callable_graph, record_call
-from jtorch.capture.record import SPENT, Recorder, current
+from jtorch.capture.record import OWNED, SPENT, Recorder, current
 from jtorch.capture.signature import Leaf, flatten, signature_of, unflatten, views_of
 from jtorch.errors import TraceError
 from jtorch.ir.graph import Graph, Value, topological, user_location
-from jtorch.ir.prims.create import detach, variable
+from jtorch.ir.prims.create import detach
 from jtorch.lazy import lazy_module
 from jtorch.runtime.memory import allocator
 from jtorch.storage import Storage
@@ -484,7 +484,7 @@ def view_again(t: Tensor, chain: Sequence[tuple[Any, tuple]]) -> Tensor:
     if not chain:
         chain = ((detach, ()),)  # another tensor of the same contents
     for operation, attrs in chain:
-        if operation is not variable:
+        if operation not in OWNED:
             t = make_view(t, operation, attrs)
     return t
 

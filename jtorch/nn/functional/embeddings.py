@@ -20,11 +20,16 @@ from jtorch.ir.prims.sample import sample
 __all__ = ["embedding", "embedding_bag", "one_hot"]
 
 
+def _numbers(index: Value, rows: int) -> Value:
+    """Row numbers, where a negative one does not count from the end: `take` refuses it."""
+    return arith.where(arith.lt(index, 0), rows, index)
+
+
 @operator
 def _embedding(input: Value, weight: Value, padding_idx: int | None, by_frequency: bool) -> Value:
     if weight.ndim != 2:
         raise RuntimeError(f"'weight' must be 2-D, but has shape {list(weight.shape)}")
-    index = ew.cast_to(input, dtypes.int64)
+    index = _numbers(ew.cast_to(input, dtypes.int64), weight.shape[0])
     rows = take(weight, index, axis=0)
     if by_frequency:  # the value is that of `rows`, the gradient is divided by how often the row is asked for
         flat = movement.reshape_to(index, (index.type.numel,))
@@ -107,7 +112,8 @@ def _even_bags(index: Value, table: Value, weights: Value | None, kept: Value | 
     def columns(v: Value) -> Value:
         """[n] -> [1, n / bags, bags]"""
         return movement.reshape_to(movement.permute_to(movement.reshape_to(v, (bags, count)), (1, 0)), (1, count, bags))
-    place = take(index.builder.apply(iota, length=size, dtype=dtypes.int64), index, axis=0)  # refuses what is outside
+    numbers = index.builder.apply(iota, length=size, dtype=dtypes.int64)
+    place = take(numbers, _numbers(index, size), axis=0)  # refuses what is outside
     if kept is not None:
         place = arith.where(kept, place, -1)
     share = constant(table.builder, 1, table.dtype, (n,)) if weights is None else weights
