@@ -133,11 +133,11 @@ def test_embeddings_refuse_rows_that_are_not_there(tier, monkeypatch):
     """Also a negative number: it does not count from the end."""
     monkeypatch.setattr(jtorch.config.config, "eager_compile", tier)
     monkeypatch.setattr(jtorch.config.config, "compile_after", 1)
-    table = jtorch.ones(3, 2)
+    functional, table = jtorch.nn.functional, jtorch.ones(3, 2)
     for number in (-1, 3):
-        for look_up in (lambda i: F.embedding(i, table), lambda i: F.embedding_bag(i, table),
-                        lambda i: F.embedding_bag(i, table, mode="max"),
-                        lambda i: F.embedding_bag(i[0], table, jtorch.tensor([0]))):
+        for look_up in (lambda i: functional.embedding(i, table), lambda i: functional.embedding_bag(i, table),
+                        lambda i: functional.embedding_bag(i, table, mode="max"),
+                        lambda i: functional.embedding_bag(i[0], table, jtorch.tensor([0]))):
             with pytest.raises(IndexError):
                 look_up(jtorch.tensor([[0, number]])).tolist()
-    assert F.embedding(jtorch.tensor([2]), table).tolist() == [[1, 1]]
+    assert functional.embedding(jtorch.tensor([2]), table).tolist() == [[1, 1]]
