@@ -351,7 +351,7 @@ def library(name: str) -> Iterator[Sample]:
     if name == "bincount":
         for shape in ((300,), (2, 3), (2, 0)):
             yield Sample((integers(0, 4, *shape),), {"size": 6},
-                         (lambda T, x: T.bincount(x, minlength=6)) if len(shape) == 1 else None)
+                         (lambda T, x: (x[:, None] == T.arange(6)).sum(0)) if len(shape) == 1 else None)
         return
     if name == "row_places":
         yield Sample((np.array([0, 3, 1]), np.array([2, 2, 6])), {"total": 6})
