@@ -61,7 +61,6 @@ float16.compute = bfloat16.compute = float32
 ALL = (bool_, uint8, int8, int16, int32, uint32, int64, float16, bfloat16, float32, float64, complex64, complex128)
 FLOATS = (float16, bfloat16, float32, float64)
 INTS = (uint8, int8, int16, int32, int64)
-COMPLEXES = (complex64, complex128)
 _BY_NAME = {d.name: d for d in ALL}
 BY_NUMPY = {d.numpy: d for d in ALL}
 

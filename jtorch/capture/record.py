@@ -364,6 +364,8 @@ def materialise_elsewhere(cell: Cell) -> None:
             if epoch.recorder.tracing is not None:
                 epoch.recorder.tracing.refuse_value()
             cell.buffer = compute_once(epoch, (cell.value,))[0]
+            if cell in epoch.pending:  # it waits for nothing, and its memory is not to wait for a flush
+                epoch.pending.remove(cell)
             if not cell.value.requires_grad and epoch is not epoch.recorder.epoch:
                 cell.value = cell.epoch = None
 

@@ -43,7 +43,7 @@ def update_in_place(entries: list[Entry], placed: Placed, outputs: dict[int, Val
         if not view.is_whole or id(old) in taken and not given or others and others[-1] > places[0] or not _pays(node):
             continue
         found = lower(entries[places[0]].group)  # type: ignore[arg-type]
-        if found is None or any(v is old for e in found for v in e.reads):  # it may be written before it is read
+        if found is None or any(old in e.reads and node in e.writes for e in found):  # written before it is read?
             continue
         renewed[places[0]] = found
         dropped.update(places)

@@ -54,12 +54,6 @@ def draw(state: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     return draws, new_state
 
 
-def draw64(state: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The next `count` 64-bit draws, and the state after them. Each takes two 32-bit draws."""
-    draws, new_state = draw(state, 2 * count)
-    return join64(draws), new_state
-
-
 def join64(draws: np.ndarray) -> np.ndarray:
     """Pairs of 32-bit draws as 64-bit draws: the earlier one is the high word."""
     pairs = draws.reshape(-1, 2).astype(np.uint64)

@@ -13,7 +13,6 @@ import numpy as np
 
 ALIGNMENT = 64
 MAGIC = b"PK\x03\x04"
-EXTENSIBLE = 0xFFFFFFFF
 _LOCAL = struct.Struct("<4s5H3L2H")  # signature, versions, flags, ..., CRC, sizes, lengths of name and extra field
 _PADDING = struct.Struct("<2sH")  # the extra field's tag and length
 _ZIP64 = 20  # bytes of the extra field of a large record

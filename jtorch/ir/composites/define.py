@@ -17,7 +17,7 @@ from jtorch.ir.graph import Builder, Type, Value
 from jtorch.ir.primitive import Op
 from jtorch.ir.prims.create import constant, iota, make_leaf
 from jtorch.ir.prims.elementwise import batch_elementwise, cast_to, expand
-from jtorch.ir.prims.movement import permute_to, reshape_to
+from jtorch.ir.prims.movement import reshape_to
 from jtorch.ir.prims.reduce import keep_axes, sum_
 
 HALVES = (dtypes.float16, dtypes.bfloat16)
@@ -158,12 +158,6 @@ def along(v: Value, axis: int, ndim: int) -> Value:
 
 def add_axis(v: Value, axis: int) -> Value:
     return reshape_to(v, (*v.shape[:axis], 1, *v.shape[axis:]))
-
-
-def move_axis(v: Value, source: int, target: int) -> Value:
-    order = [a for a in range(v.ndim) if a != source]
-    order.insert(target, source)
-    return permute_to(v, tuple(order))
 
 
 def reduce_as(values: Value, reduction: str) -> Value:
