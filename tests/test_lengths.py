@@ -232,3 +232,51 @@ def test_a_plan_is_made_at_once_where_that_is_cheaper_than_a_run():
     structure.planned(0.001)
     structure.interpreting = 0.0005
     assert not structure.plan_at_once
+
+
+def test_packed_rows_that_somebody_looks_at_are_what_counts():
+    """They may be written to, have hooks and gradients of their own, and be made into another packed batch."""
+    lengths = [2, 5, 3]
+
+    def work(torch):
+        draw = np.random.default_rng(5)
+        layer = torch.nn.GRU(3, 4).double()
+        with torch.no_grad():
+            for p in layer.parameters():
+                p.copy_(torch.tensor(draw.standard_normal(tuple(p.shape)) * 0.4))
+        x = torch.tensor(draw.standard_normal((6, 3, 3)), requires_grad=True)
+        utils = torch.nn.utils.rnn
+        packed = utils.pack_padded_sequence(x * 2, lengths, enforce_sorted=False)
+        seen = []
+        with torch.no_grad():
+            packed.data.sum().item()
+        packed.data.register_hook(lambda g: seen.append(g) or g * 3)
+        out, last = layer(packed)
+        found = [*torch.autograd.grad(out.data.sum(), [x]), *seen]
+        again = utils.PackedSequence(torch.tanh(packed.data), packed.batch_sizes, packed.sorted_indices,
+                                     packed.unsorted_indices)
+        found += [*layer(again)[0], *utils.pad_packed_sequence(again, total_length=7), *utils.unpack_sequence(out)]
+        with torch.no_grad():
+            packed.data.mul_(2)
+            rows, sizes, order, back = layer(packed)[0]
+            x.zero_()  # a packed batch is a copy
+            return [*found, rows, sizes, order, back, packed[0], layer(packed)[1], last]
+
+    for ours, theirs in zip(work(jtorch), work(pytorch), strict=True):
+        np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), rtol=1e-9, atol=1e-12)
+
+
+def test_packed_batches_of_other_lengths_are_no_other_programs():
+    layer, recorder = jtorch.nn.LSTM(3, 4), jtorch.capture.record.current.recorder
+    x, counts = jtorch.randn(6, 4, 3), []
+    for lengths in ([6, 2, 1, 1], [6, 5, 4, 2], [6, 6, 1, 1], [6, 3, 2, 1]):
+        packed = jtorch.nn.utils.rnn.pack_padded_sequence(x, lengths)
+        layer(packed)[1][0].sum().backward()
+        layer.weight_hh_l0.grad.sum().item()
+        counts.append(len(recorder.programs))
+    assert counts[1:] == counts[1:2] * 3
+
+
+def test_more_steps_than_there_are():
+    with pytest.raises(RuntimeError, match="lengths of at most 3"):
+        jtorch.nn.utils.rnn.pack_padded_sequence(jtorch.zeros(3, 2, 4), [5, 1])

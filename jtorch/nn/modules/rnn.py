@@ -181,20 +181,11 @@ class RNNBase(Module):
         return y, last if self.mode == "LSTM" else last[0]
 
     def _forward_packed(self, packed: PackedSequence, hx: Any) -> tuple[PackedSequence, Any]:
-        """Runs over the padded batch; a sequence that has ended keeps its state."""
-        self.check_input(packed.data, packed.batch_sizes)
-        order = packed.sorted_indices
-        steps = Steps(packed.batch_sizes.tolist())
-        x = steps.pad(packed.data)
-        if hx is not None and order is not None:
-            hx = tuple(t.index_select(1, order) for t in hx) if self.mode == "LSTM" else hx.index_select(1, order)
-        states = self._states(hx, x.shape[1], x, False)
-        y, last = self._run(x, states, steps)
-        data = steps.pack(y)
-        if packed.unsorted_indices is not None:
-            last = tuple(t.index_select(1, packed.unsorted_indices) for t in last)
-        out = PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
-        return out, last if self.mode == "LSTM" else last[0]
+        """Runs over the padded batch, in its own order; a sequence that has ended keeps its state."""
+        x = packed.padded()
+        self.check_input(x[0], packed.batch_sizes)
+        y, last = self._run(x, self._states(hx, x.shape[1], x, False), packed.steps)
+        return packed.rows_like(y), last if self.mode == "LSTM" else last[0]
 
     def _run(
         self, x: Tensor, states: tuple[Tensor, ...], steps: Steps | None

@@ -1,13 +1,17 @@
 """Batches of sequences of different lengths."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import jtorch
 from jtorch._tensor import Tensor
+
+IDLE = 8
+"""A batch keeps the steps that none of its sequences has if they are one in so many at most: to run them costs less
+than a program for every pair of a batch's width and its longest sequence."""
 
 
 class _Packed(NamedTuple):
@@ -18,7 +22,15 @@ class _Packed(NamedTuple):
 
 
 class PackedSequence(_Packed):
-    """Steps of sequences, longest first: `batch_sizes[t]` of them have a step t."""
+    """Steps of sequences, longest first: `batch_sizes[t]` of them have a step t.
+
+    What `pack_padded_sequence` and the recurrent layers give stays padded until somebody looks at `data`: how many rows
+    there are in all is another number for almost each batch, and the same work on a padded one is the same program.
+    """
+
+    _padded: Tensor | None = None  # [T, N, ...] in the batch's own order, while nobody has looked at the rows
+    _packed: Tensor | None = None
+    _steps: Steps | None = None
 
     def __new__(cls, data: Tensor, batch_sizes: Tensor | None = None, sorted_indices: Tensor | None = None,
                 unsorted_indices: Tensor | None = None) -> PackedSequence:
@@ -27,6 +39,47 @@ class PackedSequence(_Packed):
         if unsorted_indices is None and sorted_indices is not None:
             unsorted_indices = invert_permutation(sorted_indices)
         return super().__new__(cls, data, batch_sizes, sorted_indices, unsorted_indices)
+
+    @classmethod
+    def of_padded(cls, padded: Tensor, steps: Steps, batch_sizes: Tensor, sorted_indices: Tensor | None,
+                  unsorted_indices: Tensor | None) -> PackedSequence:
+        """The steps of a batch [T, N, ...] that are there."""
+        made = super().__new__(cls, None, batch_sizes, sorted_indices, unsorted_indices)  # type: ignore[arg-type]
+        made._padded, made._steps = padded, steps
+        return made
+
+    @property
+    def data(self) -> Tensor:
+        """The rows, step after step. They are what counts from now on: they may be written, or have hooks."""
+        if self._padded is not None:
+            with jtorch.set_grad_enabled(self._padded.requires_grad):  # as it was where the batch was packed
+                self._packed, self._padded = self.steps.pack(self._padded), None
+        return super().__getitem__(0) if self._packed is None else self._packed  # type: ignore[return-value]
+
+    @property
+    def steps(self) -> Steps:
+        """Which sequences have which steps, in the batch's own order."""
+        if self._steps is None:
+            order = self.sorted_indices
+            self._steps = Steps(self.batch_sizes.tolist(), None if order is None else order.tolist())
+        return self._steps
+
+    def padded(self, value: float = 0.0) -> Tensor:
+        """[T, N, ...] in the batch's own order, with `value` where a sequence has ended."""
+        return self.steps.pad(self.data, value) if self._padded is None else self.steps.masked(self._padded, value)
+
+    def rows_like(self, padded: Tensor) -> PackedSequence:
+        """The same steps of another batch."""
+        return self.of_padded(padded, self.steps, self.batch_sizes, self.sorted_indices, self.unsorted_indices)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.data, *tuple.__getitem__(self, slice(1, None))))
+
+    def __getitem__(self, index: Any) -> Any:
+        return tuple(self)[index]
+
+    def __repr__(self) -> str:
+        return f"PackedSequence({', '.join(f'{name}={value!r}' for name, value in zip(self._fields, self))})"
 
     def to(self, *args: Any, **kwargs: Any) -> PackedSequence:
         """Move or cast the data."""
@@ -61,27 +114,37 @@ def invert_permutation(permutation: Tensor | None) -> Tensor | None:
 
 class Steps:
     """Which of N sequences still run in each of T steps: the structure of a packed batch, as data. So batches of other
-    lengths are other data and not other programs."""
+    lengths are other data and not other programs. `order` lists the sequences, longest first; without it they are in
+    that order. There may be more steps, in which none runs."""
 
-    def __init__(self, batches: Sequence[int], total: int | None = None) -> None:
-        sizes = np.zeros(len(batches) if total is None else total, np.int64)
-        sizes[:len(batches)] = batches
-        alive = np.arange(batches[0]) < sizes[:, None]
-        places = np.where(alive, alive.ravel().cumsum().reshape(alive.shape) - 1, 0)
-        self.lengths = jtorch.tensor(alive.sum(0))
-        self.alive = jtorch.tensor(alive)  # [T, N]
-        self._kept, self._places = jtorch.tensor(np.flatnonzero(alive)), jtorch.tensor(places.ravel())
+    def __init__(self, batches: Sequence[int], order: Sequence[int] | None = None, steps: int | None = None) -> None:
+        self._order = np.arange(batches[0]) if order is None else np.asarray(order)
+        self._runs = np.zeros((steps or len(batches), batches[0]), bool)  # in the batch's own order
+        self._runs[:len(batches), self._order] = np.arange(batches[0]) < np.asarray(batches)[:, None]
+        self.alive = jtorch.tensor(self._runs)  # [T, N]
+
+    @property
+    def lengths(self) -> Tensor:
+        """How many steps each sequence has."""
+        return jtorch.tensor(self._runs.sum(0))
 
     def pack(self, x: Tensor) -> Tensor:
         """[T, N, ...] -> the rows of sequences that still run, step after step."""
-        return x.flatten(0, 1).index_select(0, self._kept)
+        steps, places = np.nonzero(self._runs[:, self._order])
+        return x.flatten(0, 1).index_select(0, jtorch.tensor(steps * len(self._order) + self._order[places]))
 
     def pad(self, data: Tensor, value: float = 0.0) -> Tensor:
         """What `pack` makes -> [T, N, ...], with `value` where a sequence has ended."""
-        rest = data.shape[1:]
-        there = self.alive.reshape((*self.alive.shape, *[1] * len(rest)))
-        rows = data.index_select(0, self._places).reshape((*self.alive.shape, *rest))
-        return jtorch.where(there, rows, jtorch.full((), value, dtype=data.dtype))
+        places = np.zeros(self._runs.shape, np.int64)
+        ordered = self._runs[:, self._order]
+        places[:, self._order] = np.where(ordered, ordered.ravel().cumsum().reshape(ordered.shape) - 1, 0)
+        rows = data.index_select(0, jtorch.tensor(places.ravel()))
+        return self.masked(rows.reshape((*places.shape, *data.shape[1:])), value)
+
+    def masked(self, x: Tensor, value: float = 0.0) -> Tensor:
+        """[T, N, ...], with `value` where a sequence has ended."""
+        there = self.alive.reshape((*self.alive.shape, *[1] * (x.ndim - 2)))
+        return jtorch.where(there, x, jtorch.full((), value, dtype=x.dtype))
 
 
 def pack_padded_sequence(input: Tensor, lengths: Any, batch_first: bool = False,
@@ -99,36 +162,43 @@ def pack_padded_sequence(input: Tensor, lengths: Any, batch_first: bool = False,
         )
     order = None
     if not enforce_sorted:
-        places = sorted(range(len(sizes)), key=lambda i: -sizes[i])
-        order = jtorch.tensor(places, dtype=jtorch.int64)
-        input = input.index_select(1, order)
-        sizes = [sizes[i] for i in places]
+        order = sorted(range(len(sizes)), key=lambda i: -sizes[i])
     elif any(a < b for a, b in zip(sizes, sizes[1:])):
         raise RuntimeError(
             "`lengths` array must be sorted in decreasing order when `enforce_sorted` is True. You can pass "
             "`enforce_sorted=False` to pack_padded_sequence and/or pack_sequence to sidestep this requirement "
             "if you do not need ONNX exportability."
         )
-    batches = [sum(n > t for n in sizes) for t in range(sizes[0])]
-    data = Steps(batches).pack(input[:len(batches)])
-    return PackedSequence(data, jtorch.tensor(batches, dtype=jtorch.int64), order)
+    longest = max(sizes)
+    if longest > input.shape[0]:
+        raise RuntimeError(f"Expected lengths of at most {input.shape[0]}, the steps of the input, but got {longest}")
+    counts = np.bincount(sizes, minlength=longest + 1)
+    batches = (len(sizes) - counts.cumsum())[:longest].tolist()
+    if longest + longest // IDLE >= input.shape[0]:
+        longest = input.shape[0]
+    steps = Steps(batches, order, longest)
+    return PackedSequence.of_padded(steps.masked(input[:longest]), steps, jtorch.tensor(batches), *permutations(order))
+
+
+def permutations(order: Sequence[int] | None) -> tuple[Tensor | None, Tensor | None]:
+    """An order as `sorted_indices` and `unsorted_indices`."""
+    return (None, None) if order is None else (jtorch.tensor(order), jtorch.tensor(np.argsort(order)))
 
 
 def pad_packed_sequence(sequence: PackedSequence, batch_first: bool = False, padding_value: float = 0.0,
                         total_length: int | None = None) -> tuple[Tensor, Tensor]:
     """The padded batch and the lengths."""
-    batches = sequence.batch_sizes.tolist()
-    if total_length is not None and total_length < len(batches):
+    steps = sequence.batch_sizes.numel()
+    if total_length is not None and total_length < steps:
         raise ValueError(
             "Expected total_length to be at least the length of the longest sequence in input, but got "
-            f"total_length={total_length} and max sequence length being {len(batches)}"
+            f"total_length={total_length} and max sequence length being {steps}"
         )
-    steps = Steps(batches, total_length)
-    padded, lengths = steps.pad(sequence.data, padding_value), steps.lengths
-    if sequence.unsorted_indices is not None:
-        padded = padded.index_select(1, sequence.unsorted_indices)
-        lengths = lengths[sequence.unsorted_indices]
-    return (padded.transpose(0, 1) if batch_first else padded), lengths
+    padded = sequence.padded(padding_value)[:steps]
+    if total_length is not None and total_length > steps:
+        rest = jtorch.full((total_length - steps, *padded.shape[1:]), padding_value, dtype=padded.dtype)
+        padded = jtorch.cat([padded, rest])
+    return (padded.transpose(0, 1) if batch_first else padded), sequence.steps.lengths
 
 
 def pad_sequence(sequences: Sequence[Tensor], batch_first: bool = False, padding_value: float = 0.0,
