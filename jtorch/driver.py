@@ -112,7 +112,11 @@ class KernelInfo:
 
 @dataclass
 class Executable:
-    """A compiled graph. `run(ptrs)` takes the addresses of all parameters, then of all outputs."""
+    """A compiled graph. `run(ptrs)` takes the addresses of all parameters, then of all outputs.
+
+    `call(*ptrs)`, where there is one, is the native loop itself, for who counts every microsecond: what it returns goes
+    to `finish` if it is not 0.
+    """
 
     graph: Graph
     program: Program | None
@@ -129,6 +133,17 @@ class Executable:
             self.run = self._run_checked
         else:
             self.run = self.program.run
+
+    @property
+    def call(self) -> Callable[..., int] | None:
+        return None if self.program is None else self.program.call
+
+    def finish(self, status: int, ptrs: Sequence[int]) -> None:
+        """Bring to its end a run in which `call` returned a status other than 0."""
+        try:
+            self.program.finish(status, ptrs)  # type: ignore[union-attr]
+        except KernelError as error:
+            raise self._user_error(error) from None
 
     def _run_checked(self, ptrs: Sequence[int]) -> None:
         try:

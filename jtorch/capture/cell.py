@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from jtorch.storage import Storage
 
 _serial = itertools.count()
+_new = object.__new__
 
 
 class Cell:
@@ -69,22 +70,36 @@ class Epoch:
     flush_now: bool
     mapped: bool  # are there placeholders of mapped functions among the values?
 
-    def __init__(self, recorder: Recorder, finished: Epoch | None = None) -> None:
-        """`finished`: an epoch of which nothing will be asked. Where it knew no gradients, its containers for them are
-        empty and serve this one."""
+    def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
         self.serial = next(_serial)
         self.leaves, self.leaf_values, self.scalars, self.pending = [], {}, [], []
+        self.variables, self.variable_values, self.saved = [], {}, {}
+        self.spent, self.hooks, self.functions = set(), {}, []
         self.spent_before = 0
         self.flush_now = self.mapped = False
-        if finished is None or (finished.mapped or finished.functions or finished.spent or finished.saved
-                                or finished.hooks):
-            self.variables, self.variable_values, self.saved = [], {}, {}
-            self.spent, self.hooks, self.functions = set(), {}, []
-        else:
-            self.variables, self.variable_values = finished.variables, finished.variable_values
-            self.saved, self.spent = finished.saved, finished.spent
-            self.hooks, self.functions = finished.hooks, finished.functions
+
+    def next(self) -> Epoch:
+        """The epoch after this one, of which nothing will be asked. If it knew no gradients, its emptied containers
+        serve the next one: a lone operation is an epoch, so that making it counts."""
+        if self.mapped or self.spent or self.saved or self.hooks or self.functions:
+            return Epoch(self.recorder)
+        after = _new(Epoch)
+        after.recorder = self.recorder
+        after.serial = next(_serial)
+        after.leaves = self.leaves
+        after.leaf_values = self.leaf_values
+        after.scalars = self.scalars
+        after.pending = self.pending
+        after.variables = self.variables
+        after.variable_values = self.variable_values
+        after.saved = self.saved
+        after.spent = self.spent
+        after.hooks = self.hooks
+        after.functions = self.functions
+        after.spent_before = 0
+        after.flush_now = after.mapped = False
+        return after
 
     def forget(self) -> None:
         """Let go of all cells: nothing will be asked of this epoch again."""

@@ -121,7 +121,7 @@ class Program:
 class Plan:
     """How the results of a tuple of values come about: some are leaves, the others one program computes."""
 
-    __slots__ = ("results", "outputs", "program", "direct", "differentiable", "shared", "given", "renewing")
+    __slots__ = ("results", "outputs", "program", "direct", "differentiable", "alone", "shared", "given", "renewing")
 
     def __init__(self, values: Sequence[Value], table: ProgramTable) -> None:
         outputs: dict[Value, int] = {}
@@ -135,6 +135,7 @@ class Plan:
         self.shared = frozenset([r for r, n in Counter(self.results).items() if n > 1])
         self.given = frozenset([~r for r in self.results if r < 0])  # leaves that are results themselves
         self.differentiable = any(v.requires_grad for v in values)
+        self.alone = self.outputs == tuple(values) and len(values) == 1 and not self.differentiable
         self.program = table.find(self.outputs, ()) if outputs else None
         self.renewing: dict[tuple[tuple[int, int], ...], Program] = {}  # the same work, by what it does in place
 
@@ -149,12 +150,37 @@ class Plan:
         return [computed[r] if r >= 0 else data_of(epoch.leaves[~r]) for r in self.results]
 
 
+class Lone:
+    """A compiled program of one new result that nothing is written over for: what a flush of a single operation runs,
+    without a plan's questions."""
+
+    __slots__ = ("executable", "call", "data", "scalars", "size")
+
+    def __init__(self, program: Program) -> None:
+        self.executable, self.call = program.executable, program.executable.call
+        self.data, self.scalars, self.size = program.data, program.scalars, program.sizes[0]
+
+    def run(self, epoch: Epoch) -> Buffer:
+        leaves = epoch.leaves
+        ptrs, boxes = addresses(epoch, self.scalars) if self.scalars else ([], None)
+        for n in self.data:
+            ptrs.append(leaves[n].buffer.ptr)
+        buffer = allocator.alloc(self.size)
+        ptrs.append(buffer.ptr)
+        status = self.call(*ptrs)
+        if status:
+            self.executable.finish(status, ptrs)
+        statistics["compiled"] += 1
+        return buffer
+
+
 class ProgramTable(dict):
     """(outputs, in-place pairs) -> Program, and the plans that lead there."""
 
     def __init__(self, structures: Structures | None = None) -> None:
         self.structures = structures
         self.plans: dict[tuple[Value, ...], Plan] = {}
+        self.lone: dict[Value, Lone] = {}
 
     def find(self, outputs: tuple[Value, ...], in_place: tuple[tuple[int, int], ...]) -> Program:
         key = (outputs, in_place)
@@ -194,10 +220,7 @@ def compute(epoch: Epoch, table: ProgramTable, plan: Plan, donors: Sequence[Cell
     else:
         statistics["compiled"] += 1
         leaves = epoch.leaves
-        ptrs = []
-        if program.scalars:
-            boxes = [boxed(epoch.scalars[-n - 1]) for n in program.scalars]
-            ptrs = [address for address, _ in boxes]
+        ptrs, boxes = addresses(epoch, program.scalars) if program.scalars else ([], None)
         for n in program.data:
             ptrs.append(leaves[n].buffer.ptr)
         computed = []
@@ -209,6 +232,8 @@ def compute(epoch: Epoch, table: ProgramTable, plan: Plan, donors: Sequence[Cell
             observe.run(executable, ptrs)
         else:
             executable.run(ptrs)
+            if plan.alone and donors is None and executable.call is not None:
+                table.lone[plan.outputs[0]] = Lone(program)
     return computed if plan.direct else plan.distribute(epoch, computed)
 
 
@@ -288,6 +313,12 @@ LEFT_TO_MALLOC = 32 << 20
 
 _FLOAT_DATA = object.__basicsize__
 """Where float and complex objects hold their numbers."""
+
+
+def addresses(epoch: Epoch, numbers: Sequence[int]) -> tuple[list[int], Any]:
+    """The addresses of run-time scalars, and what keeps the numbers there."""
+    boxes = [boxed(epoch.scalars[-n - 1]) for n in numbers]
+    return [address for address, _ in boxes], boxes
 
 
 def boxed(x: bool | int | float | complex) -> tuple[int, Any]:

@@ -221,16 +221,18 @@ class Recorder:
             for c in pending:
                 if c.buffer is None and getrefcount(c) > _INTERNAL_REFERENCES:
                     wanted.append(c)
-            if observe.sinks:  # a profile shows also what nobody keeps
-                nodes = topological([c.value for c in pending if c.buffer is None])  # type: ignore[misc]
-                used = {i for v in nodes for i in v.inputs} | {c.value for c in wanted}
-                wanted += [c for c in pending if c.buffer is None and c.value not in used]
+            if observe.sinks or epoch.mapped:
+                wanted = unusual(epoch, wanted)
             pending.clear()
-            if epoch.mapped:  # examples that outlived their function: asking for their value is an error
-                lost = dependents([c.value for c in wanted])  # type: ignore[misc]
-                wanted = [c for c in wanted if c.value.siblings[0] not in lost]  # type: ignore[union-attr]
             try:
-                if wanted:
+                if len(wanted) == 1:
+                    cell = wanted[0]
+                    lone = self.programs.lone.get(cell.value)
+                    if lone is None or cell.previous is not None or observe.sinks or epoch.mapped:
+                        self.compute(epoch, wanted)
+                    else:
+                        cell.buffer = lone.run(epoch)
+                elif wanted:
                     self.compute(epoch, wanted)
             except Exception as error:  # what was wanted keeps its value and this epoch: `materialise_elsewhere`
                 error.__traceback__ = None  # show the user's line and this one, not our inside
@@ -238,7 +240,7 @@ class Recorder:
                 raise
             finally:
                 epoch.leaf_values.clear()
-                self.epoch = Epoch(self, epoch if self.release(epoch, wanted) else None)
+                self.epoch = epoch.next() if self.release(epoch, wanted) else Epoch(self)
             if len(self.builder.table) > config.max_interned:
                 self.reset()
 
@@ -325,6 +327,19 @@ class Recorder:
                                    "computed it failed")
         else:
             materialise_elsewhere(cell)
+
+
+def unusual(epoch: Epoch, wanted: list[Cell]) -> list[Cell]:
+    """What a flush computes where somebody profiles, or examples of mapped functions are among the pending cells."""
+    if observe.sinks:  # a profile shows also what nobody keeps
+        pending = [c for c in epoch.pending if c.buffer is None]
+        nodes = topological([c.value for c in pending])  # type: ignore[misc]
+        used = {i for v in nodes for i in v.inputs} | {c.value for c in wanted}
+        wanted = wanted + [c for c in pending if c.value not in used]
+    if epoch.mapped:  # examples that outlived their function: asking for their value is an error
+        lost = dependents([c.value for c in wanted])  # type: ignore[misc]
+        wanted = [c for c in wanted if c.value.siblings[0] not in lost]  # type: ignore[union-attr]
+    return wanted
 
 
 def is_data(t: Tensor) -> bool:

@@ -91,7 +91,8 @@ class HeaderWords:
     POOL = 7  # address of the pool
     SLOTS = 8  # address of the first slot
     BUFFERS = 9  # slots that a call sets
-    SIZE = 10
+    TAKEN = 10  # 1 from the start of a call to its end (after a kernel's error: until Python has read the error word)
+    SIZE = 11
 
 
 class Status:
@@ -101,3 +102,4 @@ class Status:
     NEEDS_WORKERS = 1  # nothing was run: the pool has to be started first
     KERNEL_ERROR = 2  # a kernel wrote to the error word
     WRONG_COUNT = 3  # nothing was run: the number of buffers is not the program's
+    TAKEN = 4  # nothing was run: another thread is running on these words

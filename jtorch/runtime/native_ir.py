@@ -4,8 +4,8 @@ Functions of the module (all words are int64; addresses are int64 too):
 
     jt_run(header, times) -> status           run a program segment; if times is not 0, times[i] is the
                                               clock before region i and the last entry the end (ns)
-    jt_call(self, args, count) -> object      the same for Python, as a METH_FASTCALL function: args are the
-                                              header's address and, unless the slots are set, the buffers'
+    jt_call(self, args, count) -> object      the same for Python, as a METH_FASTCALL function: self is the
+                                              header's address, args are the buffers'
     jt_worker(pool, worker, epoch)            a worker thread's life
     jt_wake(pool)                             wake all workers (to see STOP)
     jt_try_lock(pool) -> bool                 take the pool's busy flag
@@ -429,23 +429,30 @@ class Module:
         b.position_at_end(needs_workers)
         b.ret(b.const(Status.NEEDS_WORKERS))
 
-    def _emit_call(self, b, _, args, count):
+    def _emit_call(self, b, self_, args, count):
         """Fill the slots from Python ints, run without the GIL, return the status as an int."""
-        header = b.variable(b.const(0))
-        failed, wrong = b.append_basic_block("failed"), b.append_basic_block("wrong")
-        b.store(self._as_int(b, b.get(args, 0), failed), header)
-        given = b.sub(count, b.const(1))
-        with b.if_then(b.icmp_signed("!=", given, b.const(0))):
-            b.leave_if(b.icmp_signed("!=", given, b.get(b.value(header), HeaderWords.BUFFERS)), wrong)
-            slots = b.get(b.value(header), HeaderWords.SLOTS)
-            with b.count(given) as (i, _):
-                b.put(slots, i, self._as_int(b, b.get(args, b.add(i, b.const(1))), failed))
+        failed, wrong, taken = [b.append_basic_block(name) for name in ("failed", "wrong", "taken")]
+        header = self._as_int(b, self_, failed)
+        b.leave_if(b.icmp_signed("!=", count, b.get(header, HeaderWords.BUFFERS)), wrong)
+        swap = b.cmpxchg(b.word(header, HeaderWords.TAKEN), b.const(0), b.const(1), "acquire", "monotonic")
+        b.leave_if(b.not_(b.extract_value(swap, 1)), taken)
+        invalid = b.append_basic_block("invalid")
+        slots = b.get(header, HeaderWords.SLOTS)
+        with b.count(count) as (i, _):
+            b.put(slots, i, self._as_int(b, b.get(args, i), invalid))
         state = b.call(self.python["PyEval_SaveThread"], [])
-        status = b.call(self.run, [b.value(header), b.const(0)])
+        status = b.call(self.run, [header, b.const(0)])
         b.call(self.python["PyEval_RestoreThread"], [state])
+        with b.if_then(b.icmp_signed("!=", status, b.const(Status.KERNEL_ERROR))):
+            b.put_shared(header, HeaderWords.TAKEN, b.const(0))
         b.ret(b.call(self.python["PyLong_FromLong"], [status]))
         b.position_at_end(wrong)
         b.ret(b.call(self.python["PyLong_FromLong"], [b.const(Status.WRONG_COUNT)]))
+        b.position_at_end(taken)
+        b.ret(b.call(self.python["PyLong_FromLong"], [b.const(Status.TAKEN)]))
+        b.position_at_end(invalid)
+        b.put_shared(header, HeaderWords.TAKEN, b.const(0))
+        b.branch(failed)
         b.position_at_end(failed)
         b.ret(b.const(0))
 

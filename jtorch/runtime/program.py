@@ -74,7 +74,7 @@ class HostCall:
 class Frame:
     """A program's words in memory, ready to run: one run at a time."""
 
-    __slots__ = ("memory", "slots", "headers", "header", "arena")
+    __slots__ = ("memory", "slots", "headers", "arena", "call")
 
     def __init__(self, template: Template, arena_size: int = 0, scratch_size: int = 0):
         """`arena_size` bytes, and `scratch_size` for each worker that there is now, stay with the frame."""
@@ -86,7 +86,7 @@ class Frame:
         self.slots = (ctypes.c_int64 * template.slot_count).from_address(base + template.slots * WORD)
         self.slots[ERROR] = base + template.error * WORD
         self.headers = [base + header * WORD for header in template.headers]
-        self.header = self.headers[0] if self.headers else 0
+        self.call = native.load().caller(self.headers[0]) if len(self.headers) == 1 else None
         workers = pool.num_threads
         self.arena: Buffer | None = None
         if arena_size or scratch_size:
@@ -95,6 +95,13 @@ class Frame:
         if self.arena and scratch_size:
             self.slots[SCRATCH] = self.arena.ptr + arena_size
             self.limit_workers(workers)
+
+    def take_error(self) -> int:
+        """What a kernel wrote to the error word; the frame may be run again from now on."""
+        code = ctypes.c_int64.from_address(self.slots[ERROR]).value
+        for header in self.headers:
+            ctypes.c_int64.from_address(header + HeaderWords.TAKEN * WORD).value = 0
+        return code
 
     def limit_workers(self, number: int) -> None:
         """No more threads than there is scratch memory for."""
@@ -231,26 +238,53 @@ class Program:
         self._single = len(self._segments) == 1 and not self.host_calls
         self._needs_memory = self.arena_size + pool.num_threads * self.scratch_size > KEPT_ARENA
         self._set_slots = struct.Struct(f"{n_buffers}q").pack_into
-        self._call = native.load().call
-        self._idle = [self._new_frame()]
+        frame = self._new_frame()
+        self._idle = [frame]
+        self._frames = [frame] if self._single and not self._needs_memory else []
+        self.call: Callable[..., int] | None = frame.call if self._frames else None
         self._separate: Program | None = None
 
     def run(self, ptrs: Sequence[int]) -> None:
         """Run on buffers at the addresses `ptrs`, one per buffer index. Raises `KernelError`."""
+        if self.call is not None:
+            status = self.call(*ptrs)
+            if status:
+                self.finish(status, ptrs)
+            return
         try:
             frame = self._idle.pop()
         except IndexError:
             frame = self._new_frame()
         try:
             if self._single:
-                arena = self._allocate(frame) if self._needs_memory else None  # noqa: F841 (held for the call)
-                status = self._call(frame.header, *ptrs)
+                arena = self._allocate(frame)  # noqa: F841 (held for the call)
+                status = frame.call(*ptrs)
                 if status:
-                    self._handle(status, frame, frame.header)
+                    self._finish(status, frame, ptrs)
             else:
                 self._run_segments(frame, ptrs)
         finally:
             self._idle.append(frame)
+
+    def finish(self, status: int, ptrs: Sequence[int]) -> None:
+        """Bring to its end a run in which `call` returned a status other than 0."""
+        self._finish(status, self._frames[0], ptrs)
+
+    def _finish(self, status, frame, ptrs):
+        others = iter(self._frames[1:])
+        while status:
+            if status == Status.NEEDS_WORKERS:
+                pool.start()
+            elif status == Status.TAKEN:
+                frame = next(others, None)
+                if frame is None:
+                    frame = self._new_frame()
+                    self._frames.append(frame)
+            elif status == Status.KERNEL_ERROR:
+                raise KernelError(frame.take_error())
+            else:
+                raise ValueError(f"the program needs {self.n_buffers} buffers, got {len(ptrs)}")
+            status = frame.call(*ptrs)
 
     def _new_frame(self):
         kept = (0, 0) if self._needs_memory else (self.arena_size, self.scratch_size)
@@ -282,18 +316,11 @@ class Program:
 
     def _run_native(self, frame, header, times=0):
         status = native.load().run(header, times)
-        if status:
-            self._handle(status, frame, header, times)
-
-    def _handle(self, status, frame, header, times=0):
-        """What a run that did not go through comes to."""
         if status == Status.NEEDS_WORKERS:
             pool.start()
             self._run_native(frame, header, times)
-        elif status == Status.KERNEL_ERROR:
-            raise KernelError(ctypes.c_int64.from_address(frame.slots[ERROR]).value)
-        else:
-            raise ValueError(f"the program needs {self.n_buffers} buffers, got another number")
+        elif status:
+            raise KernelError(frame.take_error())
 
     def _allocate(self, frame):
         """Arena and scratch for one run; returns the buffer that owns them."""
