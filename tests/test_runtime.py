@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import itertools
 import multiprocessing
 import os
 import subprocess
@@ -14,6 +15,7 @@ from runtime_kernels import addresses
 
 from jtorch.errors import OutOfMemoryError
 from jtorch.runtime import blas
+from jtorch.runtime.heap import Heap
 from jtorch.runtime.memory import ALIGNMENT, LARGE, Allocator, Buffer, class_size
 from jtorch.runtime.program import ARENA, ERROR, SCRATCH, HostCall, KernelError, Launch, Program
 from jtorch.runtime.threads import Pool, get_num_threads, pool, set_num_threads
@@ -390,6 +392,58 @@ def test_absurd_sizes_raise(nbytes):
         Allocator().alloc(nbytes)
     with pytest.raises(ValueError):
         Allocator().alloc(-1)
+
+
+def test_blocks_of_changing_sizes_take_what_the_largest_takes():
+    memory, random = Allocator(), np.random.default_rng(0)
+    for megabytes in random.permutation(np.linspace(1, 30, 200)):
+        held = [memory.alloc(int(share * megabytes * 2**20)) for share in (1, 0.3, 0.7)]
+        del held
+    assert memory.stats()["peak"] < 1.3 * 60 * 2**20  # 200 sizes; 8 classes an octave would have kept some 800 MiB
+    memory.trim()
+    assert memory.stats() | {"peak": 0} == {"allocated": 0, "cached": 0, "reserved": 0, "peak": 0}
+
+
+def test_heap_never_gives_what_is_in_use():
+    heap, random = Heap(), np.random.default_rng(0)
+    held: list[tuple[int, int]] = []
+    for number in range(3000):
+        if held and random.random() < 0.5:
+            heap.put(*held.pop(int(random.integers(len(held)))))
+        else:
+            size = int(random.integers(1, 60)) << 20
+            start = heap.take(size)
+            assert all(start + size <= other or start >= other + length for other, length in held)
+            assert any(low <= start and start + size <= high for low, high in heap.mappings)
+            held.append((start, size))
+        while len(held) > 20 or number == 2999 and held:
+            heap.put(*held.pop())
+        if random.random() < 0.1 and heap.free:
+            heap.give_back(heap.free.largest())
+        for ranges in (heap.free, heap.fresh):
+            assert all(start < end for start, end in ranges)
+            assert all(a[1] < b[0] or b[0] in [m[0] for m in heap.mappings] for a, b in itertools.pairwise(ranges))
+    while heap.free:
+        heap.give_back(heap.free.largest())
+    assert not heap.mappings and not heap.fresh
+
+
+def test_memory_asked_for_while_the_heap_is_changed():
+    """The garbage collector may run in the middle, and what it frees may free or ask for memory."""
+    memory = Allocator()
+    first = memory.alloc(5 << 20)
+    with memory._heap_held():
+        second = memory.alloc(3 << 20)
+        del first
+        memory.cache_limit = 0  # nothing can be given back now
+    second.numpy(np.uint8, 3 << 20)[:] = 1
+    assert memory.stats()["allocated"] == 3 << 20
+    del second
+    third = memory.alloc(4 << 20)
+    assert memory.stats()["allocated"] == 4 << 20
+    del third
+    memory.trim()
+    assert memory.stats()["reserved"] == 0
 
 
 def test_numpy_views_keep_memory_alive():

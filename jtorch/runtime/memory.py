@@ -1,14 +1,16 @@
 """The caching allocator of host memory.
 
 Most of the time of a large operation on fresh memory is the operating system zeroing pages, so freed blocks
-are kept by size class and handed out again. Small blocks come from malloc; large ones are mappings of their
-own that prefer huge pages. A `Buffer` returns its block when the last reference to it goes.
+are kept by size class and handed out again. Small blocks come from malloc; large ones are cut from mappings that
+prefer huge pages (`heap`), and where a class has none, all that are free are joined and cut anew: a program whose
+sizes change takes what its largest needs take. A `Buffer` returns its block when the last reference to it goes.
 
 A buffer may be freed in the middle of anything, by the garbage collector or by another thread. The free
 lists are therefore changed by single list operations only, and what is slower holds a re-entrant lock.
 """
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import threading
@@ -19,12 +21,13 @@ import numpy
 from jtorch.errors import OutOfMemoryError
 
 from . import sysmem
+from .heap import Heap
 
 ALIGNMENT = 64
 """Bytes; every buffer starts at a multiple of it (one cache line, one AVX-512 vector)."""
 
 LARGE = 1 << 20
-"""Bytes; blocks from this size on are mappings of their own."""
+"""Bytes; blocks from this size on are whole pages of the heap."""
 
 CHECKED = 64 << 20
 """Bytes; fresh blocks from this size on are checked against the memory that the machine has."""
@@ -53,12 +56,11 @@ def address_of(array: numpy.ndarray) -> int:
 class SizeClass(list):
     """The free blocks (addresses) of one size, in bytes. Beyond `limit` of them the allocator decides."""
 
-    __slots__ = ("size", "limit", "blocks", "last_freed", "allocator")
+    __slots__ = ("size", "limit", "last_freed", "allocator")
 
     def __init__(self, size: int, allocator: Allocator):
         self.size = size
         self.limit = 0 if size >= LARGE else max(1, SMALL_CACHE // size)
-        self.blocks = 0  # taken from the operating system, in use or free
         self.last_freed = 0  # the allocator's tick; the class freed longest ago is trimmed first
         self.allocator = allocator
 
@@ -115,7 +117,10 @@ class Allocator:
     def __init__(self, cache_limit: int | None = None):
         self._memo: dict[int, SizeClass] = {}  # requested bytes -> size class
         self._classes: dict[int, SizeClass] = {}  # size -> size class
-        self._large: list[SizeClass] = []  # the size classes of mappings
+        self._large: list[SizeClass] = []  # the size classes of the heap's blocks
+        self._heap = Heap()
+        self._busy = False  # is the heap being changed? The garbage collector may come in between, and free or ask
+        self._strays: list[tuple[int, int]] = []  # what was asked for then: mappings that the heap does not know yet
         self._lock = threading.RLock()
         self._cache_limit = cache_limit
         self._reserved = self._peak = self._tick = 0
@@ -155,12 +160,13 @@ class Allocator:
         """Give all free blocks back to the operating system."""
         with self._lock:
             for home in list(self._classes.values()):
-                while home:
+                while home.limit and home:
                     self._release(home, home.pop())
+            self._trim_large(0)
 
     def stats(self) -> dict[str, int]:
         """Bytes: allocated (in buffers, rounded up), cached (free), reserved (both) and peak (reserved)."""
-        cached = sum(len(home) * home.size for home in list(self._classes.values()))
+        cached = sum(len(home) * home.size for home in list(self._classes.values())) + self._heap.free.total
         reserved = self._reserved
         return {"allocated": reserved - cached, "cached": cached, "reserved": reserved, "peak": self._peak}
 
@@ -208,13 +214,40 @@ class Allocator:
             size = home.size
             if size >= CHECKED:
                 self._check(size, nbytes)
-            ptr = sysmem.map_pages(size) if size >= LARGE else sysmem.malloc(size, ALIGNMENT)
+            ptr = self._cut(size) if size >= LARGE else sysmem.malloc(size, ALIGNMENT)
             if not ptr:
                 raise out_of_memory(nbytes, "The operating system refused it.")
-            home.blocks += 1
-            self._reserved += size
+            if size < LARGE:
+                self._reserved += size
             self._peak = max(self._peak, self._reserved)
             return ptr
+
+    def _cut(self, size):
+        """A block of the heap, which the free blocks of all classes go back to."""
+        if self._busy:
+            ptr = sysmem.map_pages(size)
+            self._strays.append((ptr, size))
+            self._reserved += size
+            return ptr
+        with self._heap_held() as heap:
+            for home in self._large:
+                while home:
+                    heap.put(home.pop(), home.size)
+            before = heap.free.total
+            ptr = heap.take(size)
+            if ptr:
+                self._reserved += size - (before - heap.free.total)
+            return ptr
+
+    @contextlib.contextmanager
+    def _heap_held(self):
+        try:
+            self._busy = True
+            while self._strays:
+                self._heap.adopt(*self._strays.pop())
+            yield self._heap
+        finally:
+            self._busy = False
 
     def ensure(self, nbytes: int) -> None:
         """Raise `OutOfMemoryError` if the machine has no room for `nbytes` more, in whoever's hands."""
@@ -237,29 +270,38 @@ class Allocator:
             raise out_of_memory(nbytes, f"{free}, buffers hold {self._reserved / gib:.1f} GiB.")
 
     def _trim_large(self, limit):
-        """Release large blocks, of the class freed longest ago first, until `limit` bytes are free."""
-        while sum(len(home) * home.size for home in self._large) > limit:
-            oldest = min((home for home in self._large if home), key=lambda home: home.last_freed, default=None)
-            if oldest is None:
+        """Let the operating system have free pages until `limit` bytes are free: what was put back into the heap, then
+        blocks of the class freed longest ago first."""
+        with self._lock:
+            if self._busy:
                 return
-            try:
-                ptr = oldest.pop()
-            except IndexError:  # another thread took it
-                continue
-            self._release(oldest, ptr)
+            with self._heap_held() as heap:
+                excess = heap.free.total + sum(len(home) * home.size for home in self._large) - limit
+                while excess > 0:
+                    if heap.free:
+                        given = heap.free.largest()
+                    else:
+                        oldest = min((home for home in self._large if home), key=lambda home: home.last_freed,
+                                     default=None)
+                        if oldest is None:
+                            return
+                        try:
+                            given = heap.put(oldest.pop(), oldest.size)
+                        except IndexError:  # another thread took it
+                            continue
+                    heap.give_back(given)
+                    self._reserved -= given[1] - given[0]
+                    excess -= given[1] - given[0]
 
     def _release(self, home, ptr):
+        """Give a small block back to malloc."""
         with self._lock:
-            home.blocks -= 1
             self._reserved -= home.size
-        if home.size >= LARGE:
-            sysmem.unmap_pages(ptr, home.size)
-        else:
-            sysmem.free(ptr)
+        sysmem.free(ptr)
 
 
 def class_size(nbytes: int) -> int:
-    """Bytes of the block for a request: 4 classes per octave for small ones, 8 for mappings."""
+    """Bytes of the block for a request: 4 classes per octave for small ones, 8 for large ones."""
     if nbytes <= 4 * ALIGNMENT:
         return max(-(-nbytes // ALIGNMENT), 1) * ALIGNMENT
     large = nbytes > LARGE - LARGE // 8

@@ -79,6 +79,11 @@ def unmap_pages(address, nbytes):
     LIBC.munmap(address, nbytes)
 
 
+def forget_pages(address, nbytes):
+    """Let the system have the pages of a mapping; they are zeros when they are touched again."""
+    LIBC.madvise(address, nbytes, mmap.MADV_DONTNEED)
+
+
 def make_executable(address, nbytes):
     """Let whole pages be read and run, and no longer written. Raises OSError."""
     if LIBC.mprotect(address, nbytes, mmap.PROT_READ | mmap.PROT_EXEC):
