@@ -10,6 +10,11 @@ class OutOfMemoryError(RuntimeError):
     """`torch.OutOfMemoryError`: an allocation larger than what the machine has."""
 
 
+class IndexOutOfBoundsError(IndexError, RuntimeError):
+    """A kernel met an index that no element has. Operators of PyTorch raise IndexError (`x[i]`, `take`, `embedding`,
+    `nll_loss`) or RuntimeError (`gather`, `scatter`, `index_add`) for it; a kernel serves them all."""
+
+
 class LinAlgError(RuntimeError):
     """`torch.linalg.LinAlgError`: a matrix is singular or not definite, or an iteration did not converge."""
 

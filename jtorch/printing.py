@@ -83,7 +83,6 @@ def format_tensor(
     device: str | None = None,
     requires_grad: bool = False,
     grad_fn: str | None = None,
-    is_parameter: bool = False,
     class_name: str = "tensor",
     options: PrintOptions | None = None,
 ) -> str:
@@ -96,7 +95,6 @@ def format_tensor(
         device: the device to print, None for the default device.
         requires_grad: whether it is a leaf that requires grad (ignored where there is a `grad_fn`).
         grad_fn: the class name of its `grad_fn`.
-        is_parameter: print it as a `Parameter`.
         class_name: what stands before the parenthesis; the class's name for subclasses of Tensor.
         options: in place of what `set_printoptions` has set.
     """
@@ -122,8 +120,7 @@ def format_tensor(
         suffixes.append(f"grad_fn=<{grad_fn}>")
     elif requires_grad:
         suffixes.append("requires_grad=True")
-    text = _add_suffixes(prefix + contents, suffixes, len(prefix), options.linewidth)
-    return "Parameter containing:\n" + text if is_parameter else text
+    return _add_suffixes(prefix + contents, suffixes, len(prefix), options.linewidth)
 
 
 def _add_suffixes(text: str, suffixes: Sequence[str], indent: int, linewidth: int) -> str:

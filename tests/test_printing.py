@@ -7,6 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import jtorch
 from jtorch import printing
 from jtorch.printing import format_tensor
 
@@ -38,11 +39,7 @@ RECORDED = [
     (np.zeros((2, 0), np.int64), {}, "tensor([], size=(2, 0), dtype=torch.int64)"),
     (np.array([1 + 2j, -0.5j]), {}, "tensor([1.+2.0000j, -0.-0.5000j], dtype=torch.complex128)"),
     (f32([1, 2]), {"grad_fn": "AddBackward0"}, "tensor([1., 2.], grad_fn=<AddBackward0>)"),
-    (
-        f32([1]),
-        {"requires_grad": True, "is_parameter": True},
-        "Parameter containing:\ntensor([1.], requires_grad=True)",
-    ),
+    (f32([1]), {"requires_grad": True}, "tensor([1.], requires_grad=True)"),
     (f32([1]), {"device": "cuda:0"}, "tensor([1.], device='cuda:0')"),
     (np.arange(1001), {}, "tensor([   0,    1,    2,  ...,  998,  999, 1000])"),
 ]
@@ -162,7 +159,8 @@ def test_suffixes_equal_pytorch():
             leaf = torch.from_numpy(array).requires_grad_()
             assert text(array, requires_grad=True) == repr(leaf)
             assert text(array, grad_fn="MulBackward0") == repr(leaf * 1)
-            assert text(array, requires_grad=True, is_parameter=True) == repr(torch.nn.Parameter(leaf))
+            assert repr(jtorch.nn.Parameter(jtorch.from_numpy(array))) == repr(torch.nn.Parameter(leaf))
+            assert repr(jtorch.nn.Buffer(jtorch.from_numpy(array))) == repr(torch.nn.Buffer(torch.from_numpy(array)))
 
 
 @needs_torch

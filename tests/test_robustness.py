@@ -427,3 +427,24 @@ def test_no_cache_to_write(place):
 def test_signals_reach_the_user():
     """The library leaves Python's handlers alone."""
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("call, error, text", [
+    (lambda x, i: x.gather(1, i[None]), RuntimeError, "index 5 is out of bounds for dimension 1 with size 3"),
+    (lambda x, i: x.scatter_(1, i[None], 1.0), RuntimeError, "index 5 is out of bounds for dimension 1 with size 3"),
+    (lambda x, i: x.index_add(1, i, torch.ones(2, 1)), RuntimeError, "index 5 is out of bounds for dimension 1"),
+    (lambda x, i: x.index_fill(1, i, 1.0), IndexError, "index 5 is out of bounds for dimension 1 with size 3"),
+    (lambda x, i: x.index_copy(1, i, torch.ones(2, 1)), IndexError, "index_copy_(): index 5 is out of bounds"),
+    (lambda x, i: x.index_select(0, i), IndexError, "index out of range in self"),
+    (lambda x, i: x.index_select(1, i), RuntimeError, "INDICES element is out of DATA bounds, id=5 axis_dim=3"),
+    (lambda x, i: x.take(i + 5), IndexError, "out of "),
+    (lambda x, i: x.put_(i + 5, torch.ones(1)), IndexError, "out of "),
+    (lambda x, i: torch.nn.functional.nll_loss(x[:1], i), IndexError, "out of "),
+    (lambda x, i: torch.nn.functional.one_hot(i, 5), RuntimeError, "Class values must be smaller than num_classes"),
+    (lambda x, i: torch.nn.functional.one_hot(-i, 5), RuntimeError, "Class values must be non-negative"),
+])
+def test_indices_outside(call, error, text, tier):
+    """The types that PyTorch raises, which are not the same for all operators."""
+    with pytest.raises(error) as caught:
+        call(torch.zeros(2, 3), torch.tensor([5])).tolist()
+    assert text in str(caught.value)

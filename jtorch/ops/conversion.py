@@ -102,13 +102,12 @@ def _contains(self: Tensor, element: Any) -> bool:
 
 def _repr(self: Tensor, *, tensor_contents: Any = None) -> str:
     function = getattr(self, "grad_fn", None)
-    is_parameter = type(self).__name__ == "Parameter"
     array = self.detach()._array()
-    named = "tensor" if type(self) is Tensor or is_parameter else type(self).__name__
+    named = type(self).__name__
     return format_tensor(array, dtype_name=self.dtype.name, default_dtype=default_float().name,
                          requires_grad=self.requires_grad, grad_fn=type(function).__name__ if function is not None and
                          not hasattr(function, "name") else function.name() if function is not None else None,
-                         is_parameter=is_parameter, class_name=named)
+                         class_name="tensor" if named in ("Tensor", "Parameter", "Buffer") else named)
 
 
 def _format(self: Tensor, spec: str) -> str:

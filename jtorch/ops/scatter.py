@@ -44,22 +44,43 @@ _index_select_value.__name__ = "index_select"
 define(out="typed apart")(_index_select_value)
 
 
+def _outside(name: str, input: Tensor, d: int, bad: int) -> Exception:
+    """PyTorch's error of operator `name` for index `bad`, which is outside of dimension d."""
+    if name in ("take", "put"):
+        return IndexError(f"out of range: tried to access index {bad} on a tensor of {input.numel()} elements.")
+    if name == "index_reduce" or name == "index_select" and (d == 0 or input.ndim == 1):
+        return IndexError("index out of range in self")
+    if name == "index_select":
+        return RuntimeError(f"INDICES element is out of DATA bounds, id={bad} axis_dim={input.shape[d]}")
+    text = f"index {bad} is out of bounds for dimension {d} with size {input.shape[d]}"
+    if name == "index_copy":
+        return IndexError(f"index_copy_(): {text}")
+    return IndexError(text) if name == "index_fill" else RuntimeError(text)
+
+
 def _checked(function: Any, name: str) -> Any:
     """An indexing function that looks at indices which are at hand, so that the error comes at the user's line."""
+    lowest = 1 if name in ("take", "put", "index_fill") else 0  # those count from the end too
+
+    def check(input: Tensor, index: Any, d: int, n: int) -> None:
+        if isinstance(index, Tensor) and index.dtype.category == dtypes.INT:
+            bad = out_of_range(index, -n * lowest, n)
+            if bad is not None:
+                raise _outside(name, input, d, bad)
+
     @functools.wraps(function)
-    def call(input: Tensor, dim: Any, index: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(index, Tensor) and index.dtype.category == dtypes.INT and input.ndim:
-            n = input.shape[wrap_dim(dim, input.ndim)]
-            bad = out_of_range(index, 0, n)
-            if bad is not None and name == "index_select":
-                raise IndexError("index out of range in self")
-            if bad is not None and index.ndim == input.ndim:
-                raise IndexError(f"index {bad} is out of bounds for dimension {wrap_dim(dim, input.ndim)} with size "
-                                 f"{n}")
+    def of_all(input: Tensor, index: Any, *args: Any, **kwargs: Any) -> Any:
+        check(input, index, 0, input.numel())
+        return function(input, index, *args, **kwargs)
+
+    @functools.wraps(function)
+    def along_dim(input: Tensor, dim: Any, index: Any, *args: Any, **kwargs: Any) -> Any:
+        if input.ndim:
+            d = wrap_dim(dim, input.ndim)
+            check(input, index, d, input.shape[d])
         return function(input, dim, index, *args, **kwargs)
-    return call
 
-
+    return of_all if name in ("take", "put") else along_dim
 
 
 @define(out="typed apart")
@@ -265,10 +286,13 @@ def index_reduce(input: Value, dim: int, index: Value, source: Value, reduce: st
                                                        "amin": "amin"}[reduce], include_self=include_self), input.shape)
 
 
-for _name in ("index_select", "gather", "scatter", "scatter_", "scatter_add", "scatter_add_"):
-    if _name in FUNCTIONS:
-        FUNCTIONS[_name] = _checked(FUNCTIONS[_name], _name)
-    setattr(Tensor, _name, _checked(getattr(Tensor, _name), _name))
+for _name in ("take", "put", "gather", "scatter", "scatter_add", "scatter_reduce", "index_select", "index_add",
+              "index_copy", "index_fill", "index_reduce"):
+    for _form in (_name, _name + "_"):
+        if _form in FUNCTIONS:
+            FUNCTIONS[_form] = _checked(FUNCTIONS[_form], _name)
+        if hasattr(Tensor, _form):
+            setattr(Tensor, _form, _checked(getattr(Tensor, _form), _name))
 
 
 # --- repeats ---------------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from jtorch.codegen.library.language import (
     select,
     store_error,
 )
+from jtorch.errors import IndexOutOfBoundsError
 from jtorch.ir.prims.movement import overlaps
 
 COLUMN_BLOCK = 64
@@ -208,7 +209,7 @@ def search_elements(edges: Pointer, x: Pointer, out: Pointer, n: int, count: int
             out[i] = lo
 
 
-OUT_OF_RANGE = ("code", IndexError, "index out of range in self")
+OUT_OF_RANGE = ("code", IndexOutOfBoundsError, "index out of range in self")
 
 
 def index_args(low: Lowering) -> list[tuple[str, str, Arg]]:

@@ -27,7 +27,8 @@ def _linear_infer(x: Type, w: Type, *bias: Type) -> Type:
         raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({rows}x{x.shape[-1]} and "
                            f"{w.shape[1]}x{w.shape[0]})")
     if x.dtype is not w.dtype:
-        raise RuntimeError(f"mat1 and mat2 must have the same dtype, but got {x.dtype.name} and {w.dtype.name}")
+        raise RuntimeError(f"mat1 and mat2 must have the same dtype, but got {dtypes.type_name(x.dtype)} and "
+                           f"{dtypes.type_name(w.dtype)}")
     return Type(x.dtype, (*x.shape[:-1], w.shape[0]))
 
 

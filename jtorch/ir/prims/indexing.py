@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jtorch import dtypes
+from jtorch.errors import IndexOutOfBoundsError
 from jtorch.ir.graph import Builder, Type, Value
 from jtorch.ir.primitive import Op
 from jtorch.ir.prims.create import iota
@@ -21,12 +22,12 @@ Shape = tuple[int, ...]
 
 
 def check_bounds(index: np.ndarray, axis: int, size: int, lowest: int) -> None:
-    """IndexError with PyTorch's text unless lowest <= index < size everywhere."""
+    """An error with PyTorch's text unless lowest <= index < size everywhere."""
     if index.size:
         low, high = int(index.min()), int(index.max())
         if low < lowest or high >= size:
             bad = high if high >= size else low
-            raise IndexError(f"index {bad} is out of bounds for dimension {axis} with size {size}")
+            raise IndexOutOfBoundsError(f"index {bad} is out of bounds for dimension {axis} with size {size}")
 
 
 def _wrapped(index: np.ndarray, axis: int, size: int) -> np.ndarray:

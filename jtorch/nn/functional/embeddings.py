@@ -204,8 +204,17 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """A last axis with a 1 at the place of each class."""
     if tensor.dtype is not dtypes.int64:
         raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
-    if num_classes == -1:
-        if not tensor.numel():
+    if not tensor.numel():
+        if num_classes <= 0:
             raise RuntimeError("Can not infer total number of classes from empty tensor.")
-        num_classes = int(tensor.max()) + 1
+    elif current.recorder.knows_values:
+        classes = tensor.detach()._array()
+        if classes.min() < 0:
+            raise RuntimeError("Class values must be non-negative.")
+        if num_classes == -1:
+            num_classes = int(classes.max()) + 1
+        elif num_classes <= classes.max():
+            raise RuntimeError("Class values must be smaller than num_classes.")
+    elif num_classes == -1:
+        num_classes = int(tensor.max()) + 1  # a trace says that it knows no values
     return (tensor.unsqueeze(-1) == jtorch.arange(num_classes)).to(dtypes.int64)
