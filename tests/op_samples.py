@@ -348,6 +348,15 @@ def library(name: str) -> Iterator[Sample]:
         yield Sample((ties,), {"axis": 1, "descending": True, "stable": True},
                      lambda T, x: tuple(T.sort(x, dim=1, descending=True, stable=True)), False)
         return
+    if name == "nth":
+        for shape, axis in (((5,), 0), ((3, 4), 1), ((3, 4), 0), ((0, 3), 1)):
+            rest = shape[:axis] + shape[axis + 1:]
+            middle = np.full(rest, (shape[axis] - 1) // 2)
+            yield Sample((distinct(*shape), middle), {"axis": axis}, lambda T, x, k, a=axis: tuple(T.nanmedian(x, a)))
+            yield Sample((distinct(*shape), integers(0, shape[axis], *rest)), {"axis": axis})
+        ties = integers(0, 3, 3, 9).astype(np.float64)
+        yield Sample((ties, integers(0, 9, 3)), {"axis": 1}, smooth=False)
+        return
     if name == "bincount":
         for shape in ((300,), (2, 3), (2, 0)):
             yield Sample((integers(0, 4, *shape),), {"size": 6},

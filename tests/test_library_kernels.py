@@ -536,6 +536,35 @@ def test_sort(dtype: np.dtype, descending: bool) -> None:
             for got, want in zip(run(node, [x]), meaning(node, [x]), strict=True):
                 comparable = np.float64 if want.dtype.kind in "fV" else want.dtype
                 np.testing.assert_array_equal(got.astype(comparable), want.astype(comparable))
+        if n and axis == len(shape) - 1:
+            check("nth", [x, draw.indices(shape[:axis], 0, n)], axis=axis)
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_sort_of_long_rows(descending: bool) -> None:
+    """Keys that differ in few bits, in all, in none, in the upper half only, and parts of their order."""
+    rng = np.random.default_rng(0)
+    n = 40_000
+    rows = [rng.integers(-(1 << 63), (1 << 63) - 1, n), rng.integers(-5, 5, n), rng.integers(0, 1 << 12, n) << 40,
+            np.full(n, 7), rng.integers(-(1 << 31), 1 << 31, n), rng.standard_normal(n),
+            np.append(rng.standard_normal(n - 2), [np.nan, 1e-310]), rng.integers(0, 9, n) * 5e-324,
+            rng.integers(-9, 9, n).astype(np.float32) * np.float32(1e-45), rng.integers(0, 1 << 11, n).astype(np.int32)]
+    for x in rows:
+        for part in (None, (17, 60), (n - 1, n), (n // 2, n)):
+            check("sort", [x], 0, axis=0, descending=descending, part=part)
+    check("sort", [np.stack(rows[:5])], 0, axis=1, descending=descending)
+    check("nth", [np.stack(rows[:5]), rng.integers(0, n, 5)], 0, axis=1)
+    check("nth", [np.stack(rows[5:8], 1), rng.integers(0, n, 3)], 0, axis=0)
+
+
+def test_sort_of_subnormals() -> None:
+    """They differ, also where arithmetic takes them for 0."""
+    for dtype in (np.float64, np.float32, np.float16):
+        least = float(np.finfo(dtype).smallest_subnormal)
+        x = np.array([5, 3, -4, 0, 2, -1, 1] * 7, dtype) * dtype(least)
+        for size in (7, 49):
+            check("sort", [x[:size]], 0, axis=0, descending=False)
+            check("sort", [x[:size]], 0, axis=0, descending=True, part=(0, 3))
 
 
 # --- the interface ---------------------------------------------------------------------------------------------------

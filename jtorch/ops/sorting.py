@@ -101,12 +101,11 @@ def _median_along(v: Value, axis: int, keepdim: bool, ignore: bool) -> tuple[Val
     if ignore:
         left = n - 1 - sum_(ew.cast_to(missing, dtypes.int64), axes=(axis,))
         middle = arith.where(left < 0, 0, arith.floor_divide(left, 2))
-        order = _sorted(v, axis, False, (0, (n - 1) // 2 + 1))[1]
-        places = indexing.gather(order, _with_axis(middle, v, axis), axis=axis)
-    else:
-        first = argmax(ew.cast_to(missing, dtypes.uint8), axis=axis)
-        middle = _nth(v, axis, (n - 1) // 2, False)[1]
-        places = _with_axis(arith.where(any_(missing, axes=(axis,)), first, middle), v, axis)
+        values, places = library.nth(v, middle, axis=axis)
+        return (_with_axis(values, v, axis), _with_axis(places, v, axis)) if keepdim else (values, places)
+    first = argmax(ew.cast_to(missing, dtypes.uint8), axis=axis)
+    middle = _nth(v, axis, (n - 1) // 2, False)[1]
+    places = _with_axis(arith.where(any_(missing, axes=(axis,)), first, middle), v, axis)
     values = indexing.gather(v, places, axis=axis)
     if not keepdim:
         shape = v.shape[:axis] + v.shape[axis + 1:]

@@ -39,7 +39,7 @@ LOWERINGS: dict[str, Callable[[Lowering], None]] = {
     "mt19937": random.mt19937, "shuffle": random.shuffle,
     "cumsum": scan.running, "cumprod": scan.running, "cummax": scan.extrema, "cummin": scan.extrema,
     "logcumsumexp": scan.logsumexp,
-    "sort": sorting.sort, "gcd": integers.gcd, "lcm": integers.lcm,
+    "sort": sorting.sort, "nth": sorting.nth, "gcd": integers.gcd, "lcm": integers.lcm,
     "bincount": integers.bincount, "row_places": integers.row_places,
     "gammainc": gamma.incomplete, "gammaincc": gamma.incomplete,
     "take": indexing.take, "put": indexing.put, "put_add": indexing.put, "gather": indexing.gather,

@@ -129,11 +129,12 @@ def transpose(x: Pointer, ldx: int, y: Pointer, ldy: int, rows: int, columns: in
 
 # Holes: a type, an expression or lines that `call.text` fills in. What they stand for here serves plain Python runs.
 T = S = L = f32
+U = u64
 call_gemm_T = call_gemm
 load = store = f32
 AVERAGE = BEST = BITS = BOUNDS = COLUMN = COMBINE = DC = DIVISOR = EDGE = EPILOGUE = EVERY = FOLD = FOUR = 0
 INDEX_EDGE = INDEX_INSIDE = INPUTS = OUTPUTS = 0
-ALPHA = KEY = NAN = PASSES = WORST = 0
+ALPHA = ELEMENT = FIRST = KEY = LAST = NAN = PASSES = WORD = WORST = 0
 LOWEST = OFFSETS = PITCH = PLACE = ROW = ROWS = SC = SIZE = STRIPS = SUMS = SX = 0
 TERMS = TILES = VALUE = WEIGHTS = WINS = 0
 EXPANSION = FACTOR = LOG_GAMMA = STEPS = TOLERANCE = 0

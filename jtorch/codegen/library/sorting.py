@@ -8,35 +8,57 @@ from __future__ import annotations
 
 from math import prod
 
-from jtorch import dtypes
-from jtorch.codegen.library.call import Lowering, Operand, conversion, grain_of, loader, pointer
+from jtorch.codegen.library.call import Lowering, Operand, grain_of, pointer
 from jtorch.codegen.library.copy import contiguous, copy
-from jtorch.codegen.library.language import BITS, KEY, PASSES, SIZE, WORST, Pointer, i64, index_div, u32, u64
+from jtorch.codegen.library.language import (
+    BITS,
+    FIRST,
+    KEY,
+    LAST,
+    PASSES,
+    SIZE,
+    WORST,
+    Pointer,
+    i64,
+    index_div,
+    u32,
+    u64,
+)
+from jtorch.codegen.library.sorting_keys import Key, key_of
+from jtorch.codegen.library.sorting_long import Part, part_of, sort_long_rows
 
 INSERTION = 40
 """Rows that are no longer are sorted by insertion."""
 
 LONG = 1 << 15
-"""Elements from which on digits of 11 bits are better than those of 8, whose counts stay in the first-level cache."""
+"""Rows that are no shorter are sorted by all threads at once, where there are few."""
+
+FEW_ROWS = 8
+"""So many rows are few. More of them keep the threads busy, and a thread's scratch is nearer than memory for all."""
 
 FEW = 32
 """So many of the first elements are kept in order while a row is read once."""
+
+DIGIT = 8
+"""Bits of a digit. The counts of 256 stay in the first-level cache, and so do the lines that words are moved to."""
 
 LEADING = 11
 """Bits of the digit that narrows a search for a part of the order."""
 
 
 def sort_packed(x: Pointer, values: Pointer, places: Pointer, words: Pointer, counts: Pointer, scratch_stride: int,
-                n: int, first: int, last: int, begin: int, end: int, worker: int) -> None:
-    """values, places = the elements first .. last - 1 of the order of each row of x; an item is a row.
+                n: int, begin: int, end: int, worker: int) -> None:
+    """values, places = the elements FIRST .. LAST - 1 of the order of each row of x; an item is a row.
 
     A word is a key of 32 bits and, below it, the place.
     """
     base = index_div(worker * scratch_stride, 8)
     count_of = base + 2 * n
-    for item in range(begin, end):
-        row = item * n
-        out = item * (last - first)
+    for r in range(begin, end):
+        row = r * n
+        first = FIRST
+        last = LAST
+        out = r * (last - first)
         source = base
         m = n
         below = i64(0)
@@ -102,13 +124,15 @@ def sort_packed(x: Pointer, values: Pointer, places: Pointer, words: Pointer, co
 
 
 def sort_wide(x: Pointer, values: Pointer, places: Pointer, words: Pointer, counts: Pointer, scratch_stride: int,
-              n: int, first: int, last: int, begin: int, end: int, worker: int) -> None:
+              n: int, begin: int, end: int, worker: int) -> None:
     """`sort_packed` for keys of 64 bits, which leave no room for the place: it moves beside them."""
     base = index_div(worker * scratch_stride, 8)
     count_of = base + 4 * n
-    for item in range(begin, end):
-        row = item * n
-        out = item * (last - first)
+    for r in range(begin, end):
+        row = r * n
+        first = FIRST
+        last = LAST
+        out = r * (last - first)
         source = base
         m = n
         below = i64(0)
@@ -182,9 +206,9 @@ def first_of_rows(x: Pointer, values: Pointer, places: Pointer, keys: Pointer, s
     """values, places = the first k of the order of each row of x; an item is a row. The best so far are kept in order;
     blocks that have nothing better are passed over."""
     base = worker * index_div(scratch_stride, SIZE)
-    for item in range(begin, end):
-        row = item * n
-        out = item * k
+    for r in range(begin, end):
+        row = r * n
+        out = r * k
         kept = i64(0)
         for start in range(0, n, 64):
             stop = min(start + 64, n)
@@ -210,67 +234,57 @@ def first_of_rows(x: Pointer, values: Pointer, places: Pointer, keys: Pointer, s
             values[out + j] = x[row + places[out + j]]
 
 
-def key_of(d: dtypes.dtype, descending: bool) -> tuple[str, int]:
-    """Kernel text of the key of x[row + i], unsigned, and its bits. NaN is the largest, and 0 and -0 are equal."""
-    if d.is_complex:
-        raise NotImplementedError("complex numbers have no order")
-    bits = 64 if d in (dtypes.int64, dtypes.float64) else 32
-    u = f"u{bits}"
-    value = f"{loader(d)}(x[row + i])"
-    if d.is_floating_point:
-        c = conversion(d)
-        word = f"{u}(float_to_bits({value}))"
-        sign = f"{u}(1) << {u}({bits - 1})"
-        number = f"select({word} < ({sign}), {word} | ({sign}), ~{word})"
-        number = f"select({value} == {c}(0), {sign}, {number})"
-        key = f"select(isnan({value}), ~{u}(0), {number})"
-    elif d.is_signed:
-        key = f"{u}({value}) ^ ({u}(1) << {u}({bits - 1}))"
-    else:
-        key = f"{u}({value})"
-    return f"(~({key}))" if descending else f"({key})", bits
-
-
 def sort(low: Lowering) -> None:
     """Rows one after another; another axis is brought to the end and back."""
     node, x = low.node, low.inputs[0]
     axis, part = node.attr("axis"), node.attr("part")
-    values, places = low.outputs
-    if not values.numel:
+    if not low.outputs[0].numel:
         return
-    n = x.shape[axis]
-    if n >= 1 << 31:
-        raise NotImplementedError("rows of more than 2**31 elements")
-    key, bits = key_of(x.dtype, node.attr("descending"))
+    key = key_of(x.dtype, node.attr("descending"))
+    bounds = part_of(*(part or (0, x.shape[axis])))
     if axis == len(x.shape) - 1:
-        sort_rows(low, contiguous(low, x), values, places, part or (0, n), key, bits)
+        sort_rows(low, contiguous(low, x), low.outputs[0], low.outputs[1], bounds, key)
         return
     order = (*[a for a in range(len(x.shape)) if a != axis], axis)
     back = tuple(order.index(a) for a in range(len(order)))
     rows = contiguous(low, x.permuted(order))
-    found = [low.temp(o.dtype, o.permuted(order).shape) for o in (values, places)]
-    sort_rows(low, rows, found[0], found[1], part or (0, n), key, bits)
-    copy(low, found[0].permuted(back), values)
-    copy(low, found[1].permuted(back), places, barrier=False)
+    found = [low.temp(o.dtype, o.permuted(order).shape) for o in low.outputs]
+    sort_rows(low, rows, found[0], found[1], bounds, key)
+    copy(low, found[0].permuted(back), low.outputs[0])
+    copy(low, found[1].permuted(back), low.outputs[1], barrier=False)
 
 
-def sort_rows(low: Lowering, x: Operand, values: Operand, places: Operand, part: tuple[int, int], key: str,
-              bits: int) -> None:
-    n, (first, last) = x.shape[-1], part
+def nth(low: Lowering) -> None:
+    x, ranks = low.inputs
+    axis = low.node.attr("axis")
+    values, places = low.outputs
+    if values.numel:
+        rows = contiguous(low, x.permuted((*[a for a in range(len(x.shape)) if a != axis], axis)))
+        part = Part("ranks[r]", "ranks[r] + 1", 1, (("ranks", "p:int64", contiguous(low, ranks).arg),))
+        sort_rows(low, rows, values, places, part, key_of(x.dtype, False))
+
+
+def sort_rows(low: Lowering, x: Operand, values: Operand, places: Operand, part: Part, key: Key) -> None:
+    n = x.shape[-1]
+    if n >= 1 << 31:
+        raise NotImplementedError("rows of more than 2**31 elements")
     rows = prod(x.shape[:-1])
     operands = [("x", pointer(x.dtype), x.arg), ("values", pointer(x.dtype), values.arg),
                 ("places", "p:int64", places.arg)]
     stride = ("scratch_stride", "i", ("scratch_stride",))
-    if first == 0 and last <= min(FEW, n // 8):
-        low.call(first_of_rows, [*operands, ("keys", f"p:uint{bits}", ("scratch",)), stride, ("n", "i", n),
-                                 ("k", "i", last)], rows, grain_of(n * 0.5), scratch=last * bits // 8,
-                 holes={"KEY": key, "WORST": f"~u{bits}(0)", "SIZE": str(bits // 8)})
+    if part.begins and part.size <= min(FEW, n // 8):
+        low.call(first_of_rows, [*operands, ("keys", f"p:uint{key.bits}", ("scratch",)), stride, ("n", "i", n),
+                                 ("k", "i", part.size)], rows, grain_of(n * 0.5), scratch=part.size * key.bits // 8,
+                 holes={"KEY": key.text, "WORST": f"~u{key.bits}(0)", "SIZE": str(key.bits // 8)})
         return
-    digit = 11 if n >= LONG else 8
-    passes = -(-bits // digit)
-    wide = bits == 64
-    scratch = 8 * ((4 if wide else 2) * n + max(passes << digit, 1 << LEADING))
+    if n >= LONG and rows <= FEW_ROWS:
+        sort_long_rows(low, x, values, places, part, key)
+        return
+    passes = key.bits // DIGIT
+    wide = key.bits == 64
+    scratch = 8 * ((4 if wide else 2) * n + max(passes << DIGIT, 1 << LEADING))
     low.call(sort_wide if wide else sort_packed,
              [*operands, ("words", "p:uint64", ("scratch",)), ("counts", "p:int64", ("scratch",)), stride,
-              ("n", "i", n), ("first", "i", first), ("last", "i", last)], rows, grain_of(n * 8.0), scratch=scratch,
-             holes={"KEY": key, "INSERTION": str(INSERTION), "PASSES": str(passes), "BITS": str(digit)})
+              ("n", "i", n), *part.params], rows, grain_of(n * 8.0), scratch=scratch,
+             holes={"KEY": key.text, "INSERTION": str(INSERTION), "PASSES": str(passes), "BITS": str(DIGIT),
+                    "FIRST": part.first, "LAST": part.last})

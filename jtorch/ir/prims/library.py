@@ -14,6 +14,7 @@ from jtorch.ir.prims.elementwise import (
     cast_to,
     eq,
     exp,
+    expand,
     is_zero,
     log,
     ne,
@@ -22,7 +23,7 @@ from jtorch.ir.prims.elementwise import (
     zeros_like,
 )
 from jtorch.ir.prims.indexing import gather, scatter
-from jtorch.ir.prims.movement import flip
+from jtorch.ir.prims.movement import flip, reshape_to
 
 
 def _axis_batch(self: Op, b: Builder, n: int, m: tuple, x: Value, axis: int, **attrs: Any) -> Any:
@@ -61,6 +62,40 @@ sort = Op("sort", "library", _sort_infer, _sort_numpy,
           batch=_axis_batch, domain="distinct")
 """(values, indices) along `axis`. Always stable here; `stable` says whether a kernel has to be. `part` = (first, last):
 only the elements first .. last - 1 of the order."""
+
+
+def _nth_infer(x: Type, rank: Type, axis: int) -> tuple[Type, Type]:
+    shape = (*x.shape[:axis], *x.shape[axis + 1:])
+    if rank != Type(dtypes.int64, shape) or not 0 <= axis < x.ndim:
+        raise AssertionError(f"nth: {x}, {rank}, axis {axis}")
+    return Type(x.dtype, shape), rank
+
+
+def _nth_numpy(x: np.ndarray, rank: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    order = np.argsort(x, axis=axis, kind="stable")
+    place = np.take_along_axis(order, np.expand_dims(rank, axis), axis)
+    return np.take_along_axis(x, place, axis).squeeze(axis), place.squeeze(axis)
+
+
+def _nth_vjp(g: tuple, y: tuple, x: Value, rank: Value, axis: int) -> tuple:
+    at, cotangent = (reshape_to(v, (*v.shape[:axis], 1, *v.shape[axis:])) for v in (y[1], g[0]))
+    return scatter(zeros_like(x), at, cotangent, axis=axis, mode="set"), None
+
+
+def _nth_jvp(t: tuple, y: tuple, x: Value, rank: Value, axis: int) -> tuple:
+    at = reshape_to(y[1], (*y[1].shape[:axis], 1, *y[1].shape[axis:]))
+    return reshape_to(gather(t[0], at, axis=axis), y[1].shape), None
+
+
+def _nth_batch(self: Op, b: Builder, n: int, m: tuple, x: Value, rank: Value, axis: int) -> Any:
+    x, rank = (v if mapped else expand(v, (n, *v.shape)) for v, mapped in zip((x, rank), m))
+    return self(x, rank, axis=axis + 1)
+
+
+nth = Op("nth", "library", _nth_infer, _nth_numpy, _nth_vjp, jvp=_nth_jvp, attr_names=("axis",), batch=_nth_batch,
+         domain="distinct")
+"""(value, index) of the element of that rank along `axis`, which is removed: rank 0 is the smallest, NaN the largest.
+Equal elements are ranked by index."""
 
 
 # --- counting --------------------------------------------------------------------------------------------------------
