@@ -288,6 +288,9 @@ def test_pooling(seed: int) -> None:
             x[(0,) * x.ndim] = np.nan
         attrs: dict[str, Any] = {"kernel": kernel, "stride": stride, "padding": padding, "ceil_mode": ceil}
         check("max_pool", [x], tolerance, dilation=dilation, **attrs)
+        node = node_of("max_pool", [x], dilation=dilation, **attrs)
+        (got, _), (want, _) = run(node, [x], wanted=frozenset({0})), meaning(node, [x])
+        np.testing.assert_array_equal(got, want)
         values, indices = meaning(node_of("max_pool", [x], dilation=dilation, **attrs), [x])
         grad_type = np.dtype(np.float32) if dtype.kind == "i" else dtype
         check("max_pool_grad", [draw.array(values.shape, grad_type), indices], tolerance, input_spatial=spatial)

@@ -43,6 +43,10 @@ def max_number(a: Any, b: Any) -> Any:
     return max(a, b)
 
 
+def maximum(a: Any, b: Any) -> Any:
+    return np.maximum(a, b)
+
+
 def reassoc_add(a: Any, b: Any) -> Any:
     return a + b
 

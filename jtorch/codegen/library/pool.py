@@ -39,6 +39,7 @@ from jtorch.codegen.library.language import (
     index_div,
     index_mod,
     load,
+    maximum,
     select,
     store,
 )
@@ -94,6 +95,42 @@ def max_planes(x: Pointer, y: Pointer, index: Pointer, xp: int, depth: int, heig
                                         at = place
                 y[target + j] = store(best)
                 INDEX_EDGE
+
+
+def max_values(x: Pointer, y: Pointer, tops: Pointer, scratch_stride: int, row_size: int, xp: int, depth: int,
+               height: int, width: int, kd: int, kh: int, sd: int, sh: int, sw: int, pd: int, ph: int, pw: int, dd: int,
+               dh: int, dw: int, od: int, oh: int, ow: int, begin: int, end: int, worker: int) -> None:
+    """`max_planes` without the places: the rows that a row of windows meets are folded into one with its padding, then
+    the windows of that one."""
+    first = index_div(worker * scratch_stride, SIZE)
+    for i in range(first, first + row_size):
+        tops[i] = LOWEST
+    for item in range(begin, end):
+        plane = index_div(item, od * oh)
+        z0 = index_mod(index_div(item, oh), od) * sd - pd
+        y0 = index_mod(item, oh) * sh - ph
+        line = first + pw
+        found = False
+        for a in range(kd):
+            iz = z0 + a * dd
+            for b in range(kh):
+                iy = y0 + b * dh
+                if (iz >= 0) & (iz < depth) & (iy >= 0) & (iy < height):
+                    source = plane * xp + (iz * height + iy) * width
+                    if found:
+                        for i in range(width):
+                            tops[line + i] = maximum(tops[line + i], load(x[source + i]))
+                    else:
+                        for i in range(width):
+                            tops[line + i] = load(x[source + i])
+                    found = True
+        if not found:
+            for i in range(width):
+                tops[line + i] = LOWEST
+        for j in range(ow):
+            p = first + COLUMN
+            BEST
+            y[item * ow + j] = store(best)  # noqa: F821
 
 
 def adaptive_max_planes(x: Pointer, y: Pointer, index: Pointer, best: Pointer, at: Pointer, scratch_stride: int,
@@ -328,6 +365,20 @@ def max_pool(low: Lowering) -> None:
     d, v = x.dtype, pool_of(x.shape, out.shape, attrs)
     dilation = three(attrs["dilation"], 1)
     x, xp = planes_of(low, x, len(attrs["kernel"]))
+    sizes = (*v.integers("depth height width", "kd kh kw", "sd sh sw", "pd ph pw"),
+             *((name, "i", value) for name, value in zip(("dd", "dh", "dw"), dilation)), *v.integers("od oh ow"))
+    if 1 not in low.wanted and v.kernel[2] <= UNROLLED and d is not dtypes.bool_:
+        size = max((v.out[2] - 1) * v.stride[2] + (v.kernel[2] - 1) * dilation[2] + 1, v.before[2] + v.spatial[2])
+        steps = [f" + {e}" if dilation[2] == 1 else f" + {e} * dw" for e in range(v.kernel[2])]
+        best = ["best = tops[p]", *(f"best = maximum(best, tops[p{step}])" for step in steps[1:])]
+        low.call(max_values, [("x", pointer(d), x.arg), ("y", pointer(d), out.arg),
+                              ("tops", pointer(d.compute), ("scratch",)), ("scratch_stride", "i", ("scratch_stride",)),
+                              ("row_size", "i", size), ("xp", "i", xp), *(s for s in sizes if s[0] != "kw")],
+                 v.planes * v.out[0] * v.out[1], grain_of(v.spatial[2] * v.cells * 0.04 + v.out[2] * 0.2 + 10),
+                 scratch=size * d.compute.itemsize,
+                 holes={"BEST": "\n".join(best), "COLUMN": stride_text(v.stride[2]), "LOWEST": hole_of_lowest(d),
+                        "SIZE": str(d.compute.itemsize), "load": loader(d), "store": storer(d)})
+        return
     unrolled = v.cells <= UNROLLED
     rows = list(itertools.product(range(v.kernel[0]), range(v.kernel[1]))) if unrolled else []
     offsets = [f"o{i} = ({a} * dd * height + {b} * dh) * width" for i, (a, b) in enumerate(rows)]
@@ -347,8 +398,7 @@ def max_pool(low: Lowering) -> None:
     if not unrolled:
         holes |= {"OFFSETS": "first = ow\nlast = ow", "BEST": "pass", "INDEX_INSIDE": "pass"}
     args = [("x", pointer(d), x.arg), ("y", pointer(d), out.arg), ("index", "p:int64", index.arg), ("xp", "i", xp),
-            *v.integers("depth height width", "kd kh kw", "sd sh sw", "pd ph pw"),
-            *((name, "i", value) for name, value in zip(("dd", "dh", "dw"), dilation)), *v.integers("od oh ow")]
+            *sizes]
     low.call(max_planes, args, v.planes * v.out[0] * v.out[1], grain_of(v.out[2] * v.cells * 0.3 + 10), holes=holes)
 
 
