@@ -237,17 +237,22 @@ def test_convolution_in_registers(n: int, groups: int, cg: int, og: int, spatial
     check("conv_weight_grad", [g / 16, x], 5e-3, kernel_spatial=kernel, **attrs)
 
 
-@pytest.mark.parametrize("n, groups, cg, og, spatial, padding", [
-    (3, 1, 70, 64, (13, 15), ((1, 1), (1, 1))), (2, 2, 64, 65, (12, 9), ((0, 2), (2, 0))),
-    (3, 1, 64, 66, (58, 42), ((1, 1), (0, 0))), (1, 1, 32, 40, (16, 18), ((3, 0), (1, 4))),
+@pytest.mark.parametrize("kernel, n, groups, cg, og, spatial, padding", [
+    ("winograd_output", 3, 1, 70, 64, (13, 15), ((1, 1), (1, 1))),
+    ("winograd_output", 2, 2, 64, 65, (12, 9), ((0, 2), (2, 0))),
+    ("winograd_output", 1, 1, 64, 66, (58, 42), ((1, 1), (0, 0))),
+    ("winograd_output", 3, 1, 200, 64, (22, 22), ((1, 1), (1, 1))),
+    ("winograd_output", 1, 1, 32, 40, (16, 18), ((3, 0), (1, 4))),
+    ("winograd_strips", 16, 1, 33, 34, (15, 13), ((1, 0), (1, 2))),
+    ("winograd_strips", 2, 2, 32, 70, (26, 61), ((0, 0), (2, 1))),
 ])
-def test_winograd(n: int, groups: int, cg: int, og: int, spatial: tuple, padding: tuple) -> None:
+def test_winograd(kernel: str, n: int, groups: int, cg: int, og: int, spatial: tuple, padding: tuple) -> None:
     """Odd sizes, uneven padding, groups, images in several turns; as accurate as sums in float32 are."""
     draw = Draw(5)
     attrs: dict[str, Any] = {"stride": (1, 1), "padding": padding, "dilation": (1, 1), "groups": groups}
     x, w = draw.array((n, groups * cg, *spatial), np.float32), draw.array((groups * og, cg, 3, 3), np.float32)
     node = node_of("convolution", [x, w], **attrs)
-    assert "winograd_output" in [c.name for c in lower(node, [x, w]).calls]  # type: ignore[union-attr]
+    assert kernel in [c.name for c in lower(node, [x, w]).calls]  # type: ignore[union-attr]
     want = meaning(node, [x.astype(np.float64), w.astype(np.float64)])[0]
     np.testing.assert_allclose(run(node, [x, w])[0], want, rtol=0, atol=1e-6 * np.abs(want).max())
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from math import prod
 
 from jtorch import dtypes
-from jtorch.codegen.library import conv_direct, conv_small, conv_winograd
+from jtorch.codegen.library import conv_direct, conv_small, conv_winograd, conv_winograd_strips
 from jtorch.codegen.library import gemm as gemm_library
 from jtorch.codegen.library.call import Arg, Lowering, Operand, grain_of, pointer, row_major
 from jtorch.codegen.library.conv_window import Window, holes_of, step, stride_text, strides_of, window_of
@@ -449,6 +449,8 @@ def forward(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fuse
         conv_direct.forward(low, v, x, w, out, fused)
     elif conv_small.suits_forward(v):
         conv_small.forward(low, v, x, w, out, fused)
+    elif conv_winograd_strips.suits(v, out.dtype):
+        conv_winograd_strips.forward(low, v, x, w, out, fused)
     elif conv_winograd.suits(v, out.dtype):
         conv_winograd.forward(low, v, x, w, out, fused)
     else:

@@ -37,6 +37,9 @@ LONG_SUMS = 64
 """Channels, in and out, from which the products take longer than the transformations around them; half of that where
 all transformed elements stay in the second-level cache."""
 
+LINE = 16
+"""Elements of a cache line."""
+
 PLACES = 150
 """Output places of all images from which the transformation of the weights is."""
 
@@ -170,18 +173,42 @@ def tiles(v: Window) -> tuple[int, int]:
     return -(-v.out[1] // 2), -(-v.out[2] // 2)
 
 
-def suits(v: Window, d: object) -> bool:
-    """Can this convolution be done so, and is it worth it?"""
-    th, tw = tiles(v)
+def is_worth_it(v: Window, d: object) -> bool:
+    """Are there a Winograd form of this convolution, and work enough that it saves?"""
     if d is not dtypes.float32 or v.kernel != (1, 3, 3) or v.stride != (1, 1, 1) or v.dilation != (1, 1, 1) or \
             v.spatial[0] != 1 or min(v.before) < 0 or min(v.spatial) == 0:
         return False
-    few, many = sorted((v.cg, v.og))
-    places, transformed = v.n * v.plane, 16 * many * v.groups * th * (tw + 1)
-    sums_are_long = few >= LONG_SUMS or few >= LONG_SUMS // 2 and v.n * transformed <= FEW_ELEMENTS
-    fits = 4 * (th + 1) * (tw + 1) <= PLANE and transformed <= ELEMENTS
+    th, tw = tiles(v)
+    places = v.n * v.plane
     saved = 9 * places - 16 * round_up(v.n * th * (tw + 1), 16)
-    return sums_are_long and fits and places >= PLACES and saved >= 0.3 * 9 * places
+    return min(v.cg, v.og) >= LONG_SUMS // 2 and places >= PLACES and saved >= 0.3 * 9 * places
+
+
+def suits(v: Window, d: object) -> bool:
+    """Can this convolution be done so, and is it worth it?"""
+    th, tw = tiles(v)
+    transformed = 16 * max(v.cg, v.og) * v.groups * th * (tw + 1)
+    sums_are_long = min(v.cg, v.og) >= LONG_SUMS or v.n * transformed <= FEW_ELEMENTS
+    fits = 4 * (th + 1) * (tw + 1) <= PLANE and transformed <= ELEMENTS
+    return sums_are_long and fits and is_worth_it(v, d)
+
+
+def apart(elements: int) -> int:
+    """The distance of 16 arrays of that many elements: not a multiple of 4096 bytes, at which all of them would share
+    the lines of one set of the first-level cache."""
+    return round_up(elements, LINE) + LINE
+
+
+def transformed_weights(low: Lowering, v: Window, w: Operand) -> tuple[Operand, int]:
+    """[16, group, output channel, channel], and the distance of the 16."""
+    p, channels = pointer(w.dtype), v.groups * v.og
+    step = apart(channels * v.cg)
+    u = low.temp(w.dtype, (16, step))
+    low.call(winograd_weights, [("w", p, w.arg), ("u", p, u.arg), ("scratch", p, ("scratch",)),
+                                ("scratch_stride", "i", ("scratch_stride",)), ("cg", "i", v.cg),
+                                ("step", "i", step)],
+             channels, grain_of(v.cg * 3.0), round_up(v.cg, 16) * 16 * 4, holes=WEIGHTS)
+    return u, step
 
 
 def forward(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fused: bool) -> None:
@@ -191,32 +218,30 @@ def forward(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fuse
     cin, cout = v.groups * v.cg, v.groups * v.og
     images = max(1, min(v.n, ELEMENTS // (16 * max(cin, cout) * size)))
     d, p = x.dtype, pointer(x.dtype)
-    u = low.temp(d, (16, v.groups, v.og, v.cg))
     epilogue = low.fuse(v.n * v.groups, v.og, v.plane) if fused else None
     scratch = [("scratch", p, ("scratch",)), ("scratch_stride", "i", ("scratch_stride",))]
-    low.call(winograd_weights, [("w", p, w.arg), ("u", p, u.arg), *scratch, ("cg", "i", v.cg),
-                                ("step", "i", cout * v.cg)],
-             cout, grain_of(v.cg * 3.0), round_up(v.cg, 16) * 16 * 4, holes=WEIGHTS)
-    transformed = low.temp(d, (16, v.groups, v.cg, images * size))
+    u, weight_step = transformed_weights(low, v, w)
+    transformed = low.temp(d, (16, apart(cin * images * size)))
     products = low.temp(d, (16, v.groups, v.og, images * size))
     stride = dict(zip(("xn", "xc", "xd", "xh", "xw"), strides_of(x)))
     for image in range(0, v.n, images):
         count = min(images, v.n - image)
         places = count * size
+        step = apart(cin * places)
         part = Operand(x.place, d, x.shape, x.strides, x.offset + image * x.strides[0])
         low.call(winograd_input, [("x", p, part.arg), ("v", p, transformed.arg), *scratch,
                                   *((name, "i", value) for name, value in (
                                       ("channels", cin), ("height", v.spatial[1]), ("width", v.spatial[2]),
                                       ("ph", v.before[1]), ("pw", v.before[2]), ("th", th), ("tw", tw),
-                                      ("places", places), ("step", cin * places))),
+                                      ("places", places), ("step", step))),
                                   *(stride[name] for name in ("xn", "xc", "xh", "xw"))],
                  count * cin, grain_of(size * 3.0), (4 * (th + 1) * (tw + 1) + 16) * 4, barrier=image > 0,
                  holes=INPUT)
         left = Operand(u.place, d, (v.og, v.cg), (v.cg, 1), u.offset)
         right = Operand(transformed.place, d, (v.cg, places), (places, 1), transformed.offset)
         result = Operand(products.place, d, (16, v.groups, v.og, places), (cout * places, v.og * places, places, 1))
-        gemm.tiled_product(low, left, right, result, (16, v.groups), (cout * v.cg, v.og * v.cg),
-                           (cin * places, v.cg * places))
+        gemm.tiled_product(low, left, right, result, (16, v.groups), (weight_step, v.og * v.cg),
+                           (step, v.cg * places))
         low.call(winograd_output, [("m", p, products.arg), ("y", p, out.arg), *scratch,
                                    *((name, "i", value) for name, value in (
                                        ("groups", v.groups), ("og", v.og), ("oh", v.out[1]), ("ow", v.out[2]),
