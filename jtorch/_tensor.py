@@ -10,7 +10,7 @@ from jtorch.capture.cell import Cell, Epoch
 from jtorch.capture.execute import array_of, buffer_of
 from jtorch.capture.record import OWNED, Recorder, current
 from jtorch.dtypes import dtype
-from jtorch.ir.graph import Type, Value
+from jtorch.ir.graph import Type, Value, known_type
 from jtorch.ir.primitive import Op
 from jtorch.ir.prims.complex import conj
 from jtorch.ir.prims.elementwise import neg
@@ -175,7 +175,9 @@ def new_tensor(cls: type, storage: Storage, type: Type, value: Value | None) -> 
 
 def from_array(array: np.ndarray, requires_grad: bool = False, cls: type = Tensor) -> Any:
     """A tensor with (the memory of, if it is free) a NumPy array."""
-    return from_buffer(buffer_of(array), Type(dtypes.from_numpy(array.dtype), array.shape), requires_grad, cls)
+    d = dtypes.BY_NUMPY.get(array.dtype) or dtypes.from_numpy(array.dtype)
+    shape = array.shape
+    return from_buffer(buffer_of(array), known_type((d, shape)) or Type(d, shape), requires_grad, cls)
 
 
 def from_buffer(buffer: Any, type: Type, requires_grad: bool = False, cls: type = Tensor) -> Any:

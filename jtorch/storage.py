@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jtorch import dtypes
 from jtorch.capture.cell import Cell
 from jtorch.ir.graph import Type
 from jtorch.runtime.memory import Buffer, address_of
@@ -71,11 +72,12 @@ class Storage:
     writes happen at once, since the outside may look at any time.
     """
 
-    __slots__ = ("cell", "version", "settled", "exports", "__weakref__")
+    __slots__ = ("cell", "version", "settled", "exports", "array", "__weakref__")
     cell: Cell
     version: int
     settled: int  # the version of which `is_settled` was last asked
     exports: list[Callable[[], Any]] | None
+    array: np.ndarray | None  # of an `ArrayStorage`
 
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
@@ -108,6 +110,11 @@ class Storage:
         self.exports = [r for r in self.exports if r() is not None] or None
         return self.exports is not None
 
+    def expose(self, array: np.ndarray, type: Type, root: np.ndarray) -> None:
+        """Become the memory of an array. `root` is the array that owns it."""
+        self.cell = Cell(type, None, None, SharedBuffer.of_array(array if array is root else _over(array, root)))
+        self.exports = [ArrayWatch(root)]
+
     def export(self, owner: Any) -> None:
         """From now on `owner` (an object, or an `ArrayWatch`), while alive, reads and writes this memory."""
         if self.exports is None:
@@ -116,29 +123,22 @@ class Storage:
 
 
 class ArrayStorage(Storage):
-    """The memory of a NumPy array. What takes part in recording is made when it is first asked for: of the samples that
-    a loader joins to a batch, only the memory is."""
+    """The memory of a NumPy array that owns it or is a part of another one. What takes part in recording is made when
+    it is first asked for, and this is an ordinary Storage from then on: of the samples that a loader joins to a batch,
+    only the memory is."""
 
-    __slots__ = ("array", "root", "type")
-    array: np.ndarray | None  # None once the rest is made
-    root: np.ndarray | None
-    type: Type
+    __slots__ = ()
 
-    def __init__(self, array: np.ndarray, type: Type, root: np.ndarray | None = None) -> None:
-        """`root`: the array that owns the memory, where that is not to be seen from `array`."""
+    def __init__(self, array: np.ndarray) -> None:
         self.version = self.settled = 0
         self.array = array
-        self.root = root
-        self.type = type
 
     def __getattr__(self, name: str) -> Any:  # where `cell` and `exports` are not set
         array = self.array
-        if array is None:
-            raise AttributeError(name)
-        root = root_of(array) if self.root is None else self.root
-        self.array = self.root = None
-        self.cell = Cell(self.type, None, None, SharedBuffer.of_array(root if array is root else _over(array, root)))
-        self.exports = [ArrayWatch(root)]
+        if array is not None:  # no other thread is ahead
+            self.expose(array, Type(dtypes.BY_NUMPY[array.dtype], array.shape), root_of(array))
+            self.__class__ = Storage  # type: ignore[assignment]
+            self.array = None
         return getattr(self, name)
 
 

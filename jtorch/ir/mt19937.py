@@ -31,13 +31,10 @@ _engines = threading.local()
 
 def seed(value: int) -> np.ndarray:
     """The state after `manual_seed(value)`: `init_genrand` of the low 32 bits, no waiting sample."""
+    engine = _engine()
+    engine._legacy_seeding(value & 0xFFFFFFFF)
     state = np.zeros(STATE_WORDS, np.uint32)
-    word = value & 0xFFFFFFFF
-    words = [word]
-    for index in range(1, WORDS):
-        word = (1812433253 * (word ^ (word >> 30)) + index) & 0xFFFFFFFF
-        words.append(word)
-    state[:WORDS] = words
+    state[:WORDS] = engine.state["state"]["key"]
     state[POSITION] = WORDS
     return state
 

@@ -5,6 +5,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from ctypes import memmove
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from jtorch.capture.record import current, is_data
 from jtorch.dtypes import dtype
 from jtorch.ir import arith
 from jtorch.ir.arith import Operand
-from jtorch.ir.graph import Builder, Type, Value, kind_of, known_type
+from jtorch.ir.graph import Builder, Type, Value, kind_of
 from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims.create import constant, iota
 from jtorch.ir.prims.library import row_places
@@ -24,7 +25,7 @@ from jtorch.ir.prims.movement import as_strided, expand_to, reshape_to
 from jtorch.ops.arguments import check_shape, default_float, shape_of, wrap_dim
 from jtorch.ops.attach import FUNCTIONS, define, expose, write_out
 from jtorch.runtime.memory import allocator
-from jtorch.storage import ArrayStorage, root_of
+from jtorch.storage import ArrayStorage, Storage, root_of
 from jtorch.views import make_view
 
 # --- from data -------------------------------------------------------------------------------------------------------
@@ -130,7 +131,7 @@ def array_from(data: Any, dt: dtype | None) -> np.ndarray:
         raise
     if array.dtype.kind in "OUS":
         _refuse(data, array)
-    if array.dtype == np.uint64 and not isinstance(leaf, (np.ndarray, np.generic)):
+    if array.dtype.kind == "u" and array.dtype == np.uint64 and not isinstance(leaf, (np.ndarray, np.generic)):
         raise RuntimeError("Overflow when unpacking long long")
     if dt is None:
         dt = _inferred(array, leaf)
@@ -227,12 +228,29 @@ def from_numpy(array: np.ndarray) -> Tensor:
     """A tensor that shares the array's memory, both ways."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
-    d = dtypes.BY_NUMPY.get(array.dtype)
-    if d is None or not array.flags.carray:
+    known = _array_types.get(array.dtype)
+    if known is None or not array.flags.carray:
         return _from_strided(array)
-    shape = array.shape
-    kind = known_type((d, shape)) or Type(d, shape)
-    return new_tensor(Tensor, ArrayStorage(array, kind), kind, None)
+    kind = known.get(array.shape)
+    if kind is None:
+        if len(known) > 10_000:
+            known.clear()
+        kind = known[array.shape] = Type(dtypes.from_numpy(array.dtype), array.shape)
+    storage = _new(ArrayStorage)  # without the calls of two constructors: a loader does this for each sample
+    storage.version = storage.settled = 0
+    storage.array = array
+    t: Tensor = _new(Tensor)
+    t._storage = storage
+    t._type = kind
+    t._view = t._geometry = t._value = t._epoch = t._grad = None  # type: ignore[assignment]
+    t._version = -1
+    t._requires_grad = False
+    return t
+
+
+_new = object.__new__
+_array_types: dict[np.dtype, dict[tuple[int, ...], Type]] = {d.numpy: {} for d in dtypes.ALL}
+"""NumPy dtype -> shape -> type: two small look-ups instead of one with a key to build."""
 
 
 def _from_strided(array: np.ndarray) -> Tensor:
@@ -251,39 +269,45 @@ def _from_strided(array: np.ndarray) -> Tensor:
         array = array.copy()
     kind = Type(d, array.shape)
     if array.flags.c_contiguous:
-        return new_tensor(Tensor, ArrayStorage(array, kind), kind, None)
+        return new_tensor(Tensor, ArrayStorage(array), kind, None)
     size = array.itemsize
     if any(s % size for s in array.strides):
         raise ValueError("given numpy array strides not a multiple of the element byte size. Copy the numpy array to "
                          "reallocate the memory.")
     if not array.size:
-        return new_tensor(Tensor, ArrayStorage(np.empty(array.shape, array.dtype), kind), kind, None)
+        return new_tensor(Tensor, ArrayStorage(np.empty(array.shape, array.dtype)), kind, None)
     strides = tuple([s // size for s in array.strides])
     span = 1 + sum((n - 1) * s for n, s in zip(array.shape, strides))
     memory = np.lib.stride_tricks.as_strided(array, (span,), (size,))
     flat = Type(d, (span,))
-    base = new_tensor(Tensor, ArrayStorage(memory, flat, root_of(array)), flat, None)
+    storage = _new(Storage)
+    storage.version = storage.settled = 0
+    storage.expose(memory, flat, root_of(array))
+    base = new_tensor(Tensor, storage, flat, None)
     return make_view(base, as_strided, (array.shape, strides, 0))
 
 
+_array = attrgetter("array")
+
+
 def stacked_data(tensors: Sequence[Tensor]) -> Tensor | None:
-    """Tensors of one type, copied side by side along a new first dimension; None where one of them is not there yet or
-    has a history."""
+    """Tensors of one type, copied side by side along a new first dimension; None where one of them is of another type,
+    is not there yet or has a history."""
     kind = tensors[0]._type
     if not current.recorder.knows_values:
         return None
     kinds = Type(kind.dtype, (len(tensors), *kind.shape))
     joined = allocator.alloc(kinds.nbytes)
-    arrays: list[Any] = [t._storage.array for t in tensors if type(t._storage) is ArrayStorage and t._type is kind
-                         and t._view is None and not t._requires_grad and t._storage.array is not None]
-    if kind.shape and len(arrays) == len(tensors):
+    untouched = [s for t in tensors if type(s := t._storage) is ArrayStorage and t._type is kind and t._view is None
+                 and not t._requires_grad]
+    if kind.shape and len(untouched) == len(tensors):
         flat = (len(tensors) * kind.shape[0], *kind.shape[1:])
-        np.concatenate(arrays, out=joined.numpy(kind.dtype.numpy, flat))
+        np.concatenate(list(map(_array, untouched)), out=joined.numpy(kind.dtype.numpy, flat))
         return from_buffer(joined, kinds)
     at, size = joined.ptr, kind.nbytes
     for t in tensors:
         buffer = t._storage.cell.buffer
-        if buffer is None or t._type.dtype is not kind.dtype or t._requires_grad or not is_data(t):
+        if buffer is None or t._type is not kind and t._type != kind or t._requires_grad or not is_data(t):
             return None
         strides, offset = t._geometry or (kind.strides, 0)
         if strides == kind.strides:

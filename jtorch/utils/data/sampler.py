@@ -53,6 +53,10 @@ class RandomSampler(Sampler[int]):
         return len(self.data_source) if self._num_samples is None else self._num_samples
 
     def __iter__(self) -> Iterator[int]:
+        return itertools.chain.from_iterable(self._drawn())
+
+    def _drawn(self) -> Iterator[list[int]]:
+        """The indices in lists, each drawn when the one before is used up."""
         n = len(self.data_source)
         generator = self.generator
         if generator is None:
@@ -62,11 +66,13 @@ class RandomSampler(Sampler[int]):
         if self.replacement:
             for start in range(0, self.num_samples, 32):
                 count = min(32, self.num_samples - start)
-                yield from jtorch.randint(high=n, size=(count,), dtype=jtorch.int64, generator=generator).tolist()
+                yield jtorch.randint(high=n, size=(count,), dtype=jtorch.int64, generator=generator).tolist()
             return
         for _ in range(self.num_samples // n):
-            yield from jtorch.randperm(n, generator=generator).tolist()
-        yield from jtorch.randperm(n, generator=generator).tolist()[:self.num_samples % n]
+            yield jtorch.randperm(n, generator=generator).tolist()
+        rest = self.num_samples % n
+        if rest or self.generator is not None:  # whose state moves on also where none of these are wanted, in PyTorch
+            yield jtorch.randperm(n, generator=generator).tolist()[:rest]
 
     def __len__(self) -> int:
         return self.num_samples

@@ -57,9 +57,13 @@ def _rebuilt_list(like: Sequence, items: list) -> Any:
 def collate(batch: Any, *, collate_fn_map: dict[Any, Callable[..., Any]] | None = None) -> Any:
     """A batch of samples as one: `collate_fn_map` says how for each type."""
     first = batch[0]
-    for kind, function in (collate_fn_map or {}).items():
-        if isinstance(first, kind):
+    if collate_fn_map is not None:
+        function = collate_fn_map.get(type(first))
+        if function is not None:
             return function(batch, collate_fn_map=collate_fn_map)
+        for kind, function in collate_fn_map.items():
+            if isinstance(first, kind):
+                return function(batch, collate_fn_map=collate_fn_map)
     if isinstance(first, Mapping):
         return _rebuilt(first, {k: collate([d[k] for d in batch], collate_fn_map=collate_fn_map) for k in first})
     if isinstance(first, tuple) and hasattr(first, "_fields"):
@@ -74,17 +78,8 @@ def collate(batch: Any, *, collate_fn_map: dict[Any, Callable[..., Any]] | None 
 
 def _tensors(batch: Any, **kwargs: Any) -> Tensor:
     """Samples that are there are copied side by side; what is still pending is stacked as part of its computation."""
-    kind = batch[0]._type
-    for t in batch:
-        if t._type is not kind and t._type.shape != kind.shape:
-            raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(kind.shape)} at entry 0 and "
-                               f"{list(t.shape)} at entry {_place(batch, t)}")
     joined = stacked_data(batch)
     return jtorch.stack(list(batch), 0) if joined is None else joined
-
-
-def _place(batch: Any, t: Tensor) -> int:
-    return next(i for i, x in enumerate(batch) if x is t)
 
 
 def _arrays(batch: Any, **kwargs: Any) -> Tensor:
