@@ -12,7 +12,7 @@ from __future__ import annotations
 from math import prod
 
 from jtorch import dtypes
-from jtorch.codegen.library import conv_direct, conv_small, conv_winograd, conv_winograd_strips
+from jtorch.codegen.library import conv_direct, conv_small, conv_strided, conv_winograd, conv_winograd_strips
 from jtorch.codegen.library import gemm as gemm_library
 from jtorch.codegen.library.call import Arg, Lowering, Operand, grain_of, pointer, row_major
 from jtorch.codegen.library.conv_window import Window, holes_of, step, stride_text, strides_of, window_of
@@ -55,6 +55,9 @@ PLACES = 512
 
 WHOLE_TILES = 96
 """A multiple of the columns of a tile, on any CPU."""
+
+HIGH = 8
+"""Output rows of a piece of an image, to those of the input that it shares with the next."""
 
 BLOCK_FLOPS = 2e6
 """An image is not cut into items of less work than this."""
@@ -161,6 +164,20 @@ for e in range(kw):
                     for j in range(line, line + ow):
                         col[j] = T(0.0)
                 line += ow"""
+
+LINE_STRIPS = """\
+for r in range(residues):
+    lo = min(strips, max(0, (ph - r + sh - 1) // sh - y0))
+    hi = max(lo, min(strips, (height - 1 - r + ph) // sh + 1 - y0))
+    source = i * xn + c * xc + (y0 * sh + r - ph) * xh
+    for j in range(line, line + lo):
+        col[j] = T(0.0)
+    for j in range(lo, hi):
+        col[line + j] = x[source + SX]
+    for j in range(line + hi, line + strips):
+        col[j] = T(0.0)
+    line += strips"""
+"""`STRIPS` where an output row is one element."""
 
 OFFSETS_LINES = """\
 for c in range(cg):
@@ -466,18 +483,25 @@ def pointwise(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fu
 
 
 def blocked(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fused: bool) -> None:
-    """Columns in each worker's cache where there are slices of images enough to share, else first all of them."""
+    """Columns in each worker's cache where there are slices of images, or high pieces of them, enough to share, else
+    first all of them. Signals are upright: the window's places along the height need no copies."""
+    holes = holes_of(out.dtype, STRIPS=STRIPS, SX=step(x, v), TILES=TILES, OFFSETS=OFFSETS_LINES)
+    if v.spatial[:2] == v.kernel[:2] == v.out[:2] == (1, 1):
+        holes |= {"STRIPS": LINE_STRIPS, "SX": step(x, v).replace("sw", "sh").replace("xw", "xh")}
+        v, x = v.turned(), Operand(x.place, x.dtype, (*x.shape, 1), (*x.strides, 0), x.offset)
     halo = ((v.kernel[1] - 1) * v.dilation[1]) // v.stride[1]
     residues = min(v.stride[1], (v.kernel[1] - 1) * v.dilation[1] + 1)
     strip = v.kernel[2] * v.kernel[0] * residues * v.out[2]  # elements of columns per channel and output row
     epilogue = low.fuse(v.n * v.groups, v.og, v.plane) if fused else None
     p, size = pointer(out.dtype), out.dtype.itemsize
-    holes = holes_of(out.dtype, STRIPS=STRIPS, TILES=TILES, OFFSETS=OFFSETS_LINES)
     slices = v.n * v.groups * v.out[0]
     slice_flops = v.flops / v.out[0]
     rows = max(1, min(v.out[1], COLUMNS // (v.cg * strip) - halo))
+    pieces = -(-ITEMS // slices)
+    if pieces > 1 and v.out[1] >= pieces * max(HIGH * halo, 2 * WHOLE_TILES / v.out[2]):
+        rows = min(rows, -(-v.out[1] // pieces))
     rows = -(-v.out[1] // -(-v.out[1] // rows))  # of even size
-    if slices >= ITEMS and (rows > halo or rows == v.out[1]):
+    if slices * -(-v.out[1] // rows) >= ITEMS and (rows > halo or rows == v.out[1]):
         strips = rows + halo
         table = round_up((v.cg * strip * strips + MARGIN) * size, 64)
         low.call(strip_blocks, [("x", p, x.arg), ("w", p, w.arg), ("y", p, out.arg), ("col", p, ("scratch",)),
@@ -486,7 +510,7 @@ def blocked(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fuse
                                 ("residues", "i", residues), ("strips", "i", strips), ("rows", "i", rows)],
                  slices * -(-v.out[1] // rows), grain_of(slice_flops * rows / v.out[1] / FLOPS_PER_NS),
                  table + v.depth * 8,
-                 holes={**holes, "FIRST": "first", "COLUMN": "z * plane + y0 * ow", "SX": step(x, v)},
+                 holes={**holes, "FIRST": "first", "COLUMN": "z * plane + y0 * ow"},
                  epilogue=epilogue)
         return
     strips = v.out[1] + halo
@@ -495,7 +519,7 @@ def blocked(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fuse
     low.call(window_columns, [("x", p, x.arg), ("col", p, columns.arg), ("offsets", "p:int64", offsets.arg),
                               *v.integers(with_og=False), *strides_of(x), ("residues", "i", residues),
                               ("strips", "i", strips)],
-             slices * v.cg, grain_of(span * 0.2), holes={**holes, "SX": step(x, v)})
+             slices * v.cg, grain_of(span * 0.2), holes=holes)
     pixels, outs = place_blocks(plane, v.og, slices, slice_flops)
     low.call(tile_blocks, [("w", p, w.arg), ("y", p, out.arg), ("col", p, columns.arg),
                            ("offsets", "p:int64", offsets.arg),
@@ -528,7 +552,10 @@ def input_grad(low: Lowering) -> None:
     elif conv_small.suits_input_grad(v):
         conv_small.input_grad(low, v, gy, w, gx, fused=gx is out)
     elif v.stride == (1, 1, 1):
-        forward(low, mirrored(v), gy, turned(low, v, w), gx, fused=gx is out)
+        turned = conv_strided.reversed_elements(low, v, w, [range(k) for k in v.kernel])
+        forward(low, mirrored(v), gy, turned, gx, fused=gx is out)
+    elif conv_strided.suits_input_grad(v):
+        conv_strided.input_grad(low, v, gy, w, gx, forward)
     else:
         scattered(low, v, gy, w, gx)
     if gx is not out:
@@ -539,17 +566,6 @@ def mirrored(v: Window) -> Window:
     """The convolution over gy that gives the x-derivative when the stride is 1."""
     before = tuple(d * (k - 1) - p for d, k, p in zip(v.dilation, v.kernel, v.before))
     return Window(v.n, v.groups, v.og, v.cg, v.out, v.kernel, v.stride, before, v.dilation, v.spatial)  # type: ignore[arg-type]
-
-
-def turned(low: Lowering, v: Window, w: Operand) -> Operand:
-    """w[G*O, C, *K] as [G*C, O, *K] with every window reversed."""
-    shape = (v.groups, v.cg, v.og, *v.kernel)
-    sk = row_major(v.kernel)
-    strides = (v.og * v.depth, v.window, v.depth, *[-s for s in sk])
-    source = Operand(w.place, w.dtype, shape, strides, w.offset + v.window - 1)
-    result = low.temp(w.dtype, shape)
-    copy(low, source, result)
-    return result.reshaped((v.groups * v.cg, v.og, *v.kernel))
 
 
 def scattered(low: Lowering, v: Window, gy: Operand, w: Operand, gx: Operand) -> None:

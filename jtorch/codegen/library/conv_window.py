@@ -52,6 +52,13 @@ class Window:
     def is_direct(self) -> bool:
         return self.cg * self.og <= DIRECT_CHANNELS
 
+    def turned(self) -> Window:
+        """The same with height and width exchanged."""
+        def turn(a: tuple[int, int, int]) -> tuple[int, int, int]:
+            return a[0], a[2], a[1]
+        return Window(self.n, self.groups, self.cg, self.og, turn(self.spatial), turn(self.kernel), turn(self.stride),
+                      turn(self.before), turn(self.dilation), turn(self.out))
+
     def integers(self, with_og: bool = True) -> list[tuple[str, str, Arg]]:
         names = ["groups", "cg", *(["og"] if with_og else []), "depth", "height", "width", "kd", "kh", "kw", "sd", "sh",
                  "sw", "pd", "ph", "pw", "dd", "dh", "dw", "od", "oh", "ow"]

@@ -104,8 +104,9 @@ def _resampled(input: Tensor, sizes: list[int], scales: list[float | None], mode
             "modes: nearest | linear | bilinear | bicubic | trilinear | area | nearest-exact "
             f"(got {mode})"
         )
-    y = input
-    for axis, (m, scale) in enumerate(zip(sizes, scales), 2):
+    y, axes = input, list(enumerate(zip(sizes, scales), 2))
+    grown = math.prod(sizes[:-1]) > math.prod(input.shape[2:-1])  # elements of the last axis are gathered one by one
+    for axis, (m, scale) in reversed(axes) if grown else axes:
         if m != y.shape[axis] or scale is not None:
             y = _nearest_axis(y, axis, m, scale, mode == "nearest-exact")
     return y
