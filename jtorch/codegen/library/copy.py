@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from jtorch.codegen.library.call import Lowering, Operand, grain_of, loader, merge_axes, pointer, raw_pointer, storer
-from jtorch.codegen.library.language import DC, PITCH, SIZE, VALUE, Pointer, index_div, index_mod
+from jtorch.codegen.library.language import DC, PITCH, PLACE, SIZE, TRANSPOSED, VALUE, Pointer, index_div, index_mod
 
 MAX_OUTER = 4
 """Axes that a copy may have, after merging, besides its rows and columns."""
@@ -63,12 +63,19 @@ def transpose_blocks(src: Pointer, dst: Pointer, scratch: Pointer, scratch_strid
         y = i0 * d0 + i1 * d1 + i2 * d2 + i3 * d3
         height = min(block_rows, rows - r0)
         width = min(block_cols, cols - c0)
-        for c in range(width):
-            for r in range(height):
-                scratch[tile + c * PITCH + r] = src[x + r0 + r + (c0 + c) * sc]
+        TRANSPOSED
         for r in range(height):
             for c in range(width):
-                dst[y + (r0 + r) * dr + c0 + c] = scratch[tile + c * PITCH + r]
+                dst[y + (r0 + r) * dr + c0 + c] = scratch[tile + PLACE]
+
+
+BY_ELEMENTS = """\
+for c in range(width):
+    for r in range(height):
+        scratch[tile + c * PITCH + r] = src[x + r0 + r + (c0 + c) * sc]"""
+
+IN_REGISTERS = "transpose(shifted(src, x + r0 + c0 * sc), sc, shifted(scratch, tile), PITCH, width, height)"
+"""For elements of four and eight bytes, which are moved as floats of that size."""
 
 
 def fill_blocks(value: Pointer, dst: Pointer, n: int, block: int, begin: int, end: int, worker: int) -> None:
@@ -99,11 +106,16 @@ def copy(low: Lowering, src: Operand, dst: Operand, barrier: bool = True) -> Non
     names, values, items, holes, grain = order_blocks(src, dst)
     integers = [(n, "i", v) for n, v in zip(names, values)]
     if src.dtype is dst.dtype and values[-2:] == [TILE_ROWS, TILE_COLS] and holes["DC"] == "c":
-        size = src.dtype.itemsize
-        low.call(transpose_blocks, [("src", kinds[0], src.arg), ("dst", kinds[1], dst.arg),
-                                    ("scratch", kinds[0], ("scratch",)), ("scratch_stride", "i", ("scratch_stride",)),
-                                    *integers], items, grain, TILE_COLS * (TILE_ROWS + 1) * size, barrier,
-                 {"SIZE": str(size), "PITCH": str(TILE_ROWS + 1)})
+        size, p = src.dtype.itemsize, kinds[0]
+        if size in (4, 8):
+            p, pitch = f"p:float{8 * size}", TILE_COLS + 16
+            holes = {"TRANSPOSED": IN_REGISTERS, "PLACE": "r * PITCH + c"}
+        else:
+            pitch = TILE_ROWS + 1
+            holes = {"TRANSPOSED": BY_ELEMENTS, "PLACE": "c * PITCH + r"}
+        low.call(transpose_blocks, [("src", p, src.arg), ("dst", p, dst.arg), ("scratch", p, ("scratch",)),
+                                    ("scratch_stride", "i", ("scratch_stride",)), *integers], items, grain,
+                 TILE_COLS * pitch * size, barrier, {"SIZE": str(size), "PITCH": str(pitch), **holes})
         return
     low.call(copy_blocks, [("src", kinds[0], src.arg), ("dst", kinds[1], dst.arg), *integers], items, grain,
              barrier=barrier, holes={"VALUE": value, **holes})
