@@ -1,11 +1,11 @@
-# ruff: noqa: B007, F841  the kernels have holes, and what is filled in uses the names
+# ruff: noqa: B007, B018, F841  the kernels have holes, and what is filled in uses the names
 """Strided copies, with or without a conversion: contiguous, transpose, concatenate, pad, flip, slice_update."""
 from __future__ import annotations
 
 from math import prod
 
 from jtorch.codegen.library.call import Lowering, Operand, grain_of, loader, merge_axes, pointer, raw_pointer, storer
-from jtorch.codegen.library.language import DC, PITCH, PLACE, SIZE, TRANSPOSED, VALUE, Pointer, index_div, index_mod
+from jtorch.codegen.library.language import DC, PLACE, SIZE, TRANSPOSED, VALUE, Pointer, index_div, index_mod
 
 MAX_OUTER = 4
 """Axes that a copy may have, after merging, besides its rows and columns."""
