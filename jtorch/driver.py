@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy
+
 from jtorch.codegen import cpu
 from jtorch.codegen.calls import host_entry, library_entries
 from jtorch.codegen.epilogue import Attached, find_epilogues, readers
@@ -50,7 +52,7 @@ _COMPUTES = re.compile(r"\s*[va](\d+) = (?!p\d|q\d|a\d+$|[bifu]\d+\()")
 _texts: dict[Nest, cpu.Kernel] = {}
 TEXTS_LIMIT = 20_000
 
-_steps: dict[Graph, Callable[[Sequence[int]], None]] = {}  # the programs of bodies of scans, which are interned
+_steps: dict[Graph, Callable[[numpy.ndarray], None]] = {}  # the programs of bodies of scans, which are interned
 STEPS_LIMIT = 1_000
 
 
@@ -150,6 +152,14 @@ class Executable:
             self.program.run(ptrs)  # type: ignore[union-attr]
         except KernelError as error:
             raise self._user_error(error) from None
+
+    def run_rows(self, rows: numpy.ndarray) -> None:
+        """Run once for each row of addresses, one after the other."""
+        if self.program is not None:
+            try:
+                self.program.run_rows(rows)
+            except KernelError as error:
+                raise self._user_error(error) from None
 
     def _user_error(self, error: KernelError) -> Exception:
         node, kind, message = self.codes[error.code & 0xFFFFF]
@@ -292,7 +302,7 @@ class Compilation:
             entry.host = loop = ScanLoop(node, [self.placed.view(v) for v in node.inputs])
             step = _steps.get(loop.body)
             if step is not None:
-                loop.step = step
+                loop.run_rows = step
             else:
                 self.loops.append((loop, Compilation(loop.body, keep=self.keep)))
         return entry
@@ -328,7 +338,7 @@ class Compilation:
         for loop, body in self.loops:
             if len(_steps) >= STEPS_LIMIT:
                 _steps.clear()
-            loop.step = _steps[loop.body] = body.link().run
+            loop.run_rows = _steps[loop.body] = body.link().run_rows
         loaded = self.timed("compile", lambda: dict(zip(self.sources, kernels.load_many(self.sources))))
         codes: dict[int, Any] = {}
         program = self.timed("program", lambda: self.program(loaded, codes))

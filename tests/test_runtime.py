@@ -148,6 +148,30 @@ def test_kernel_error_stops_the_program_and_is_forgotten(kernels, threads):
     assert (y == x).all()
 
 
+def test_rows_of_addresses_are_run_one_after_the_other(kernels, threads):
+    values = np.zeros((7, 3000))
+    values[0] = np.arange(3000)
+    launches = [
+        Launch(kernels["fail"], [buf(ERROR), buf(2)], 8, 1),
+        Launch(kernels["axpb"], [buf(0), buf(ARENA), 2.0, 0], 3000, 100),
+        Launch(kernels["axpb"], [buf(ARENA), buf(1), 1.0, 1], 3000, 100),
+    ]
+    program = Program(launches, 3, arena_size=100_000)
+    rows = np.array([[address(a), address(b), 0] for a, b in itertools.pairwise(values)])
+    program.run_rows(rows)
+    expected = np.arange(3000.0)
+    for row in values[1:]:
+        expected = 2 * expected + 1
+        np.testing.assert_array_equal(row, expected)
+    values[1:], rows[3, 2] = 0, 42
+    with pytest.raises(KernelError) as caught:
+        program.run_rows(rows)
+    assert caught.value.code == 42 and values[3].any() and not values[4].any()
+    program.run_rows(rows[:0])
+    with pytest.raises(ValueError, match="3 buffers, got 2"):
+        program.run_rows(rows[:, :2])
+
+
 def test_host_calls(kernels, threads):
     x, y, z = np.arange(100.0), np.zeros(100), np.zeros(100)
     seen = []

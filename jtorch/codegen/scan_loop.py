@@ -1,7 +1,7 @@
 """A scan whose body is a program: a loop over addresses, with no data in Python.
 
 >>> loop = ScanLoop(node, views)            # a host function; `loop.body` is the graph of one step
->>> loop.step = driver.compile_graph(loop.body).run
+>>> loop.run_rows = driver.compile_graph(loop.body).run_rows
 """
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from jtorch.ir.graph import Graph, Type, Value
 
 
 class ScanLoop:
-    """Called with the addresses of the operands' roots, then of the results. `step` takes the addresses of the body's
-    parameters and results, and is given later."""
+    """Called with the addresses of the operands' roots, then of the results. `run_rows` takes a row of addresses for
+    each step, of the body's parameters and results, and is given later."""
 
-    step: Callable[[Sequence[int]], None]
+    run_rows: Callable[[np.ndarray], None]
 
     def __init__(self, node: Value, views: Sequence[View]) -> None:
         self.body: Graph = node.attr("body")
@@ -35,19 +35,26 @@ class ScanLoop:
         head = self.consts + self.carried
         consts, carry = given[:self.consts], given[self.consts:head]
         types = self.results[:self.carried]
-        buffers = [[_room(t, kept) for t in types] for _ in range(2)]
-        rows = [*zip(given[head:], map(_row_bytes, self.types[head:])),
-                *zip(results[self.carried:], map(_row_bytes, self.results[self.carried:]))]
-        read = len(given) - head
-        for k in range(self.length):
-            i = self.length - 1 - k if self.reverse else k
-            following = results[:self.carried] if k == self.length - 1 else buffers[k & 1]
-            at = [address + i * size for address, size in rows]
-            self.step([*consts, *carry, *at[:read], *following, *at[read:]])
-            carry = following
         if not self.length:
             for target, source, t in zip(results, carry, types):
                 ctypes.memmove(target, source, t.nbytes)
+            return
+        rows = [*zip(given[head:], map(_row_bytes, self.types[head:])),
+                *zip(results[self.carried:], map(_row_bytes, self.results[self.carried:]))]
+        number, read = np.arange(self.length)[:, None], head + len(given[head:])
+        moving = np.array([a for a, _ in rows], np.int64) + np.array([n for _, n in rows], np.int64) * (
+            number[::-1] if self.reverse else number)
+        following = np.empty((self.length, self.carried), np.int64)
+        for parity in range(2):
+            following[parity::2] = [_room(t, kept) for t in types]
+        following[-1] = results[:self.carried]
+        table = np.empty((self.length, len(given) + len(results)), np.int64)
+        table[:, :self.consts] = consts
+        table[0, self.consts:head], table[1:, self.consts:head] = carry, following[:-1]
+        table[:, head:read] = moving[:, :read - head]
+        table[:, read:read + self.carried] = following
+        table[:, read + self.carried:] = moving[:, read - head:]
+        self.run_rows(table)
 
     @staticmethod
     def _contiguous(view: View, address: int, kept: list[np.ndarray]) -> int:

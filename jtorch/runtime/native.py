@@ -34,6 +34,7 @@ class Native:
         self._addresses = addresses
         word = ctypes.c_int64
         self.run = self._function("jt_run", word, word, word)
+        self.run_rows = self._function("jt_run_rows", word, word, word, word)
         self.worker = self._function("jt_worker", None, word, word, word)
         self.wake = self._function("jt_wake", None, word)
         self.spin = self._function("jt_spin", None, word)

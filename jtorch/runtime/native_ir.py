@@ -4,6 +4,8 @@ Functions of the module (all words are int64; addresses are int64 too):
 
     jt_run(header, times) -> status           run a program segment; if times is not 0, times[i] is the
                                               clock before region i and the last entry the end (ns)
+    jt_run_rows(header, rows, count) -> int   run it once for each of `count` rows of buffer addresses, one after the
+                                              other: 16 * rows done + status, which is 0 when all are done
     jt_call(self, args, count) -> object      the same for Python, as a METH_FASTCALL function: self is the
                                               header's address, args are the buffers'
     jt_worker(pool, worker, epoch)            a worker thread's life
@@ -164,6 +166,7 @@ class Module:
         self.region = self._function("region", VOID, word3, self._emit_region)
         self.try_lock = self._function("jt_try_lock", I1, [I64], self._emit_try_lock, exported=True)
         self.run = self._function("jt_run", I64, [I64] * 2, self._emit_run, exported=True)
+        self._function("jt_run_rows", I64, word3, self._emit_run_rows, exported=True)
         self.python = {
             name: ir.Function(self.module, ir.FunctionType(*PYTHON_TYPES[name]), name) for name in PYTHON_API
         }
@@ -428,6 +431,17 @@ class Module:
         b.ret(b.select(failed, b.const(Status.KERNEL_ERROR), b.const(Status.OK)))
         b.position_at_end(needs_workers)
         b.ret(b.const(Status.NEEDS_WORKERS))
+
+    def _emit_run_rows(self, b, header, rows, count):
+        slots, buffers = b.get(header, HeaderWords.SLOTS), b.get(header, HeaderWords.BUFFERS)
+        with b.count(count) as (i, _):
+            row = b.add(rows, b.mul(b.mul(i, buffers), b.const(WORD)))
+            with b.count(buffers) as (k, _):
+                b.put(slots, k, b.get(row, k))
+            status = b.call(self.run, [header, b.const(0)])
+            with b.if_then(b.icmp_signed("!=", status, b.const(Status.OK))):
+                b.ret(b.add(b.mul(i, b.const(16)), status))
+        b.ret(b.mul(count, b.const(16)))
 
     def _emit_call(self, b, self_, args, count):
         """Fill the slots from Python ints, run without the GIL, return the status as an int."""

@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy
+
 from . import native
 from .layout import MAX_THREADS, WORD, FixupWords, HeaderWords, RegionWords, RowWords, Status
-from .memory import Buffer, allocator
+from .memory import Buffer, address_of, allocator
 from .threads import pool
 
 Arg = tuple[str, int, int] | int | float
@@ -242,6 +244,7 @@ class Program:
         self._idle = [frame]
         self._frames = [frame] if self._single and not self._needs_memory else []
         self.call: Callable[..., int] | None = frame.call if self._frames else None
+        self._loops: list[Frame] = []  # idle ones of `run_rows`
         self._separate: Program | None = None
 
     def run(self, ptrs: Sequence[int]) -> None:
@@ -265,6 +268,31 @@ class Program:
                 self._run_segments(frame, ptrs)
         finally:
             self._idle.append(frame)
+
+    def run_rows(self, rows: numpy.ndarray) -> None:
+        """Run once for each row of addresses (int64, contiguous), one after the other. Raises `KernelError`."""
+        if not self._single:
+            for row in rows.tolist():
+                self.run(row)
+            return
+        if rows.shape[1] != self.n_buffers:
+            raise ValueError(f"the program needs {self.n_buffers} buffers, got {rows.shape[1]}")
+        try:
+            frame = self._loops.pop()
+        except IndexError:
+            frame = self._new_frame()
+        try:
+            arena = self._allocate(frame) if self._needs_memory else None  # noqa: F841 (held for the call)
+            done, at, size = 0, address_of(rows), self.n_buffers * WORD
+            while done < len(rows):
+                ran, status = divmod(native.load().run_rows(frame.headers[0], at + done * size, len(rows) - done), 16)
+                done += ran
+                if status == Status.NEEDS_WORKERS:
+                    pool.start()
+                elif status:
+                    raise KernelError(frame.take_error())
+        finally:
+            self._loops.append(frame)
 
     def finish(self, status: int, ptrs: Sequence[int]) -> None:
         """Bring to its end a run in which `call` returned a status other than 0."""
