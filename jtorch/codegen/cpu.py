@@ -23,8 +23,8 @@ POINTERS = {"float16": "p:uint16", "bfloat16": "p:uint16", "complex64": "p:float
 LOADS = {"float16": "f16_to_f32({})", "bfloat16": "bf16_to_f32({})"}
 STORES = {"float16": "f32_to_f16({})", "bfloat16": "f32_to_bf16({})"}
 SUM_BLOCK = 8192  # elements of a row that are summed before the next level of the sum
-FOLDED_ROWS = 4  # rows that a reduction over rows takes together: its sums are read and written once for all of them
-FOLDED_LINES = 24  # statements of an element up to which it does: each is compiled as many times
+FOLDED_LINES = 24  # statements of an element up to which a reduction over rows takes several rows together
+MANY_FOLDED_LINES = 3  # and many, if it is of sums: each statement is compiled as many times
 KEEP_COST = 8  # a value of this cost that a later phase needs again is kept, not recomputed
 
 
@@ -552,7 +552,7 @@ def emit_column(w: Writer) -> Kernel:
     """
         for item in range(begin, end):           # a block of columns
             for i in range(lo, hi): q[i] = 0
-            for c in range(n):                   # four at once, then the rest
+            for c in range(n):                   # several at once, then the rest
                 for i in range(lo, hi): q[i] = q[i] + ...
             for i in range(lo, hi): ... q[i] ...
     """
@@ -644,14 +644,16 @@ def emit_column(w: Writer) -> Kernel:
                     lines = [f"for {counter} in range({first}, {stop}):", *indent(level.lines + lines)]
                     continue
                 rows, points = level.lines, inner.lines
-                loop = ["for i in range(lo, hi):", *indent(before + points + after)]
-                lines = [f"for {counter} in range({first}, {stop}):", *indent(rows + loop)]
-                if folds[phase] and not w.codes and len(points) <= FOLDED_LINES:
-                    rows, points = _copies(counter, rows, points)
-                    loop = ["for i in range(lo, hi):", *indent(before + points + after)]
-                    lines = [f"together = {stop} - index_mod({stop} - {first}, {FOLDED_ROWS})",
-                             f"for {counter} in range({first}, together, {FOLDED_ROWS}):", *indent(rows + loop),
-                             lines[0].replace(f"({first},", "(together,"), *lines[1:]]
+                lines, begin = [], first
+                for together in _rows_together(w, folds[phase], len(points)):
+                    row_lines, point_lines = _copies(counter, rows, points, together)
+                    end = f"upto{together}"
+                    lines += [f"{end} = {stop} - index_mod({stop} - {begin}, {together})",
+                              f"for {counter} in range({begin}, {end}, {together}):", *indent(row_lines),
+                              "    for i in range(lo, hi):", *indent(indent(before + point_lines + after))]
+                    begin = end
+                lines += [f"for {counter} in range({begin}, {stop}):", *indent(rows),
+                          "    for i in range(lo, hi):", *indent(indent(before + points + after))]
             item.lines += lines
             ready.update(folds[phase])
     every = [j for stores in row_stores for j in stores]
@@ -665,16 +667,25 @@ def emit_column(w: Writer) -> Kernel:
                     ["block", "blocks"] + (["chunk"] if nest.chunked else []))
 
 
-def _copies(counter: str, rows: list[str], points: list[str]) -> tuple[list[str], list[str]]:
-    """The statements of one row and of its elements, for `FOLDED_ROWS` rows from `counter` on: what depends on the row
-    gets a name for each of them."""
+def _rows_together(w: Writer, folds: list[int], statements: int) -> tuple[int, ...]:
+    """How many rows a reduction over rows takes at once, so that what it folds into is read and written once for all
+    of them; then how many of those that are left."""
+    if not folds or w.codes or statements > FOLDED_LINES:
+        return ()
+    sums = all(w.nest.values[f].op in ("sum", "prod") for f in folds)  # others wait for one another
+    return (16, 4) if sums and statements <= MANY_FOLDED_LINES else (4,)
+
+
+def _copies(counter: str, rows: list[str], points: list[str], together: int) -> tuple[list[str], list[str]]:
+    """The statements of one row and of its elements, for so many rows from `counter` on: what depends on the row gets a
+    name for each of them."""
     names = {counter}
     for line in rows + points:
         target, _, text = line.partition(" = ")
         if target[0] != "a" and not names.isdisjoint(re.findall(r"\w+", text)):
             names.add(target)
     copied: list[list[str]] = [list(rows), list(points)]
-    for k in range(1, FOLDED_ROWS):
+    for k in range(1, together):
         def renamed(match: re.Match, k: int = k) -> str:
             return f"{match[0]}_{k}" if match[0] in names else match[0]
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ CHUNK_ELEMENTS = 1 << 14  # what one chunk of a split reduction folds
 MAX_CHUNKS = 512
 MAP_BLOCK = 1 << 13  # longest piece of a row that is one work item
 COLUMN_BLOCK = 512  # columns that a reduction over rows folds at once: its sums stay in the first-level cache
+LEAST_COLUMNS, COLUMN_ITEMS = 64, max(4, os.cpu_count() or 1)  # or fewer, where there are not so many blocks of them
+VECTOR = 16  # columns of which a block has a multiple
 TILE = 32  # side of a tile where rows are read as columns: a tile of both fits the first-level cache
 READ_AHEAD = 1 << 14  # elements of a row up to which the next row is asked for: more would push out the row itself
 GROUP, GROUP_ELEMENTS = 16, 1 << 11  # rows that go through the phases of a kernel together: so many, or so long in all
@@ -282,8 +285,9 @@ def size_up(nest: Nest, binding: Binding, body: Body, parallel: list[int], reduc
     else:
         last = parallel[-1]
         block = {"column": COLUMN_BLOCK, "map": MAP_BLOCK, "tile": 2 * TILE}[nest.schedule]
-        if nest.schedule == "column" and rows // last * -(-last // block) < 8 and last >= 128:
-            block = 64 if last < 1024 else 128
+        if nest.schedule == "column" and last >= 2 * LEAST_COLUMNS:
+            items = max(min(-(-COLUMN_ITEMS * last // rows), last // LEAST_COLUMNS), 1)
+            block = min(block, -(-last // items // VECTOR) * VECTOR)
         step.block = min(block, max(last, 1))
         step.blocks = -(-last // step.block)
         step.total = rows // last * step.blocks
