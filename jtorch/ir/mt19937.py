@@ -26,6 +26,9 @@ STATE_WORDS = 628
 DEFAULT_SEED = 67280421310721
 """What PyTorch's default generator is seeded with when nobody seeds it."""
 
+_PIECE = 1 << 16
+"""Draws that are made at a time."""
+
 _engines = threading.local()
 
 
@@ -43,7 +46,9 @@ def draw(state: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The next `count` 32-bit draws, and the state after them."""
     engine = _engine()
     engine.state = {"bit_generator": "MT19937", "state": {"key": state[:WORDS], "pos": int(state[POSITION])}}
-    draws = engine.random_raw(count).astype(np.uint32)
+    draws = np.empty(count, np.uint32)
+    for start in range(0, count, _PIECE):  # NumPy gives them as 64 bits each
+        draws[start:start + _PIECE] = engine.random_raw(min(_PIECE, count - start))
     after = engine.state["state"]
     new_state = state.copy()
     new_state[:WORDS] = after["key"]

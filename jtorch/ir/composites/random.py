@@ -32,8 +32,9 @@ def draw(state: Value, count: int) -> tuple[Value, Value]:
 
 
 def _masked(raw: Value, mask: int) -> Value:
-    whole = cast_to(raw, dtypes.int64)
-    return op("bitwise_and")(whole, constant(raw.builder, mask, dtypes.int64, raw.shape))
+    """The low bits of a draw, as a number that all conversions know."""
+    whole = cast_to(raw, dtypes.int32)
+    return op("bitwise_and")(whole, constant(raw.builder, mask, dtypes.int32, raw.shape))
 
 
 def unit_from_raw(raw: Value, wide: bool) -> Value:

@@ -1,6 +1,7 @@
 """Values made from nothing, and the markers that carry no computation: leaf, variable, detach."""
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,13 @@ graft = Op("graft", "marker", lambda data, history: data, lambda data, history: 
 
 
 def _full_numpy(shape: tuple[int, ...], value: Any, dtype: dtype) -> np.ndarray:
-    return np.full(shape, value, dtype.numpy)
+    if math.prod(shape) < _REPEATED:
+        return np.full(shape, value, dtype.numpy)
+    return np.broadcast_to(np.array(value, dtype.numpy), shape)
 
+
+_REPEATED = 1 << 14
+"""Elements; from this many on a constant is one number that is read again and again, and no memory that is filled."""
 
 full = Op("full", "create", lambda shape, value, dtype: Type(dtype, shape), _full_numpy, no_grad="a constant",
           attr_names=("shape", "value", "dtype"), expr=lambda ins, out, attrs: f"O({attrs['value']!r})")
