@@ -461,10 +461,36 @@ def contract(name: str) -> Iterator[Sample]:
             yield Sample((normal(2, 3, 4), normal(2, 5, 4)), {"p": p}, lambda T, x, y, p=p: T.cdist(x, y, p))
         yield Sample((normal(3, 0), normal(2, 0)), {"p": 1.0}, lambda T, x, y: T.cdist(x, y, 1.0))
         return
+    if name in ("attend", "attend_grad"):
+        yield from attention(name)
+        return
     yield Sample((normal(3, 4), normal(4, 2)), {}, lambda T, a, b: a @ b)
     yield Sample((normal(2, 3, 4), normal(2, 4, 2)), {}, lambda T, a, b: a @ b)
     yield Sample((normal(3, 0), normal(0, 2)), {}, lambda T, a, b: a @ b)
     yield Sample((complex_normal(2, 3, 4), complex_normal(2, 4, 2)), {}, lambda T, a, b: a @ b)
+
+
+def attention(name: str) -> Iterator[Sample]:
+    for lead, t, s, e, d, causal in (((), 3, 4, 2, 3, False), ((2,), 4, 3, 2, 3, True), ((2, 1), 2, 5, 3, 1, True)):
+        attrs = {"causal": causal, "scale": 0.6}
+        q, k, v, g = normal(*lead, t, e), normal(*lead, s, e), normal(*lead, s, d), normal(*lead, t, d)
+
+        def attended(T: Any, q: Any, k: Any, v: Any, causal: bool = causal) -> Any:
+            scores = q @ k.mT * 0.6
+            seen = T.ones_like(scores).tril() > 0 if causal else T.ones_like(scores) > 0
+            scores = scores.masked_fill(~seen, -T.inf)
+            return T.softmax(scores, -1) @ v, T.logsumexp(scores, -1)
+
+        def cotangents(T: Any, q: Any, k: Any, v: Any, g: Any, sums: Any, delta: Any, causal: bool = causal) -> Any:
+            scores = q @ k.mT * 0.6
+            weights = T.exp(scores - sums[..., None])
+            weights = weights.tril() if causal else weights
+            slopes = weights * (g @ v.mT - delta[..., None]) * 0.6
+            return slopes @ k, slopes.mT @ q, weights.mT @ g
+        if name == "attend":
+            yield Sample((q, k, v), attrs, attended)
+        else:
+            yield Sample((q, k, v, g, normal(*lead, t) + 3, normal(*lead, t)), attrs, cotangents)
 
 
 def create(name: str) -> Iterator[Sample]:

@@ -186,6 +186,23 @@ def test_epilogue(name: str, shapes: list, attrs: dict) -> None:
     np.testing.assert_allclose(got, want * 2 + columns, rtol=1e-3, atol=1e-3)
 
 
+# --- attention -------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("lead, t, s, e, d", [((2, 3), 64, 64, 32, 32), ((), 5, 7, 3, 2), ((1,), 200, 130, 40, 50),
+                                              ((2, 2, 3), 17, 90, 16, 70), ((3,), 33, 8, 100, 1),
+                                              ((2,), 130, 300, 8, 8), ((16,), 70, 70, 64, 64)])
+def test_attention(dtype: Any, lead: tuple[int, ...], t: int, s: int, e: int, d: int) -> None:
+    draw = Draw(t * s + e)
+    tolerance = 1e-10 if dtype is np.float64 else 1e-3
+    for causal in (False, True):
+        q, k, v, g = (draw.array((*lead, *shape), dtype) / 3 for shape in ((t, e), (s, e), (s, d), (t, d)))
+        attrs: dict[str, Any] = {"causal": causal, "scale": -0.4 if s == 90 else 0.4}
+        check("attend", [q, k, v], tolerance, **attrs)
+        y, sums = meaning(node_of("attend", [q, k, v], **attrs), [q, k, v])
+        check("attend_grad", [q, k, v, g, sums, (g * y).sum(-1)], tolerance, **attrs)
+
+
 # --- convolutions ----------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("seed", range(12))

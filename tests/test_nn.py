@@ -4,6 +4,7 @@ from __future__ import annotations
 import copy
 import pickle
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -615,6 +616,27 @@ def test_packed_sequences() -> None:
         return [y.detach().numpy(), n.numpy(), h.detach().numpy(), c.detach().numpy()]
     for a, b in zip(run(jtorch), run(torch)):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_and_its_derivatives(causal: bool) -> None:
+    """Long enough for blocks of rows; a cotangent of the gradient too."""
+    arrays = [floats(2, 2, n, 6, seed=i) for i, n in enumerate((70, 90, 90, 70))]
+
+    def run(t: Any) -> list[Any]:
+        q, k, v = [t.tensor(a, requires_grad=True) for a in arrays[:3]]
+        if t is jtorch:
+            y = t.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        else:  # whose own has no second derivative
+            scores = q @ k.mT / 6 ** 0.5
+            y = t.softmax(scores.masked_fill(~t.ones(70, 90).tril().bool(), -t.inf) if causal else scores, -1) @ v
+        first = t.autograd.grad((y * t.tensor(arrays[3])).sum(), (q, k, v), create_graph=True)
+        second = t.autograd.grad(sum((g * g).sum() for g in first), (q, k, v))
+        return [x.detach().numpy() for x in (y, *first, *second)]
+    expected = run(torch)
+    for _ in range(3):  # interpreted, then compiled
+        for a, b in zip(run(jtorch), expected):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_attention_masks() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from jtorch.codegen.library import (
+    attention,
     border,
     conv,
     fourier,
@@ -30,7 +31,7 @@ from jtorch.codegen.library.call import Epilogue, KernelCall, Lowering, Operand,
 from jtorch.ir.graph import Value
 
 LOWERINGS: dict[str, Callable[[Lowering], None]] = {
-    "matmul": gemm.matmul,
+    "matmul": gemm.matmul, "attend": attention.attend, "attend_grad": attention.attend_grad,
     "convolution": conv.convolution, "conv_input_grad": conv.input_grad, "conv_weight_grad": conv.weight_grad,
     "max_pool": pool.max_pool, "max_pool_grad": pool.max_pool_grad,
     "adaptive_max_pool": pool.adaptive_max_pool, "avg_pool": pool.avg_pool,

@@ -10,6 +10,7 @@ from jtorch.ir.composites.define import HALVES, composite, wide
 from jtorch.ir.composites.random import keep_mask
 from jtorch.ir.composites.softmax import softmax
 from jtorch.ir.graph import Builder, Shape, Type, Value
+from jtorch.ir.prims.attend import attend
 from jtorch.ir.prims.contract import matmul, transpose_last
 from jtorch.ir.prims.create import constant, iota
 from jtorch.ir.prims.elementwise import cast_to, expand, zeros_like
@@ -84,11 +85,21 @@ def causal_mask(b: Builder, rows: int, columns: int) -> Value:
     return reshape_to(j, (1, columns)) <= reshape_to(i, (rows, 1))
 
 
+MIN_ROWS = 8
+"""Fewer queries or keys do not fill the tiles of the kernel for all of attention."""
+
+
+def fills_tiles(q: Value, k: Value, v: Value) -> bool:
+    return min(q.shape[-2], k.shape[-2]) >= MIN_ROWS and min(q.shape[-1], v.shape[-1]) > 0
+
+
 def _attention(b: Builder, q: Value, k: Value, v: Value, *mask: Value, is_causal: bool, scale: float | None) -> Value:
     """softmax(q @ k.T * scale + mask) @ v. A row that sees nothing gives zeros."""
     lead: Shape = broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
     q, k, v = (expand(x, (*lead, *x.shape[-2:])) for x in (q, k, v))
     factor = 1 / math.sqrt(max(q.shape[-1], 1)) if scale is None else scale  # of no elements, products are 0
+    if not mask and q.dtype in (dtypes.float32, dtypes.float64) and fills_tiles(q, k, v):
+        return attend(q, k, v, causal=is_causal, scale=float(factor))[0]
     scores = matmul(q * factor, transpose_last(k))
     lowest = constant(b, -math.inf, scores.dtype, scores.shape)
     if is_causal:

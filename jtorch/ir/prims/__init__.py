@@ -1,5 +1,6 @@
 """The closed set of primitives, one block each, and the arithmetic of Values that derivative rules are written in."""
 from jtorch.ir.prims import (  # noqa: F401  importing registers them
+    attend,
     border,
     complex,
     contract,
