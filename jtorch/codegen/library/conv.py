@@ -15,6 +15,7 @@ from jtorch import dtypes
 from jtorch.codegen.library import conv_direct, conv_small, conv_strided, conv_winograd, conv_winograd_strips
 from jtorch.codegen.library import gemm as gemm_library
 from jtorch.codegen.library.call import Arg, Lowering, Operand, grain_of, pointer, row_major
+from jtorch.codegen.library.conv_columns import LINE_STRIPS, OFFSETS_LINES, STRIPS, TILES, WHOLE, split_by, split_size
 from jtorch.codegen.library.conv_window import Window, holes_of, step, stride_text, strides_of, window_of
 from jtorch.codegen.library.copy import contiguous, converted, copy, zero
 from jtorch.codegen.library.gemm_layout import FLOPS_PER_NS, round_up
@@ -64,12 +65,13 @@ BLOCK_FLOPS = 2e6
 
 
 
-def window_columns(x: Pointer, col: Pointer, offsets: Pointer, groups: int, cg: int, depth: int, height: int,
-                   width: int, kd: int, kh: int, kw: int, sd: int, sh: int, sw: int, pd: int, ph: int, pw: int,
-                   dd: int, dh: int, dw: int, od: int, oh: int, ow: int, xn: int, xc: int, xd: int, xh: int, xw: int,
-                   residues: int, strips: int, begin: int, end: int, worker: int) -> None:
+def window_columns(x: Pointer, col: Pointer, offsets: Pointer, split: Pointer, scratch_stride: int, groups: int,
+                   cg: int, depth: int, height: int, width: int, kd: int, kh: int, kw: int, sd: int, sh: int, sw: int,
+                   pd: int, ph: int, pw: int, dd: int, dh: int, dw: int, od: int, oh: int, ow: int, xn: int, xc: int,
+                   xd: int, xh: int, xw: int, residues: int, strips: int, begin: int, end: int, worker: int) -> None:
     """The columns of whole images for `tile_blocks`; an item is a channel of an output slice of an image."""
     y0 = 0
+    apart = index_div(worker * scratch_stride, SIZE)
     if begin == 0:
         at = 0
         OFFSETS
@@ -104,13 +106,14 @@ def tile_blocks(w: Pointer, y: Pointer, col: Pointer, offsets: Pointer, groups: 
         TILES
 
 
-def strip_blocks(x: Pointer, w: Pointer, y: Pointer, col: Pointer, offsets: Pointer, scratch_stride: int, table: int,
-                 groups: int, cg: int, og: int, depth: int, height: int, width: int, kd: int, kh: int, kw: int, sd: int,
-                 sh: int, sw: int, pd: int, ph: int, pw: int, dd: int, dh: int, dw: int, od: int, oh: int, ow: int,
-                 xn: int, xc: int, xd: int, xh: int, xw: int, k: int, residues: int, strips: int, rows: int,
-                 begin: int, end: int, worker: int) -> None:
+def strip_blocks(x: Pointer, w: Pointer, y: Pointer, col: Pointer, offsets: Pointer, split: Pointer,
+                 scratch_stride: int, table: int, groups: int, cg: int, og: int, depth: int, height: int, width: int,
+                 kd: int, kh: int, kw: int, sd: int, sh: int, sw: int, pd: int, ph: int, pw: int, dd: int, dh: int,
+                 dw: int, od: int, oh: int, ow: int, xn: int, xc: int, xd: int, xh: int, xw: int, k: int, residues: int,
+                 strips: int, rows: int, begin: int, end: int, worker: int) -> None:
     """y = convolution(x, w). An item is a block of `rows` output rows of one output slice of one image and group; its
     columns, and behind them the table of offsets, are made in the worker's scratch memory."""
+    apart = index_div(worker * scratch_stride, SIZE)
     row_blocks = index_div(oh + rows - 1, rows)
     span = kw * kd * residues * strips * ow
     plane = oh * ow
@@ -134,73 +137,6 @@ def strip_blocks(x: Pointer, w: Pointer, y: Pointer, col: Pointer, offsets: Poin
         o1 = og
         result = (i * groups + g) * og * od * plane + z * plane + y0 * ow
         TILES
-
-
-# Lines that the kernels above share.
-#
-# Columns: for each channel c, place e of the window along the width, slice a of its depth, and input row modulo the
-# stride, the input elements that e meets, output row after output row of them. What a row b of the window meets is then
-# a contiguous piece, `ow` elements per output row, that begins at some row: no element is copied for each b.
-
-STRIPS = """\
-for e in range(kw):
-    shift = e * dw - pw
-    lo = min(ow, max(0, (sw - 1 - shift) // sw))
-    hi = max(lo, min(ow, (width - 1 - shift) // sw + 1))
-    for a in range(kd):
-        iz = z * sd - pd + a * dd
-        for r in range(residues):
-            for q in range(strips):
-                iy = (y0 + q) * sh + r - ph
-                if (iz >= 0) & (iz < depth) & (iy >= 0) & (iy < height):
-                    source = i * xn + c * xc + iz * xd + iy * xh + shift * xw
-                    for j in range(line, line + lo):
-                        col[j] = T(0.0)
-                    for j in range(lo, hi):
-                        col[line + j] = x[source + SX]
-                    for j in range(line + hi, line + ow):
-                        col[j] = T(0.0)
-                else:
-                    for j in range(line, line + ow):
-                        col[j] = T(0.0)
-                line += ow"""
-
-LINE_STRIPS = """\
-for r in range(residues):
-    lo = min(strips, max(0, (ph - r + sh - 1) // sh - y0))
-    hi = max(lo, min(strips, (height - 1 - r + ph) // sh + 1 - y0))
-    source = i * xn + c * xc + (y0 * sh + r - ph) * xh
-    for j in range(line, line + lo):
-        col[j] = T(0.0)
-    for j in range(lo, hi):
-        col[line + j] = x[source + SX]
-    for j in range(line + hi, line + strips):
-        col[j] = T(0.0)
-    line += strips"""
-"""`STRIPS` where an output row is one element."""
-
-OFFSETS_LINES = """\
-for c in range(cg):
-    for a in range(kd):
-        for b in range(kh):
-            for e in range(kw):
-                b0 = index_mod(b * dh, sh)
-                b1 = index_div(b * dh, sh)
-                offsets[at] = ((((c * kw + e) * kd + a) * residues + b0) * strips + b1) * ow
-                at += 1"""
-
-TILES = """\
-for p in range(p0, p1, tile_columns(y)):
-    for o in range(o0, o1, tile_rows(y)):
-        product_tile(shifted(w, (g * og + o) * k), k, shifted(col, base + p), shifted(offsets, FIRST), k,
-                     shifted(y, result + o * od * plane + p), od * plane, min(tile_rows(y), o1 - o),
-                     min(tile_columns(y), p1 - p), False)
-batch = i * groups + g
-r0 = o0
-r1 = o1
-c0 = COLUMN + p0
-c1 = COLUMN + p1
-EPILOGUE"""
 
 
 def conv_input_blocks(gemm: int, gy: Pointer, w: Pointer, gx: Pointer, scratch: Pointer, scratch_stride: int,
@@ -485,7 +421,11 @@ def pointwise(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fu
 def blocked(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fused: bool) -> None:
     """Columns in each worker's cache where there are slices of images, or high pieces of them, enough to share, else
     first all of them. Signals are upright: the window's places along the height need no copies."""
-    holes = holes_of(out.dtype, STRIPS=STRIPS, SX=step(x, v), TILES=TILES, OFFSETS=OFFSETS_LINES)
+    size, sw = out.dtype.itemsize, v.stride[2]
+    is_split = 1 < sw <= 4 and v.kernel[2] > 1 and x.strides[-1] == 1 and \
+        v.spatial[0] == v.kernel[0] == v.out[0] == 1 and v.spatial[1] > 1
+    holes = {"STRIPS": STRIPS, "TILES": TILES, "OFFSETS": OFFSETS_LINES, **(split_by(sw) if is_split else WHOLE),
+             **holes_of(out.dtype, SX=step(x, v))}
     if v.spatial[:2] == v.kernel[:2] == v.out[:2] == (1, 1):
         holes |= {"STRIPS": LINE_STRIPS, "SX": step(x, v).replace("sw", "sh").replace("xw", "xh")}
         v, x = v.turned(), Operand(x.place, x.dtype, (*x.shape, 1), (*x.strides, 0), x.offset)
@@ -493,7 +433,7 @@ def blocked(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fuse
     residues = min(v.stride[1], (v.kernel[1] - 1) * v.dilation[1] + 1)
     strip = v.kernel[2] * v.kernel[0] * residues * v.out[2]  # elements of columns per channel and output row
     epilogue = low.fuse(v.n * v.groups, v.og, v.plane) if fused else None
-    p, size = pointer(out.dtype), out.dtype.itemsize
+    p = pointer(out.dtype)
     slices = v.n * v.groups * v.out[0]
     slice_flops = v.flops / v.out[0]
     rows = max(1, min(v.out[1], COLUMNS // (v.cg * strip) - halo))
@@ -504,12 +444,14 @@ def blocked(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fuse
     if slices * -(-v.out[1] // rows) >= ITEMS and (rows > halo or rows == v.out[1]):
         strips = rows + halo
         table = round_up((v.cg * strip * strips + MARGIN) * size, 64)
+        split = table + round_up(v.depth * 8, 64)
         low.call(strip_blocks, [("x", p, x.arg), ("w", p, w.arg), ("y", p, out.arg), ("col", p, ("scratch",)),
-                                ("offsets", "p:int64", ("scratch",)), ("scratch_stride", "i", ("scratch_stride",)),
-                                ("table", "i", table), *v.integers(), *strides_of(x), ("k", "i", v.depth),
+                                ("offsets", "p:int64", ("scratch",)), ("split", p, ("scratch", split)),
+                                ("scratch_stride", "i", ("scratch_stride",)), ("table", "i", table), *v.integers(),
+                                *strides_of(x), ("k", "i", v.depth),
                                 ("residues", "i", residues), ("strips", "i", strips), ("rows", "i", rows)],
                  slices * -(-v.out[1] // rows), grain_of(slice_flops * rows / v.out[1] / FLOPS_PER_NS),
-                 table + v.depth * 8,
+                 split + is_split * split_size(v, strips, residues) * size,
                  holes={**holes, "FIRST": "first", "COLUMN": "z * plane + y0 * ow"},
                  epilogue=epilogue)
         return
@@ -517,9 +459,10 @@ def blocked(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fuse
     span, plane = strip * strips, v.out[1] * v.out[2]
     columns, offsets = low.temp(out.dtype, (slices * v.cg * span + MARGIN,)), low.temp(dtypes.int64, (v.depth,))
     low.call(window_columns, [("x", p, x.arg), ("col", p, columns.arg), ("offsets", "p:int64", offsets.arg),
+                              ("split", p, ("scratch",)), ("scratch_stride", "i", ("scratch_stride",)),
                               *v.integers(with_og=False), *strides_of(x), ("residues", "i", residues),
                               ("strips", "i", strips)],
-             slices * v.cg, grain_of(span * 0.2), holes=holes)
+             slices * v.cg, grain_of(span * 0.2), is_split * split_size(v, strips, residues) * size, holes=holes)
     pixels, outs = place_blocks(plane, v.og, slices, slice_flops)
     low.call(tile_blocks, [("w", p, w.arg), ("y", p, out.arg), ("col", p, columns.arg),
                            ("offsets", "p:int64", offsets.arg),
