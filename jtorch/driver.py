@@ -41,11 +41,12 @@ from jtorch.ir.fingerprint import fingerprint
 from jtorch.ir.graph import Graph, Value
 from jtorch.ir.passes.decompose import decompose
 from jtorch.ir.passes.fold import fold
+from jtorch.ir.passes.hoist import hoist
 from jtorch.ir.passes.simplify import simplify
 from jtorch.runtime import blas, cache, compile, kernels
 from jtorch.runtime.program import ARENA, SCRATCH, HostCall, KernelError, Launch, Program, split_regions
 
-PASSES: tuple[Callable[[Graph], Graph], ...] = (decompose, simplify, fold, simplify)
+PASSES: tuple[Callable[[Graph], Graph], ...] = (decompose, simplify, hoist, fold, simplify)
 
 _COMPUTES = re.compile(r"\s*[va](\d+) = (?!p\d|q\d|a\d+$|[bifu]\d+\()")
 

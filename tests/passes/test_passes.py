@@ -6,11 +6,12 @@ import pytest
 
 from jtorch.ir.interpret import interpret
 from jtorch.ir.passes.fold import fold
+from jtorch.ir.passes.hoist import hoist
 from jtorch.ir.passes.simplify import simplify
 from jtorch.ir.text import parse_graph, print_graph
 from jtorch.ir.verify import same_graph
 
-PASSES = {"simplify": simplify, "fold": fold}
+PASSES = {"simplify": simplify, "fold": fold, "hoist": hoist}
 HERE = Path(__file__).parent
 
 

@@ -293,7 +293,8 @@ def _scan_vjp(g: Any, y: Any, *operands: Value, body: Graph, n_carry: int, lengt
     wanted = factors(parts)
     outside = [separable(p, wanted) for p in parts]
     at_hand = plain.params[n_consts + len(carries):]  # rows of operands
-    read = sorted((v for v in wanted if v not in at_hand), key=lambda v: v.id)
+    of_rows = plain.outputs[len(consts) + len(carries):]
+    read = sorted((v for v in wanted if v not in at_hand and v not in of_rows), key=lambda v: v.id)
     summed = [k for k, out in enumerate(outside) if not out]
 
     def step_with_sums(*values: Value) -> list[Value]:
@@ -307,7 +308,7 @@ def _scan_vjp(g: Any, y: Any, *operands: Value, body: Graph, n_carry: int, lengt
     found = scan(*fixed, *zeros, *start, *stacked, body=trace(step_with_sums, types, name),
                  n_carry=len(zeros) + len(start), length=length, n_consts=n_consts, reverse=not reverse)
     in_all_steps = dict(zip(at_hand, stacked))
-    in_all_steps.update(zip(read, found[len(summed) + len(carries) + len(xs):]))
+    in_all_steps.update(zip((*of_rows, *read), found[len(summed) + len(carries):]))
 
     def stack(v: Value) -> Value:
         if v in in_all_steps:
