@@ -82,6 +82,26 @@ def atan2(y, x):
     return copysign(select(x.is_nan() | y.is_nan(), NAN, r), y)
 
 
+# (atanh(x) / x - 1) / x**2, in x**2, for |x| <= 1/2
+ATANH = (0.17669146878075262, 0.0513580104836211, 0.11823737197296591, 0.1422276103871293, 0.2000251835611292,
+         0.3333330006958315)
+
+
+@define(F32)
+def atanh(x):
+    """A polynomial; beyond 1/2 half the logarithm of q = (1 + |x|) / (1 - |x|), and what q lost by rounding, over q."""
+    a = fabs(x)
+    z = a * a
+    near = fma(a * z, poly(z, *ATANH), a)
+    above, below = 1.0 + a, 1.0 - a  # the second one exactly
+    q = above / below
+    lost = fma(-q, below, above) + (a - (above - 1.0))
+    inverse = fma(above, -1 / 3, 7 / 6)  # of 1 + |x|, to 2 %
+    whole = log(q)
+    far = select(a < 1.0, fma(lost, inverse, whole), whole) * 0.5
+    return copysign(select(a > 0.5, far, near), x)
+
+
 # ---------------------------------------------------------------- float32, computed in float64
 
 @define(F32)
@@ -94,12 +114,6 @@ def asinh(x):
 def acosh(x):
     wide = f64(x)
     return f32(select(wide < 1.0, NAN, log(wide + sqrt((wide - 1.0) * (wide + 1.0)))))
-
-
-@define(F32)
-def atanh(x):
-    a = fabs(f64(x))
-    return f32(copysign(select(a < 1e-4, fma(a * a, a * (1 / 3), a), log((a + 1.0) / (1.0 - a)) * 0.5), f64(x)))
 
 
 LGAMMA_SERIES = (1 / 1188, -1 / 1680, 1 / 1260, -1 / 360, 1 / 12)  # in 1/t**2, times 1/t
