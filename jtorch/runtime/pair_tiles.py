@@ -56,7 +56,8 @@ def _tile_rule(a, lda, b, k, c, ldc, rows, columns, accumulate):
 @intrinsic(_tile_rule, "pair_tile")
 def pair_tile(builder, sig, *args):
     """See the head of this module."""
-    return call_narrowest(builder, lambda *of: PairTile(builder.module, *of, table=False), args)
+    return call_narrowest(builder, lambda *of: PairTile(builder.module, *of, table=False).function, args,
+                          args[-5], args[-2])
 
 
 class PairTile(Tile):

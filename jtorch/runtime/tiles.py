@@ -1,6 +1,6 @@
 """The innermost block of matrix products, held in vector registers: names of the kernel language.
 
-    from jtorch.runtime.tiles import matrix_tile, product_tile, tile_columns, tile_rows      # in the text of a kernel
+    from jtorch.runtime.tiles import copy_rows, matrix_tile, product_tile, tile_columns, tile_rows      # in a kernel
 
     product_tile(a, lda, b, offsets, k, c, ldc, rows, columns, accumulate)
 
@@ -14,12 +14,17 @@
 
         y[j * ldy + i] = x[i * ldx + j]                                         i < rows, j < columns
 
+    copy_rows(x, ldx, y, ldy, rows, columns)
+
+        y[i * ldy + j] = x[i * ldx + j]                                         i < rows, j < columns
+
 `a`, `b`, `c` are pointers moved with `shifted(pointer, index)`; `offsets` is a pointer to int64, in elements. Rows of b
 may lie anywhere and overlap, so `product_tile` takes the windows of a convolution where they are; nothing is packed.
 At most `tile_rows(c)` rows and `tile_columns(c)` columns, which depend on the CPU's registers; sums are taken in the
 order of p whatever these are. b is read up to the end of the last vector: there has to be memory for `tile_columns(c)`
 elements. `transpose` goes through registers, in squares as wide as a vector, and writes whole squares: up to
-`tile_columns(y) - 1` rows and columns more than it was asked for.
+`tile_columns(y) - 1` rows and columns more than it was asked for. `copy_rows` takes at most `tile_columns(y)` columns
+and writes whole vectors.
 
 This module imports Numba; only kernel text imports it.
 """
@@ -38,6 +43,10 @@ from jtorch.runtime.intrinsics import NAMES, intrinsic
 
 BYTES = {F32: 4, F64: 8}
 VOID = ir.VoidType()
+
+PREFETCH_STEPS = 64
+"""Terms of the sums from which a tile asks for the memory of its results before it begins: fewer take no longer than
+the asking is worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,22 +117,26 @@ def _strided_rule(a, a_row, a_col, b, ldb, k, c, ldc, rows, columns, accumulate)
 @intrinsic(_tile_rule, "product_tile")
 def product_tile(builder, sig, *args):
     """See the head of this module."""
-    return call_narrowest(builder, lambda *of: Tile(builder.module, *of, table=True), args)
+    return call_narrowest(builder, lambda *of: Tile(builder.module, *of, table=True).function, args, args[-5],
+                          args[-2])
 
 
 @intrinsic(_strided_rule, "matrix_tile")
 def matrix_tile(builder, sig, *args):
     """See the head of this module."""
-    return call_narrowest(builder, lambda *of: Tile(builder.module, *of, table=False), args)
+    return call_narrowest(builder, lambda *of: Tile(builder.module, *of, table=False).function, args, args[-5],
+                          args[-2])
 
 
-def call_narrowest(builder: ir.IRBuilder, make: Callable[[Shape, ir.Type, int], Tile], args: tuple) -> ir.Value:
-    """Call the narrowest variant of a tile that holds the columns; `make` builds one of a number of vectors."""
+def call_narrowest(builder: ir.IRBuilder, make: Callable[[Shape, ir.Type, int], ir.Function], args: tuple,
+                   result: ir.Value, columns: ir.Value) -> ir.Value:
+    """Call the narrowest variant of a tile that holds the columns of `result`; `make` builds one of a number of
+    vectors."""
     shape = shape_of(builder.module)
-    scalar, columns = args[-5].type.pointee, args[-2]  # of c
+    scalar = result.type.pointee
     after = builder.append_basic_block("tiled")
     for vectors in range(1, shape.vectors + 1):
-        function = make(shape, scalar, vectors).function
+        function = make(shape, scalar, vectors)
         if vectors == shape.vectors:
             builder.call(function, args)
             break
@@ -165,7 +178,7 @@ class Tile:
         live = [builder.icmp_signed("<", self._word(i), rows) for i in range(self.shape.rows)]
         row = [builder.select(there, self._word(i), self._word(0)) for i, there in enumerate(live)]
         left = [builder.gep(a, [builder.mul(r, lda)]) for r in row]  # rows that are not there repeat the first
-        start = self._start(accumulate, c, ldc, live, columns)
+        start = self._start(accumulate, k, c, ldc, live, columns)
         sums = self._loop(k, left, right, start)
         places = self._places(c, ldc)
         whole = builder.and_(builder.icmp_signed("==", rows, self._word(self.shape.rows)),
@@ -195,11 +208,13 @@ class Tile:
         masks = [self._mask(columns, v) for v in range(self.vectors)]
         return [self._both(there, mask) for there in live for mask in masks]
 
-    def _start(self, accumulate, c, ldc, live, columns):
+    def _start(self, accumulate, k, c, ldc, live, columns):
         """Zeros, or what the result holds."""
         builder = self.builder
-        entry = builder.block
         add, begin = builder.append_basic_block("add"), builder.append_basic_block("begin")
+        with builder.if_then(builder.icmp_signed(">=", k, self._word(PREFETCH_STEPS))):
+            self._prefetch_places(c, ldc)
+        entry = builder.block
         builder.cbranch(accumulate, add, begin)
         builder.position_at_end(add)
         loaded = [self._load(place, mask) for place, mask in zip(self._places(c, ldc), self._masks(live, columns))]
@@ -212,6 +227,13 @@ class Tile:
             phi.add_incoming(value, add)
             start.append(phi)
         return start
+
+    def _prefetch_places(self, c, ldc):
+        """Ask for the lines of the result, to write them: their stores all come at once, at the end."""
+        builder, byte = self.builder, ir.IntType(8).as_pointer()
+        for place in self._places(c, ldc):
+            self._call("llvm.prefetch.p0", VOID, builder.bitcast(place, byte),
+                       *[ir.Constant(I32, n) for n in (1, 3, 1)])
 
     def _loop(self, k, left, right, start):
         """The sums after the loop over p; k may be 0."""
@@ -316,7 +338,7 @@ class Square:
                  parts: int = 1) -> None:
         self.module, self.scalar, self.lanes = module, scalar, shape.lanes(scalar)
         self.part, self.parts = part or scalar, parts
-        self.vector, self.mask = ir.VectorType(scalar, self.lanes), ir.VectorType(I1, self.lanes)
+        self.vector = ir.VectorType(scalar, self.lanes)
         name = f"jt.transpose.f{BYTES[scalar] * 8}.{self.lanes}.{parts}"
         self.function = module.globals.get(name) or self._build(name)
 
@@ -336,29 +358,14 @@ class Square:
             with loop(builder, columns, self.lanes) as j:
                 left = builder.sub(columns, j)
                 at = builder.mul(j, ir.Constant(I64, self.parts))
-                found = [self._load(builder, builder.gep(line, [at]), left) for line in lines]
+                align = BYTES[self.scalar] // self.parts
+                found = [load_part(builder, self.vector, builder.gep(line, [at]), left, align) for line in lines]
                 for r, vector in enumerate(self._transposed(builder, found)):
                     row = builder.mul(builder.add(j, ir.Constant(I64, r)), ldy)
                     target = builder.bitcast(builder.gep(y, [builder.add(row, i)]), self.vector.as_pointer())
                     builder.store(vector, target, align=BYTES[self.scalar])
         builder.ret_void()
         return function
-
-    def _load(self, builder, place, left):
-        """A vector of which no more than `left` elements are read."""
-        type_ = ir.VectorType(I64, self.lanes)
-        lanes = ir.Constant(type_, [ir.Constant(I64, j) for j in range(self.lanes)])
-        undefined = ir.Constant(type_, ir.Undefined)
-        first = builder.insert_element(undefined, left, ir.Constant(I32, 0))
-        zeros = ir.Constant(ir.VectorType(I32, self.lanes), [ir.Constant(I32, 0)] * self.lanes)
-        mask = builder.icmp_signed("<", lanes, builder.shuffle_vector(first, undefined, zeros))
-        name = f"llvm.masked.load.v{self.lanes}f{BYTES[self.scalar] * 8}.p0"
-        pointer = self.vector.as_pointer()
-        function = self.module.globals.get(name) or ir.Function(
-            self.module, ir.FunctionType(self.vector, [pointer, I32, self.mask, self.vector]), name)
-        nothing = ir.Constant(self.vector, [ir.Constant(self.scalar, 0.0)] * self.lanes)
-        align = ir.Constant(I32, BYTES[self.scalar] // self.parts)
-        return builder.call(function, [builder.bitcast(place, pointer), align, mask, nothing])
 
     def _transposed(self, builder, rows):
         """Quarters of ever larger squares change places, the ones off the diagonal."""
@@ -373,6 +380,53 @@ class Square:
                     rows[r], rows[r + half] = (builder.shuffle_vector(*pair, mask) for mask in masks)
             half *= 2
         return rows
+
+
+def load_part(builder: ir.IRBuilder, vector: ir.VectorType, place: ir.Value, left: ir.Value, align: int) -> ir.Value:
+    """A vector of which no more than the first `left` elements are read."""
+    module, lanes = builder.module, vector.count
+    type_, undefined = ir.VectorType(I64, lanes), ir.Constant(ir.VectorType(I64, lanes), ir.Undefined)
+    first = builder.insert_element(undefined, left, ir.Constant(I32, 0))
+    zeros = ir.Constant(ir.VectorType(I32, lanes), [ir.Constant(I32, 0)] * lanes)
+    numbers = ir.Constant(type_, [ir.Constant(I64, j) for j in range(lanes)])
+    mask = builder.icmp_signed("<", numbers, builder.shuffle_vector(first, undefined, zeros))
+    name = f"llvm.masked.load.v{lanes}f{BYTES[vector.element] * 8}.p0"
+    pointer = vector.as_pointer()
+    function = module.globals.get(name) or ir.Function(
+        module, ir.FunctionType(vector, [pointer, I32, ir.VectorType(I1, lanes), vector]), name)
+    nothing = ir.Constant(vector, [ir.Constant(vector.element, 0.0)] * lanes)
+    return builder.call(function, [builder.bitcast(place, pointer), ir.Constant(I32, align), mask, nothing])
+
+
+@intrinsic(_transpose_rule, "copy_rows")
+def copy_rows(builder, sig, *args):
+    """See the head of this module."""
+    return call_narrowest(builder, lambda *of: rows_copier(builder.module, *of), args, args[2], args[5])
+
+
+def rows_copier(module: ir.Module, shape: Shape, scalar: ir.Type, vectors: int) -> ir.Function:
+    """`copy_rows` for rows of so many vectors, of which only the last one may not be full."""
+    lanes, size = shape.lanes(scalar), BYTES[scalar]
+    name = f"jt.rows.f{size * 8}.{lanes}x{vectors}"
+    if name in module.globals:
+        return module.globals[name]
+    p, vector = scalar.as_pointer(), ir.VectorType(scalar, lanes)
+    function = ir.Function(module, ir.FunctionType(VOID, [p, I64, p, I64, I64, I64]), name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    function.attributes.add("nounwind")
+    x, ldx, y, ldy, rows, columns = function.args
+    builder = ir.IRBuilder(function.append_basic_block())
+    left = builder.sub(columns, ir.Constant(I64, (vectors - 1) * lanes))
+    with loop(builder, rows, 1) as i:
+        here = [[builder.gep(pointer, [builder.add(builder.mul(i, ld), ir.Constant(I64, v * lanes))])
+                 for v in range(vectors)] for pointer, ld in ((x, ldx), (y, ldy))]
+        found = [builder.load(builder.bitcast(place, vector.as_pointer()), align=size) for place in here[0][:-1]]
+        found.append(load_part(builder, vector, here[0][-1], left, size))
+        for value, place in zip(found, here[1]):
+            builder.store(value, builder.bitcast(place, vector.as_pointer()), align=size)
+    builder.ret_void()
+    return function
 
 
 @contextmanager
@@ -392,5 +446,5 @@ def loop(builder: ir.IRBuilder, end: ir.Value, step: int) -> Iterator[ir.Value]:
     builder.position_at_end(done)
 
 
-for _name in ("matrix_tile", "product_tile", "shifted", "tile_columns", "tile_rows", "transpose"):
+for _name in ("copy_rows", "matrix_tile", "product_tile", "shifted", "tile_columns", "tile_rows", "transpose"):
     globals()[_name] = NAMES[_name]  # the decorator leaves the emitters; kernels import the names of the language

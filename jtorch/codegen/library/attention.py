@@ -13,6 +13,7 @@ from jtorch.codegen.library.language import (
     SIZE,
     Pointer,
     T,
+    copy_rows,
     exp,
     index_div,
     index_mod,
@@ -96,9 +97,7 @@ def attend_rows(q: Pointer, k: Pointer, v: Pointer, out: Pointer, sums: Pointer,
             width = min(tile_columns(out), d - c)
             for p0 in range(0, seen, depth):
                 p1 = min(p0 + depth, seen)
-                for p in range(p0, p1):
-                    for i in range(width):
-                        panel[own + (p - p0) * tile_columns(out) + i] = v[z + p * v_row + c + i]
+                copy_rows(shifted(v, z + p0 * v_row + c), v_row, shifted(panel, own), tile_columns(out), p1 - p0, width)
                 for r in range(r0, r1, tile_rows(out)):
                     last = select(causal > 0, min(p1, r + tile_rows(out)), p1)
                     if last > p0:
@@ -166,18 +165,15 @@ def attend_stripes(q: Pointer, k: Pointer, v: Pointer, g: Pointer, sums: Pointer
                 width = min(tile_columns(dq), e - c)
                 for p0 in range(0, seen, depth):
                     p1 = min(p0 + depth, seen)
-                    for p in range(p0, p1):
-                        for i in range(width):
-                            panel[own + (p - p0) * tile_columns(dq) + i] = k[y + p * k_row + c + i]
+                    copy_rows(shifted(k, y + p0 * k_row + c), k_row, shifted(panel, own), tile_columns(dq), p1 - p0,
+                              width)
                     for r in range(r0, r1, tile_rows(dq)):
                         last = select(causal > 0, min(p1, r + tile_rows(dq)), p1)
                         if last > p0:
                             matrix_tile(shifted(slopes, own + (r - r0) * pitch + p0), pitch, 1, shifted(panel, own),
                                         tile_columns(dq), last - p0, shifted(dq, (batch * t + r) * e + c), e,
                                         min(tile_rows(dq), r1 - r), width, p0 > 0)
-                for r in range(r0, r1):
-                    for i in range(width):
-                        panel[own + (r - r0) * tile_columns(dq) + i] = q[x + r * q_row + c + i]
+                copy_rows(shifted(q, x + r0 * q_row + c), q_row, shifted(panel, own), tile_columns(dq), r1 - r0, width)
                 for j in range(0, seen, tile_rows(dq)):
                     p = select(causal > 0, max(j - r0, 0), 0)
                     matrix_tile(shifted(slopes, own + p * pitch + j), 1, pitch,
@@ -185,9 +181,7 @@ def attend_stripes(q: Pointer, k: Pointer, v: Pointer, g: Pointer, sums: Pointer
                                 shifted(dk, to_k + j * e + c), e, min(tile_rows(dq), seen - j), width, True)
             for c in range(0, d, tile_columns(dq)):
                 width = min(tile_columns(dq), d - c)
-                for r in range(r0, r1):
-                    for i in range(width):
-                        panel[own + (r - r0) * tile_columns(dq) + i] = g[u + r * g_row + c + i]
+                copy_rows(shifted(g, u + r0 * g_row + c), g_row, shifted(panel, own), tile_columns(dq), r1 - r0, width)
                 for j in range(0, seen, tile_rows(dq)):
                     p = select(causal > 0, max(j - r0, 0), 0)
                     matrix_tile(shifted(weights, own + p * pitch + j), 1, pitch,

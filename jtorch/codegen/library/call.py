@@ -34,11 +34,11 @@ Arg = Any
                                   the text, or makes it from two numbers in the bits above, from 20 and 42 on
 """
 
-TILES = ("from jtorch.runtime.tiles import matrix_tile, product_tile, shifted, tile_columns, tile_rows, transpose"
-         "  # version 4")
+TILES = ("from jtorch.runtime.tiles import copy_rows, matrix_tile, product_tile, shifted, tile_columns, tile_rows, "
+         "transpose  # version 5")
 """The line that kernels begin with which multiply in registers. Another version makes another kernel."""
 
-PAIR_TILES = "from jtorch.runtime.pair_tiles import pair_tile, transpose_pairs  # version 3"
+PAIR_TILES = "from jtorch.runtime.pair_tiles import pair_tile, transpose_pairs  # version 4"
 """And those that multiply bfloat16."""
 
 GRAIN_NS = 15_000

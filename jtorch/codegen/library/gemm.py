@@ -30,6 +30,7 @@ from jtorch.codegen.library.language import (
     T,
     addr_of,
     call_gemm_T,
+    copy_rows,
     index_div,
     index_mod,
     matrix_tile,
@@ -114,9 +115,7 @@ def tile_blocks(a: Pointer, b: Pointer, c: Pointer, scratch: Pointer, scratch_st
                                 c[target] = acc
                         break
                     if b_col == 1:
-                        for p in range(kp):
-                            for q in range(width):
-                                scratch[panel + p * tile_columns(c) + q] = b[source + p * b_row + q]
+                        copy_rows(shifted(b, source), b_row, shifted(scratch, panel), tile_columns(c), kp, width)
                     elif b_row == 1:
                         transpose(shifted(b, source), b_col, shifted(scratch, panel), tile_columns(c), width, kp)
                     else:

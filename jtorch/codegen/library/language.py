@@ -131,6 +131,13 @@ def transpose(x: Pointer, ldx: int, y: Pointer, ldy: int, rows: int, columns: in
             y[j * ldy + i] = x[i * ldx + j]
 
 
+def copy_rows(x: Pointer, ldx: int, y: Pointer, ldy: int, rows: int, columns: int) -> None:
+    """y[rows, columns] = x"""
+    for i in range(rows):
+        for j in range(columns):
+            y[i * ldy + j] = x[i * ldx + j]
+
+
 # Holes: a type, an expression or lines that `call.text` fills in. What they stand for here serves plain Python runs.
 T = S = L = f32
 U = u64
