@@ -41,7 +41,7 @@ TILES = ("from jtorch.runtime.tiles import copy_rows, matrix_tile, product_tile,
 PAIR_TILES = "from jtorch.runtime.pair_tiles import pair_tile, transpose_pairs  # version 4"
 """And those that multiply bfloat16."""
 
-GRAIN_NS = 15_000
+GRAIN_NS = 4_000
 """Nanoseconds of work that a chunk should be worth."""
 
 

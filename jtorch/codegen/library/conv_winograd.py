@@ -20,11 +20,13 @@ from jtorch import dtypes
 from jtorch.codegen.library import gemm
 from jtorch.codegen.library.call import Lowering, Operand, grain_of, pointer
 from jtorch.codegen.library.conv_window import Window, holes_of, strides_of
+from jtorch.codegen.library.copy import contiguous
 from jtorch.codegen.library.gemm_layout import round_up
 from jtorch.codegen.library.language import (
     EPILOGUE,
     INPUTS,
     OUTPUTS,
+    PADDED_ROW,
     TERMS,
     Pointer,
     index_div,
@@ -66,30 +68,42 @@ def winograd_weights(w: Pointer, u: Pointer, scratch: Pointer, scratch_stride: i
             OUTPUTS
 
 
-def winograd_input(x: Pointer, v: Pointer, scratch: Pointer, scratch_stride: int, channels: int, height: int,
+def winograd_input(x: Pointer, v: Pointer, padded: Pointer, scratch_stride: int, channels: int, height: int,
                    width: int, ph: int, pw: int, th: int, tw: int, places: int, step: int, xn: int, xc: int, xh: int,
-                   xw: int, begin: int, end: int, worker: int) -> None:
+                   begin: int, end: int, worker: int) -> None:
     """v[16, channel, place] = B' x B; an item is a channel of an image."""
     pitch = tw + 1
     part = (th + 1) * pitch
     first = index_div(worker * scratch_stride, 4)
+    both = index_div(pw + 1, 2)
+    last = min(index_div(width + pw, 2), pitch)
+    for j in range(first, first + 4 * part + 1):
+        padded[j] = 0.0
     for item in range(begin, end):
         channel = index_mod(item, channels)
         image = index_div(item, channels)
-        for j in range(first, first + 4 * part + 1):
-            scratch[j] = 0.0
         for iy in range(max(0, -ph), min(height, 2 * th + 2 - ph)):
             row = iy + ph
-            line = image * xn + channel * xc + iy * xh
-            for odd in range(2):
-                target = first + (index_mod(row, 2) * 2 + odd) * part + index_div(row, 2) * pitch
-                for q in range((pw - odd + 1) // 2, min(pitch, (width - 1 + pw - odd) // 2 + 1)):
-                    scratch[target + q] = x[line + (2 * q + odd - pw) * xw]
+            line = image * xn + channel * xc + iy * xh - pw
+            even = first + index_mod(row, 2) * 2 * part + index_div(row, 2) * pitch
+            odd = even + part
+            PADDED_ROW
         target = channel * places + image * th * pitch
         for j in range(th * pitch):
             INPUTS
             TERMS
             OUTPUTS
+
+
+PADDED_ROW_LINES = """\
+for j in range(both, last):
+    padded[even + j] = x[line + 2 * j]
+    padded[odd + j] = x[line + 2 * j + 1]
+if both > index_div(pw, 2):
+    padded[odd + both - 1] = x[line + 2 * both - 1]
+if (index_mod(width + pw, 2) == 1) & (last < pitch):
+    padded[even + last] = x[line + 2 * last]"""
+"""A row of x, split into even and odd columns of the padded image; from `both` to `last` there are elements of both."""
 
 
 def winograd_output(m: Pointer, y: Pointer, scratch: Pointer, scratch_stride: int, groups: int, og: int, oh: int,
@@ -162,7 +176,8 @@ def each(n: int, line: str) -> str:
 
 WEIGHTS = {"INPUTS": each(3, "dRE = scratch[first + K * pitch + j]"), "TERMS": weight_lines(),
            "OUTPUTS": each(4, "u[K * step + target + j] = rRE")}
-INPUT = {"INPUTS": "\n".join(f"d{r}{e} = scratch[first + {r % 2 * 2 + e % 2} * part + {r // 2} * pitch + {e // 2} + j]"
+INPUT = {"PADDED_ROW": PADDED_ROW_LINES,
+         "INPUTS": "\n".join(f"d{r}{e} = padded[first + {r % 2 * 2 + e % 2} * part + {r // 2} * pitch + {e // 2} + j]"
                              for r in range(4) for e in range(4)),
          "TERMS": both(4, B), "OUTPUTS": each(4, "v[K * step + target + j] = rRE")}
 OUTPUT = {"INPUTS": each(4, "dRE = m[K * step + first + j]"), "TERMS": both(4, A),
@@ -213,6 +228,8 @@ def transformed_weights(low: Lowering, v: Window, w: Operand) -> tuple[Operand, 
 
 def forward(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fused: bool) -> None:
     """out = convolution(x, w); w and out are contiguous."""
+    if x.strides[-1] != 1:
+        x = contiguous(low, x)
     th, tw = tiles(v)
     size = th * (tw + 1)
     cin, cout = v.groups * v.cg, v.groups * v.og
@@ -229,12 +246,13 @@ def forward(low: Lowering, v: Window, x: Operand, w: Operand, out: Operand, fuse
         places = count * size
         step = apart(cin * places)
         part = Operand(x.place, d, x.shape, x.strides, x.offset + image * x.strides[0])
-        low.call(winograd_input, [("x", p, part.arg), ("v", p, transformed.arg), *scratch,
+        low.call(winograd_input, [("x", p, part.arg), ("v", p, transformed.arg),
+                                  ("padded", *scratch[0][1:]), scratch[1],
                                   *((name, "i", value) for name, value in (
                                       ("channels", cin), ("height", v.spatial[1]), ("width", v.spatial[2]),
                                       ("ph", v.before[1]), ("pw", v.before[2]), ("th", th), ("tw", tw),
                                       ("places", places), ("step", step))),
-                                  *(stride[name] for name in ("xn", "xc", "xh", "xw"))],
+                                  *(stride[name] for name in ("xn", "xc", "xh"))],
                  count * cin, grain_of(size * 3.0), (4 * (th + 1) * (tw + 1) + 16) * 4, barrier=image > 0,
                  holes=INPUT)
         left = Operand(u.place, d, (v.og, v.cg), (v.cg, 1), u.offset)

@@ -13,7 +13,16 @@ from itertools import accumulate
 
 from jtorch.codegen.library.call import Lowering, Operand, grain_of, pointer
 from jtorch.codegen.library.conv_window import Window, holes_of, strides_of
-from jtorch.codegen.library.conv_winograd import INPUT, LINE, OUTPUT, apart, is_worth_it, tiles, transformed_weights
+from jtorch.codegen.library.conv_winograd import (
+    INPUT,
+    LINE,
+    OUTPUT,
+    PADDED_ROW_LINES,
+    apart,
+    is_worth_it,
+    tiles,
+    transformed_weights,
+)
 from jtorch.codegen.library.copy import contiguous
 from jtorch.codegen.library.gemm_layout import FLOPS_PER_NS, block_cost, round_up
 from jtorch.codegen.library.language import (
@@ -24,6 +33,7 @@ from jtorch.codegen.library.language import (
     OUTPUT_DATA,
     OUTPUT_TERMS,
     OUTPUT_VALUES,
+    PADDED_ROW,
     Pointer,
     index_div,
     index_mod,
@@ -59,7 +69,7 @@ def winograd_strips(x: Pointer, u: Pointer, y: Pointer, padded: Pointer, data: P
     pitch = tw + 1
     strips = index_div(th + rows - 1, rows)
     base = index_div(worker * scratch_stride, 4)
-    both = index_div(pw + 1, 2)  # from here on, elements of the even and the odd columns are there
+    both = index_div(pw + 1, 2)
     last = min(index_div(width + pw, 2), pitch)
     for item in range(begin, end):
         t0 = index_mod(item, strips) * rows
@@ -76,13 +86,7 @@ def winograd_strips(x: Pointer, u: Pointer, y: Pointer, padded: Pointer, data: P
                 line = image * xn + (g * cg + c) * xc + (2 * t0 + row - ph) * xh - pw
                 even = base + index_mod(row, 2) * 2 * part + index_div(row, 2) * pitch
                 odd = even + part
-                for j in range(both, last):
-                    padded[even + j] = x[line + 2 * j]
-                    padded[odd + j] = x[line + 2 * j + 1]
-                if both > index_div(pw, 2):
-                    padded[odd + both - 1] = x[line + 2 * both - 1]
-                if (index_mod(width + pw, 2) == 1) & (last < pitch):
-                    padded[even + last] = x[line + 2 * last]
+                PADDED_ROW
             target = base + c * places
             for j in range(columns):
                 INPUT_DATA
@@ -126,7 +130,8 @@ def winograd_strips(x: Pointer, u: Pointer, y: Pointer, padded: Pointer, data: P
 
 
 HOLES = {
-    "INPUT_DATA": INPUT["INPUTS"].replace("scratch[first", "padded[base"), "INPUT_TERMS": INPUT["TERMS"],
+    "PADDED_ROW": PADDED_ROW_LINES, "INPUT_TERMS": INPUT["TERMS"],
+    "INPUT_DATA": INPUT["INPUTS"].replace("[first", "[base"),
     "INPUT_VALUES": INPUT["OUTPUTS"].replace("v[", "data[").replace("* step", "* data_step"),
     "OUTPUT_DATA": OUTPUT["INPUTS"].replace("m[", "products[").replace("* step", "* product_step"),
     "OUTPUT_TERMS": OUTPUT["TERMS"],
