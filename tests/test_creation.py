@@ -314,3 +314,46 @@ def test_one_number_of_a_tensor(name) -> None:
             assert x[i, j].item() == y[i, j].item() and type(x[i, j].item()) is type(y[i, j].item())
     if name == "complex64":
         assert (a * (1 + 1j)).conj().imag[0, 0].item() == (b * (1 + 1j)).conj().imag[0, 0].item() == -1
+
+
+def _samples(t, n=10, shape=(3, 4)):
+    return [t.from_numpy(np.random.RandomState(i).rand(*shape).astype("f4")) for i in range(n)]
+
+
+@pytest.mark.parametrize("join", [
+    lambda t: t.stack(_samples(t)),
+    lambda t: t.stack(_samples(t), dim=0),
+    lambda t: t.stack(_samples(t), 1),
+    lambda t: t.stack([x + 1 for x in _samples(t)]),
+    lambda t: t.stack([x.T for x in _samples(t, shape=(3, 3))]),
+    lambda t: t.stack([x[1, 2] for x in _samples(t)]),
+    lambda t: t.stack([*_samples(t), t.ones(3, 4, dtype=t.float64)]),
+    lambda t: t.stack([t.nn.Parameter(x) for x in _samples(t)]),
+    lambda t: t.stack([t.ones(2, dtype=t.complex64).mul(1j).conj()] * 9),
+    lambda t: t.cat(_samples(t)),
+    lambda t: t.cat([x[:i % 3] for i, x in enumerate(_samples(t))]),
+    lambda t: t.cat([x.T for x in _samples(t, shape=(3, 3))]),
+    lambda t: t.concat([*_samples(t), t.ones(0)], dim=0),
+    lambda t: t.cat(_samples(t), out=t.ones(30, 4)),
+    lambda t: t.func.vmap(lambda x: t.stack([x] * 10))(t.ones(3)),
+])
+def test_many_samples_joined(join) -> None:
+    """Also where they are copied at once, and not recorded."""
+    ours, theirs = join(jtorch), join(torch)
+    assert ours.requires_grad == theirs.requires_grad
+    same(ours.resolve_conj() if ours.is_complex() else ours, theirs.resolve_conj() if theirs.is_complex() else theirs)
+
+
+def test_joined_samples_are_a_copy_and_errors_are_pytorchs() -> None:
+    xs = _samples(jtorch)
+    whole = jtorch.stack(xs)
+    xs[0].fill_(9)
+    same(whole, torch.stack(_samples(torch)))
+    x = jtorch.ones(3, requires_grad=True)
+    jtorch.stack([x] * 9 + [jtorch.zeros(3)]).sum().backward()
+    assert x.grad.tolist() == [9, 9, 9]
+    with pytest.raises(RuntimeError, match=r"stack expects each tensor to be equal size, but got \[3, 4\] at entry 0 "
+                                           r"and \[3, 5\] at entry 10"):
+        jtorch.stack([*xs, jtorch.ones(3, 5)])
+    with pytest.raises(RuntimeError, match="zero-dimensional tensor .at position 0. cannot be concatenated"):
+        jtorch.cat([x[0, 0] for x in xs])

@@ -42,6 +42,7 @@ ALSO: dict[str, set[str]] = {
     "capture.update": {"runtime.memory"},
     # dispatch, interpret, creation: to refuse what there is no room for
     "capture.dispatch": {"runtime.memory"}, "ir.interpret": {"runtime.memory"}, "ops.creation": {"runtime.memory"},
+    "ops.joining": {"runtime.memory"},  # copies what is there
 }
 
 # Own modules imported inside of functions, and why.

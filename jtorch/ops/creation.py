@@ -3,9 +3,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
-from ctypes import memmove
-from operator import attrgetter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,7 @@ import numpy as np
 from jtorch import devices, dtypes
 from jtorch._tensor import Tensor, from_array, from_buffer, legacy_constructor, new_tensor, wrap
 from jtorch.capture.dispatch import LARGE, NUMBERS, Function, evaluate
-from jtorch.capture.record import current, is_data
+from jtorch.capture.record import current
 from jtorch.dtypes import dtype
 from jtorch.ir import arith
 from jtorch.ir.arith import Operand
@@ -285,37 +283,6 @@ def _from_strided(array: np.ndarray) -> Tensor:
     storage.expose(memory, flat, root_of(array))
     base = new_tensor(Tensor, storage, flat, None)
     return make_view(base, as_strided, (array.shape, strides, 0))
-
-
-_array = attrgetter("array")
-
-
-def stacked_data(tensors: Sequence[Tensor]) -> Tensor | None:
-    """Tensors of one type, copied side by side along a new first dimension; None where one of them is of another type,
-    is not there yet or has a history."""
-    kind = tensors[0]._type
-    if not current.recorder.knows_values:
-        return None
-    kinds = Type(kind.dtype, (len(tensors), *kind.shape))
-    joined = allocator.alloc(kinds.nbytes)
-    untouched = [s for t in tensors if type(s := t._storage) is ArrayStorage and t._type is kind and t._view is None
-                 and not t._requires_grad]
-    if kind.shape and len(untouched) == len(tensors):
-        flat = (len(tensors) * kind.shape[0], *kind.shape[1:])
-        np.concatenate(list(map(_array, untouched)), out=joined.numpy(kind.dtype.numpy, flat))
-        return from_buffer(joined, kinds)
-    at, size = joined.ptr, kind.nbytes
-    for t in tensors:
-        buffer = t._storage.cell.buffer
-        if buffer is None or t._type is not kind and t._type != kind or t._requires_grad or not is_data(t):
-            return None
-        strides, offset = t._geometry or (kind.strides, 0)
-        if strides == kind.strides:
-            memmove(at, buffer.ptr + offset * kind.dtype.itemsize, size)
-        else:
-            np.copyto(joined.numpy(kind.dtype.numpy, kind.shape, at - joined.ptr), t._array())
-        at += size
-    return from_buffer(joined, kinds)
 
 
 @expose("frombuffer", method=False)

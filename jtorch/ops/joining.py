@@ -1,20 +1,28 @@
 """Several tensors as one: `cat`, `stack` and their relatives, grids and blocks."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import math
+from collections.abc import Callable, Sequence
+from ctypes import memmove
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from jtorch._tensor import Tensor, from_array
+from jtorch._tensor import Tensor, from_array, from_buffer
+from jtorch.capture import observe
+from jtorch.capture.record import current, is_data
 from jtorch.ir import arith
-from jtorch.ir.graph import Value
+from jtorch.ir.graph import Type, Value
 from jtorch.ir.prims import create, movement
 from jtorch.ir.prims.elementwise import cast_to
 from jtorch.ops.arguments import wrap_dim
 from jtorch.ops.attach import FUNCTIONS, define, expose
 from jtorch.ops.creation import places_of_rows
 from jtorch.ops.shape import alias, expand, reshape, unsqueeze
+from jtorch.runtime.memory import allocator
+from jtorch.storage import ArrayStorage
 
 
 def joined(values: Sequence[Value], axis: int) -> Value:
@@ -60,6 +68,93 @@ def stack(tensors: tuple[Value, ...], dim: int = 0) -> Value:
     d = arith.result_dtype(tensors[0].builder, tensors)
     return joined([movement.reshape_to(cast_to(v, d), (*first[:axis], 1, *first[axis:])) for v in tensors], axis)
 
+
+# --- data that is there ----------------------------------------------------------------------------------------------
+
+_array = attrgetter("array")
+
+
+def _side_by_side(tensors: Sequence[Tensor], kind: Type) -> Tensor | None:
+    """The elements of tensors of one dtype, one tensor after the other, as a tensor of type `kind`; None where one of
+    them is not there yet or has a history."""
+    untouched = [s for t in tensors if type(s := t._storage) is ArrayStorage and t._view is None
+                 and not t._requires_grad]
+    rows = tensors[0]._type.shape[1:]
+    if len(untouched) == len(tensors) and len(tensors[0]._type.shape) and kind.numel:
+        joined = allocator.alloc(kind.nbytes)
+        flat = kind.numel // math.prod(rows), *rows
+        np.concatenate(list(map(_array, untouched)), out=joined.numpy(kind.dtype.numpy, flat))
+        return from_buffer(joined, kind)
+    pieces = []
+    for t in tensors:
+        buffer = t._storage.cell.buffer
+        if buffer is None or t._requires_grad or not is_data(t):
+            return None
+        pieces.append(buffer)
+    joined = allocator.alloc(kind.nbytes)
+    at, width = joined.ptr, kind.dtype.itemsize
+    for t, buffer in zip(tensors, pieces):
+        part = t._type
+        strides, offset = t._geometry or (part.strides, 0)
+        if strides == part.strides:
+            memmove(at, buffer.ptr + offset * width, part.nbytes)
+        else:
+            np.copyto(joined.numpy(kind.dtype.numpy, part.shape, at - joined.ptr), t._array())
+        at += part.nbytes
+    return from_buffer(joined, kind)
+
+
+def stacked_data(tensors: Sequence[Tensor]) -> Tensor | None:
+    """Tensors of one type stacked along a new first axis by copying them; None where that is not all there is to do."""
+    kind = tensors[0]._type
+    if not current.recorder.knows_values or [t._type for t in tensors].count(kind) < len(tensors):
+        return None
+    return _side_by_side(tensors, Type(kind.dtype, (len(tensors), *kind.shape)))
+
+
+def concatenated_data(tensors: Sequence[Tensor]) -> Tensor | None:
+    """The same for `cat` along the first axis."""
+    kind, length = tensors[0]._type, 0
+    if not current.recorder.knows_values or not kind.shape:
+        return None
+    for t in tensors:
+        part = t._type
+        if part is not kind and (part.dtype is not kind.dtype or part.shape[1:] != kind.shape[1:] or not part.shape):
+            return None
+        length += part.shape[0]
+    return _side_by_side(tensors, Type(kind.dtype, (length, *kind.shape[1:])))
+
+
+MANY = 8
+"""Tensors; from so many on, small ones that are there are copied at once: in a graph each of them would be a parameter,
+and each number of them a graph of its own."""
+
+SMALL = 4 << 20
+"""Bytes of all of them; more is work for a kernel."""
+
+
+def _copied_at_once(name: str, copied: Callable[[Sequence[Tensor]], Tensor | None]) -> Callable[..., Any]:
+    """The function `name`, which copies many small samples as `copied` does and records everything else."""
+    recorded = FUNCTIONS[name]
+
+    @functools.wraps(recorded)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        tensors, dim = (*args, kwargs.get("dim", 0))[:2] if args else (None, None)
+        if (type(tensors) in (list, tuple) and len(tensors) >= MANY and type(dim) is int and dim == 0
+                and (not kwargs or kwargs.keys() == {"dim"}) and set(map(type, tensors)) == {Tensor}
+                and len(tensors) * tensors[0]._type.nbytes <= SMALL and not observe.sinks):
+            joined = copied(tensors)
+            if joined is not None:
+                return joined
+        return recorded(*args, **kwargs)
+    return function
+
+
+FUNCTIONS["stack"] = _copied_at_once("stack", stacked_data)
+for _name in ("cat", "concat", "concatenate"):
+    FUNCTIONS[_name] = _copied_at_once(_name, concatenated_data)
+
+# --- relatives -------------------------------------------------------------------------------------------------------
 
 def _at_least(v: Value, n: int) -> Value:
     if v.ndim >= n:

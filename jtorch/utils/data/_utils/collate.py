@@ -9,7 +9,7 @@ import numpy as np
 
 import jtorch
 from jtorch._tensor import Tensor, from_array
-from jtorch.ops.creation import stacked_data
+from jtorch.ops.joining import stacked_data
 
 _TEXT = "default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found {}"
 
