@@ -115,11 +115,7 @@ class KernelInfo:
 
 @dataclass
 class Executable:
-    """A compiled graph. `run(ptrs)` takes the addresses of all parameters, then of all outputs.
-
-    `call(*ptrs)`, where there is one, is the native loop itself, for who counts every microsecond: what it returns goes
-    to `finish` if it is not 0.
-    """
+    """A compiled graph. `run(ptrs)` takes the addresses of all parameters, then of all outputs."""
 
     graph: Graph
     program: Program | None
@@ -138,15 +134,9 @@ class Executable:
             self.run = self.program.run
 
     @property
-    def call(self) -> Callable[..., int] | None:
-        return None if self.program is None else self.program.call
-
-    def finish(self, status: int, ptrs: Sequence[int]) -> None:
-        """Bring to its end a run in which `call` returned a status other than 0."""
-        try:
-            self.program.finish(status, ptrs)  # type: ignore[union-attr]
-        except KernelError as error:
-            raise self._user_error(error) from None
+    def header(self) -> int:
+        """The address of the program's words, if they are all that a run takes."""
+        return 0 if self.program is None else self.program.header
 
     def _run_checked(self, ptrs: Sequence[int]) -> None:
         try:

@@ -40,6 +40,8 @@ ALSO: dict[str, set[str]] = {
     "backends.cpu": {"runtime.blas"}, "cpu": {"amp"}, "cpu.amp": {"amp"},
     "capture.execute": {"runtime.memory"}, "capture.signature": {"runtime.memory"}, "capture.trace": {"runtime.memory"},
     "capture.update": {"runtime.memory"},
+    # what the built-in functions of the eager path go by
+    "capture.lone": {"runtime.layout", "runtime.memory", "runtime.objects"},
     # dispatch, interpret, creation: to refuse what there is no room for
     "capture.dispatch": {"runtime.memory"}, "ir.interpret": {"runtime.memory"}, "ops.creation": {"runtime.memory"},
     "ops.joining": {"runtime.memory"},  # copies what is there

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from jtorch.capture.record import Recorder
     from jtorch.storage import Storage
 
-_serial = itertools.count()
+serials = itertools.count()
+"""Numbers of epochs, across threads."""
 _new = object.__new__
 
 
@@ -72,7 +73,7 @@ class Epoch:
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
-        self.serial = next(_serial)
+        self.serial = next(serials)
         self.leaves, self.leaf_values, self.scalars, self.pending = [], {}, [], []
         self.variables, self.variable_values, self.saved = [], {}, {}
         self.spent, self.hooks, self.functions = set(), {}, []
@@ -86,7 +87,7 @@ class Epoch:
             return Epoch(self.recorder)
         after = _new(Epoch)
         after.recorder = self.recorder
-        after.serial = next(_serial)
+        after.serial = next(serials)
         after.leaves = self.leaves
         after.leaf_values = self.leaf_values
         after.scalars = self.scalars

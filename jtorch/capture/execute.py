@@ -12,6 +12,7 @@ import numpy as np
 
 from jtorch.capture import observe
 from jtorch.capture.cell import Cell, Epoch
+from jtorch.capture.lone import LoneTable
 from jtorch.capture.structure import Structure, Structures
 from jtorch.config import config
 from jtorch.errors import CompileError, OutOfMemoryError
@@ -150,37 +151,13 @@ class Plan:
         return [computed[r] if r >= 0 else data_of(epoch.leaves[~r]) for r in self.results]
 
 
-class Lone:
-    """A compiled program of one new result that nothing is written over for: what a flush of a single operation runs,
-    without a plan's questions."""
-
-    __slots__ = ("executable", "call", "data", "scalars", "size")
-
-    def __init__(self, program: Program) -> None:
-        self.executable, self.call = program.executable, program.executable.call
-        self.data, self.scalars, self.size = program.data, program.scalars, program.sizes[0]
-
-    def run(self, epoch: Epoch) -> Buffer:
-        leaves = epoch.leaves
-        ptrs, boxes = addresses(epoch, self.scalars) if self.scalars else ([], None)
-        for n in self.data:
-            ptrs.append(leaves[n].buffer.ptr)
-        buffer = allocator.alloc(self.size)
-        ptrs.append(buffer.ptr)
-        status = self.call(*ptrs)
-        if status:
-            self.executable.finish(status, ptrs)
-        statistics["compiled"] += 1
-        return buffer
-
-
 class ProgramTable(dict):
     """(outputs, in-place pairs) -> Program, and the plans that lead there."""
 
     def __init__(self, structures: Structures | None = None) -> None:
         self.structures = structures
         self.plans: dict[tuple[Value, ...], Plan] = {}
-        self.lone: dict[Value, Lone] = {}
+        self.lone = LoneTable()
 
     def find(self, outputs: tuple[Value, ...], in_place: tuple[tuple[int, int], ...]) -> Program:
         key = (outputs, in_place)
@@ -232,8 +209,8 @@ def compute(epoch: Epoch, table: ProgramTable, plan: Plan, donors: Sequence[Cell
             observe.run(executable, ptrs)
         else:
             executable.run(ptrs)
-            if plan.alone and donors is None and executable.call is not None:
-                table.lone[plan.outputs[0]] = Lone(program)
+            if plan.alone and donors is None:
+                table.lone.add(plan.outputs[0], executable, program.scalars, program.data, program.sizes[0])
     return computed if plan.direct else plan.distribute(epoch, computed)
 
 

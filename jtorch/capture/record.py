@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jtorch import dtypes
 from jtorch.capture import observe
 from jtorch.capture.cell import Cell, Epoch
-from jtorch.capture.execute import ProgramTable, buffer_of, compute, compute_once
+from jtorch.capture.execute import ProgramTable, buffer_of, compute, compute_once, statistics
 from jtorch.capture.structure import Structures
 from jtorch.config import config
 from jtorch.ir.graph import Builder, Type, Value, topological, user_location
@@ -217,6 +217,10 @@ class Recorder:
         if self.tracing is not None:
             self.tracing.refuse_value()
         with self.lock:
+            lone = self.programs.lone
+            if lone.flush is not None and len(pending) == 1 and not observe.sinks and lone.flush(self, epoch, lone):
+                statistics["compiled"] += 1
+                return
             wanted = []
             for c in pending:
                 if c.buffer is None and getrefcount(c) > _INTERNAL_REFERENCES:
@@ -225,14 +229,7 @@ class Recorder:
                 wanted = unusual(epoch, wanted)
             pending.clear()
             try:
-                if len(wanted) == 1:
-                    cell = wanted[0]
-                    lone = self.programs.lone.get(cell.value)
-                    if lone is None or cell.previous is not None or observe.sinks or epoch.mapped:
-                        self.compute(epoch, wanted)
-                    else:
-                        cell.buffer = lone.run(epoch)
-                elif wanted:
+                if wanted:
                     self.compute(epoch, wanted)
             except Exception as error:  # what was wanted keeps its value and this epoch: `materialise_elsewhere`
                 error.__traceback__ = None  # show the user's line and this one, not our inside

@@ -24,6 +24,24 @@ PYTHON_API = (
 """Functions of CPython's stable ABI that the native loop calls when Python calls it."""
 
 
+OBJECTS_API = (
+    "Py_IncRef",
+    "Py_DecRef",
+    "PyList_Size",
+    "PyList_GetItem",
+    "PyList_SetSlice",
+    "PyDict_GetItemWithError",
+    "PyDict_Size",
+    "PyDict_Clear",
+    "PySet_Size",
+    "PyType_GenericAlloc",
+    "PyIter_Next",
+    "PyErr_Clear",
+    "PyObject_SetAttr",
+)
+"""Those that the built-in functions of the eager path call."""
+
+
 class PoolWords:
     """The process-wide pool.
 
@@ -93,6 +111,32 @@ class HeaderWords:
     BUFFERS = 9  # slots that a call sets
     TAKEN = 10  # 1 from the start of a call to its end (after a kernel's error: until Python has read the error word)
     SIZE = 11
+
+
+class LoneWords:
+    """A program of one result as the built-in flush reads it. Behind these words: the places of its arguments in
+    `Epoch.scalars` and `Epoch.leaves`, and a word for each scalar to lie in."""
+
+    HEADER = 0  # address of the program's segment
+    SCALARS = 1  # run-time scalars among its arguments; they come first
+    PLACES = 2  # its arguments
+    SIZE = 3
+
+
+class ConfWords:
+    """What the built-in functions of the eager path know of objects: addresses of some, and where the slots of
+    instances lie, in bytes. `capture.lone` says what belongs in each word."""
+
+    NONE, FALSE, TRUE, INT, BOOL, FLOAT_DATA = range(6)
+    CELL_VALUE, CELL_EPOCH, CELL_BUFFER, CELL_PREVIOUS = range(6, 10)
+    BUFFER, BUFFER_PTR, BUFFER_NBYTES, BUFFER_HOME = range(10, 14)
+    LONE_ROW, LONE_HOME, LONE_NBYTES = range(14, 17)
+    EPOCH, EPOCH_NAME, SERIALS, EPOCH_SERIAL, EPOCH_FLUSH_NOW = range(17, 22)
+    EPOCH_SHARED = tuple(range(22, 35))  # slots whose contents the next epoch takes over
+    (EPOCH_RECORDER, EPOCH_LEAVES, EPOCH_LEAF_VALUES, EPOCH_SCALARS, EPOCH_PENDING, EPOCH_VARIABLES,
+     EPOCH_VARIABLE_VALUES, EPOCH_SAVED, EPOCH_SPENT, EPOCH_SPENT_BEFORE, EPOCH_HOOKS, EPOCH_FUNCTIONS,
+     EPOCH_MAPPED) = EPOCH_SHARED
+    SIZE = 35
 
 
 class Status:

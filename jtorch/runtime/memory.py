@@ -131,7 +131,7 @@ class Allocator:
             home = self._memo[nbytes]
             ptr = home.pop()
         except LookupError:
-            home = self._size_class(nbytes)
+            home = self.size_class(nbytes)
             ptr = self._reserve(home, nbytes)
         buffer = _new(Buffer)  # a constructor in Python costs as much again
         buffer.ptr = ptr
@@ -190,7 +190,7 @@ class Allocator:
         if self._reserved > limit:  # what is free is part of that
             self._trim_large(limit)
 
-    def _size_class(self, nbytes):
+    def size_class(self, nbytes):
         if nbytes < 0:
             raise ValueError(f"cannot allocate {nbytes} bytes")
         size = class_size(nbytes)

@@ -484,8 +484,3 @@ class Module:
         b.call(self.clock_gettime, [ir.Constant(I32, 1), timespec])
         at = b.ptrtoint(timespec, I64)
         return b.add(b.mul(b.get(at, 0), b.const(10**9)), b.get(at, 1))
-
-
-def build(machine):
-    """The module's IR text for a machine as `platform.machine()` names it."""
-    return str(Module(machine).module)

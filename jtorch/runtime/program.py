@@ -221,7 +221,8 @@ def split_segments(entries: Sequence[Launch | HostCall]) -> list[list[Launch] | 
 class Program:
     """A sequence of launches and host calls over `n_buffers` buffers, an arena and scratch memory.
 
-    Sizes are in bytes; `scratch_size` is per worker. Launches without work items are dropped.
+    Sizes are in bytes; `scratch_size` is per worker. Launches without work items are dropped. `header` is the address
+    of the words by which the native loop runs all of it, 0 where it takes more.
     """
 
     def __init__(
@@ -243,16 +244,17 @@ class Program:
         frame = self._new_frame()
         self._idle = [frame]
         self._frames = [frame] if self._single and not self._needs_memory else []
-        self.call: Callable[..., int] | None = frame.call if self._frames else None
         self._loops: list[Frame] = []  # idle ones of `run_rows`
+        self.header = frame.headers[0] if self._frames else 0
+        self._call = frame.call if self._frames else None
         self._separate: Program | None = None
 
     def run(self, ptrs: Sequence[int]) -> None:
         """Run on buffers at the addresses `ptrs`, one per buffer index. Raises `KernelError`."""
-        if self.call is not None:
-            status = self.call(*ptrs)
+        if self._call is not None:
+            status = self._call(*ptrs)
             if status:
-                self.finish(status, ptrs)
+                self._finish(status, self._frames[0], ptrs)
             return
         try:
             frame = self._idle.pop()
@@ -294,11 +296,8 @@ class Program:
         finally:
             self._loops.append(frame)
 
-    def finish(self, status: int, ptrs: Sequence[int]) -> None:
-        """Bring to its end a run in which `call` returned a status other than 0."""
-        self._finish(status, self._frames[0], ptrs)
-
     def _finish(self, status, frame, ptrs):
+        """Bring to its end a run in which the frame's call returned a status other than 0."""
         others = iter(self._frames[1:])
         while status:
             if status == Status.NEEDS_WORKERS:

@@ -1,0 +1,54 @@
+"""The built-in functions of the eager path (`objects_ir`), and where instances keep what is in their slots."""
+from __future__ import annotations
+
+import ctypes
+import sys
+import sysconfig
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from . import native
+from .layout import WORD, ConfWords
+
+_DESCRIBED = 5
+"""Words of a slot's descriptor before the address of what describes it: name, type, and the offset (PyMemberDef)."""
+
+
+def usable() -> bool:
+    """Can they be: is this CPython with its lock?"""
+    return sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
+
+
+def offset(cls: type, name: str) -> int:
+    """Bytes from an instance's beginning to the slot of this name. LookupError if that is not to be found."""
+    word = ctypes.c_int64.from_address
+    described = word(id(cls.__dict__[name]) + _DESCRIBED * WORD).value
+    if ctypes.string_at(word(described).value) != name.encode():
+        raise LookupError(name)
+    found = word(described + 2 * WORD).value
+    if not 2 * WORD <= found < cls.__basicsize__:
+        raise LookupError(name)
+    return found
+
+
+class Configuration:
+    """What the functions work with: the words of `ConfWords`, and the objects whose addresses are among them."""
+
+    def __init__(self, objects: Mapping[int, Any], slots: Mapping[int, tuple[type, str]], words: Mapping[int, int]):
+        self.objects = tuple(objects.values())  # kept alive
+        self.words = (ctypes.c_int64 * ConfWords.SIZE)()
+        for places in ({w: id(o) for w, o in objects.items()}, {w: offset(*s) for w, s in slots.items()}, words):
+            for index, word in places.items():
+                self.words[index] = word
+
+    def function(self, name: str) -> Callable[..., Any]:
+        """One of the functions. The configuration has to live as long as it."""
+        return native.load().builtin(name, ctypes.addressof(self.words))
+
+
+def row(words: Sequence[int]) -> Any:
+    """Words in memory; `addressof` says where."""
+    return (ctypes.c_int64 * len(words))(*words)
+
+
+addressof = ctypes.addressof
