@@ -53,7 +53,7 @@ LAZY: dict[tuple[str, str], str] = {
     ("runtime.compile", "runtime.variants"): "it imports llvmlite, which a warm process never does",
     ("runtime.compile", "runtime.frontend"): "it imports Numba, which a warm process never does",
     ("runtime.compile_worker", "runtime.frontend"): "likewise, and the worker wants to be quick to answer",
-    ("runtime.native", "runtime.native_ir"): "text of LLVM that only an empty cache needs",
+    ("runtime.native", "runtime.objects_ir"): "text of LLVM that only an empty cache needs",
     ("ops.settings", "runtime.threads"): "the number of threads is set before there are any",
 }
 LAZY_FOR_ROOMS: dict[tuple[str, str], str] = {

@@ -240,6 +240,9 @@ def _template(positional: int, keywords: int, renamed: tuple[tuple[int, bool], .
     packed = f"({''.join(n + ', ' for n in names)})"
     if handled:
         lines.append(f"    if x is not None: return handle(x, {packed})\n")
+    lines.append(f"    {_RESULT} = current.recorder\n")
+    lines.append(f"    {_RESULT} = {_RESULT}.record({_RESULT}, function, {', '.join(names)})\n")
+    lines.append(f"    if {_RESULT} is not None: return {_RESULT}\n")
     lines.append(f"    {_RESULT} = evaluate(function, {packed})\n")
     lines.append(f"    if type({_RESULT}) is Value: return wrap(current.recorder, {_RESULT})\n")
     lines.append(f"    return wrap_result({_RESULT})\n")

@@ -12,7 +12,6 @@ import numpy as np
 
 from jtorch.capture import observe
 from jtorch.capture.cell import Cell, Epoch
-from jtorch.capture.lone import LoneTable
 from jtorch.capture.structure import Structure, Structures
 from jtorch.config import config
 from jtorch.errors import CompileError, OutOfMemoryError
@@ -26,8 +25,10 @@ from jtorch.storage import SharedBuffer
 
 if TYPE_CHECKING:
     from jtorch import driver
+    from jtorch.capture import lone
 else:
     driver = lazy_module("jtorch.driver")
+    lone = lazy_module("jtorch.capture.lone")
 
 def _donor_references() -> int:
     """The count of a donor that is nobody else's: it is in `Epoch.leaves`, a key of `Epoch.leaf_values`,
@@ -157,7 +158,7 @@ class ProgramTable(dict):
     def __init__(self, structures: Structures | None = None) -> None:
         self.structures = structures
         self.plans: dict[tuple[Value, ...], Plan] = {}
-        self.lone = LoneTable()
+        self.lone: dict[Value, lone.Lone] = {}
 
     def find(self, outputs: tuple[Value, ...], in_place: tuple[tuple[int, int], ...]) -> Program:
         key = (outputs, in_place)
@@ -209,8 +210,8 @@ def compute(epoch: Epoch, table: ProgramTable, plan: Plan, donors: Sequence[Cell
             observe.run(executable, ptrs)
         else:
             executable.run(ptrs)
-            if plan.alone and donors is None:
-                table.lone.add(plan.outputs[0], executable, program.scalars, program.data, program.sizes[0])
+            if plan.alone and donors is None and plan.outputs[0] not in table.lone and executable.header:
+                table.lone[plan.outputs[0]] = lone.Lone(executable, program.scalars, program.data, program.sizes[0])
     return computed if plan.direct else plan.distribute(epoch, computed)
 
 

@@ -1,20 +1,20 @@
-"""A lone operation: recorded, flushed, used, as in a notebook or a loop that looks at each result. A flush of one that is
-compiled is a built-in function, `Recorder.flush_lone`; here is what that goes by."""
+"""A lone operation: recorded, flushed, used, as in a notebook or a loop that looks at each result. Recording what was
+recorded before, and the flush of one operation that is compiled, are built-in functions (`runtime.objects_ir`); here is
+what they go by. Loaded when the first compiled program ran."""
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
+from jtorch._tensor import Tensor
 from jtorch.capture.cell import Cell, Epoch, serials
-from jtorch.lazy import lazy_module
+from jtorch.capture.record import Recorder
+from jtorch.ir.graph import Value
+from jtorch.runtime import objects
 from jtorch.runtime.layout import ConfWords as W
 from jtorch.runtime.memory import Buffer, allocator
-
-if TYPE_CHECKING:
-    from jtorch.runtime import objects
-else:
-    objects = lazy_module("jtorch.runtime.objects")
+from jtorch.storage import Storage
 
 
 class Lone:
@@ -24,39 +24,45 @@ class Lone:
 
     def __init__(self, executable: Any, scalars: Sequence[int], data: Sequence[int], nbytes: int) -> None:
         places = [*[-n - 1 for n in scalars], *data]
-        self.executable = executable  # its segment is at the header
-        self.memory = objects.row([executable.header, len(scalars), len(places), *places, *[0] * len(scalars)])
+        self.executable = executable  # its words are at the header
+        self.memory = objects.words([executable.header, len(scalars), len(places), *places, *[0] * len(scalars)])
         self.row = objects.addressof(self.memory)
         self.home, self.nbytes = allocator.size_class(nbytes), nbytes
 
 
-class LoneTable(dict):
-    """Value -> Lone. `flush(recorder, epoch, table)` is `Recorder.flush` for what is in it, where it returns True;
-    None as long as nothing is, and where Python keeps its objects in another way."""
-
-    flush: Callable[..., bool] | None = None
-
-    def add(self, value: Any, executable: Any, scalars: Sequence[int], data: Sequence[int], nbytes: int) -> None:
-        if executable.header and value not in self:
-            known = configuration()
-            if known is not None:
-                self.flush = known.function("jt_flush")
-                self[value] = Lone(executable, scalars, data, nbytes)
+def equip(recorder: Recorder) -> None:
+    """Let a recorder use the built-in functions."""
+    known = configuration()
+    if known is not None:
+        recorder.record = known.function("jt_record")
+        recorder.flush_lone = known.function("jt_flush")
 
 
 @functools.cache
-def configuration() -> Any:
-    """The slots and objects that the built-in functions deal with. None if they cannot."""
-    if not objects.usable():
-        return None
-    shared = ("recorder", "leaves", "leaf_values", "scalars", "pending", "variables", "variable_values", "saved", "spent",
-              "spent_before", "hooks", "functions", "mapped")
-    return objects.Configuration(
-        {W.NONE: None, W.FALSE: False, W.TRUE: True, W.INT: int, W.BOOL: bool, W.BUFFER: Buffer, W.EPOCH: Epoch,
-         W.EPOCH_NAME: "epoch", W.SERIALS: serials},
-        {W.CELL_VALUE: (Cell, "value"), W.CELL_EPOCH: (Cell, "epoch"), W.CELL_BUFFER: (Cell, "buffer"),
-         W.CELL_PREVIOUS: (Cell, "previous"), W.BUFFER_PTR: (Buffer, "ptr"), W.BUFFER_NBYTES: (Buffer, "nbytes"),
-         W.BUFFER_HOME: (Buffer, "_home"), W.LONE_ROW: (Lone, "row"), W.LONE_HOME: (Lone, "home"),
-         W.LONE_NBYTES: (Lone, "nbytes"), W.EPOCH_SERIAL: (Epoch, "serial"), W.EPOCH_FLUSH_NOW: (Epoch, "flush_now"),
-         **{w: (Epoch, name) for w, name in zip(W.EPOCH_SHARED, shared, strict=True)}},
-        {W.FLOAT_DATA: object.__basicsize__})
+def configuration() -> objects.Configuration | None:
+    """The objects and slots that the functions deal with; None where Python has others than they expect."""
+    slots = {
+        **_slots(Value, ("type", "requires_grad"), (W.VALUE_TYPE, W.VALUE_REQUIRES_GRAD)),
+        **_slots(Cell, ("type", "value", "epoch", "buffer", "previous", "range", "home", "before"),
+                 range(W.CELL_TYPE, W.CELL_BEFORE + 1)),
+        **_slots(Storage, ("cell", "version", "settled", "exports"), range(W.STORAGE_CELL, W.STORAGE_EXPORTS + 1)),
+        **_slots(Tensor, ("_storage", "_type", "_view", "_geometry", "_value", "_version", "_epoch", "_requires_grad",
+                          "_grad"), range(W.TENSOR_STORAGE, W.TENSOR_GRAD + 1)),
+        **_slots(Recorder, ("epoch", "calls", "leaf_table", "tracing", "grad_enabled"),
+                 range(W.RECORDER_EPOCH, W.RECORDER_GRAD_ENABLED + 1)),
+        **_slots(Epoch, ("serial", "flush_now"), (W.EPOCH_SERIAL, W.EPOCH_FLUSH_NOW)),
+        **_slots(Epoch, ("recorder", "leaves", "leaf_values", "scalars", "pending", "variables", "variable_values",
+                         "saved", "spent", "spent_before", "hooks", "functions", "mapped"), W.EPOCH_SHARED),
+        **_slots(Buffer, ("ptr", "nbytes", "_home"), range(W.BUFFER_PTR, W.BUFFER_HOME + 1)),
+        **_slots(Lone, ("row", "home", "nbytes"), range(W.LONE_ROW, W.LONE_NBYTES + 1)),
+    }
+    known = {
+        W.NONE: None, W.FALSE: False, W.TRUE: True, W.ZERO: 0, W.INT: int, W.BOOL: bool, W.FLOAT: float, W.STR: str,
+        W.TUPLE: tuple, W.LIST: list, W.VALUE: Value, W.CELL: Cell, W.STORAGE: Storage, W.TENSOR: Tensor,
+        W.EPOCH: Epoch, W.BUFFER: Buffer, W.RECORDER_ENTER: Recorder.enter, W.SERIALS: serials,
+    }
+    return objects.configuration(known, slots, {W.FLOAT_DATA: object.__basicsize__})
+
+
+def _slots(cls: type, names: Sequence[str], words: Sequence[int]) -> dict[int, tuple[type, str]]:
+    return {word: (cls, name) for name, word in zip(names, words, strict=True)}

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,14 @@ from jtorch.ir.prims.complex import conj
 from jtorch.ir.prims.create import detach, graft, make_leaf, variable
 from jtorch.ir.prims.elementwise import neg
 from jtorch.ir.prims.movement import as_part
+from jtorch.lazy import lazy_module
 from jtorch.storage import SharedBuffer
 
 if TYPE_CHECKING:
     from jtorch._tensor import Tensor
+    from jtorch.capture import lone
+else:
+    lone = lazy_module("jtorch.capture.lone")
 
 # References to a pending cell that are not the user's: the epoch's list, the loop variable, getrefcount's argument.
 _INTERNAL_REFERENCES = 3
@@ -38,7 +42,13 @@ _NOT_MEMORY = OWNED | {conj, neg}
 class Recorder:
     """Records one Python thread's operations. `builder` outlives epochs, so repeated work finds its Values again."""
 
+    __slots__ = ("lock", "grad_enabled", "inference", "autocast", "holding", "tracing", "levels", "walks", "structures",
+                 "builder", "call_tables", "calls", "backwards", "programs", "leaf_table", "epoch", "record",
+                 "flush_lone", "__weakref__")
+
     def __init__(self) -> None:
+        self.record: Callable[..., Tensor | None] = not_at_once
+        self.flush_lone: Callable[..., bool] | None = None  # `flush` of one operation that is compiled, if that is so
         self.lock = threading.RLock()
         self.grad_enabled = True
         self.inference = False
@@ -217,8 +227,8 @@ class Recorder:
         if self.tracing is not None:
             self.tracing.refuse_value()
         with self.lock:
-            lone = self.programs.lone
-            if lone.flush is not None and len(pending) == 1 and not observe.sinks and lone.flush(self, epoch, lone):
+            if self.flush_lone is not None and len(pending) == 1 and not observe.sinks and self.flush_lone(
+                    self, epoch, self.programs.lone):
                 statistics["compiled"] += 1
                 return
             wanted = []
@@ -249,6 +259,8 @@ class Recorder:
                 donors = [c.previous for c in cells]
                 break
         plan = self.programs.plans.get(values) or self.programs.plan(values)
+        if self.record is not_at_once and plan.program is not None and plan.program.executable is not None:
+            lone.equip(self)
         if not plan.differentiable:
             for c, buffer in zip(cells, compute(epoch, self.programs, plan, donors)):
                 c.buffer = buffer
@@ -324,6 +336,12 @@ class Recorder:
                                    "computed it failed")
         else:
             materialise_elsewhere(cell)
+
+
+def not_at_once(recorder: Recorder, function: Any, *args: Any) -> Tensor | None:
+    """The tensor that a call gives which was recorded before, None where more has to be looked at: `Recorder.record`
+    until there is a built-in function for it (`capture.lone`)."""
+    return None
 
 
 def unusual(epoch: Epoch, wanted: list[Cell]) -> list[Cell]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from jtorch._tensor import Tensor
 from jtorch.capture.dispatch import Function, evaluate, operator, with_keyword, wrap_result
-from jtorch.capture.record import current
+from jtorch.capture.record import current, not_at_once
 from jtorch.ir.graph import Value
 from jtorch.views import assign, check_result_dtype
 
@@ -140,9 +140,13 @@ def _signature(public: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
     return cached
 
 
+_NOBODY = types.SimpleNamespace(recorder=types.SimpleNamespace(record=not_at_once))
+"""In the place of `current`: nothing is recorded."""
+
+
 def argument_packer(public: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
     code = public.__code__
-    scope = dict(public.__globals__, wrap_result=lambda x: x, evaluate=lambda function, args: args)
+    scope = dict(public.__globals__, wrap_result=lambda x: x, evaluate=lambda function, args: args, current=_NOBODY)
     packer = types.FunctionType(code, scope, public.__name__, public.__defaults__)
     packer.__kwdefaults__ = public.__kwdefaults__
     return packer

@@ -28,6 +28,10 @@ def fast_binary(function: Function, reflected: bool = False) -> Callable[[Tensor
     """`a <op> b` for tensors: `evaluate` with everything unrolled, since notebooks are made of it."""
     def method(self: Tensor, other: Any) -> Any:
         recorder = current.recorder
+        t = recorder.record(recorder, function, other, self) if reflected else (
+            recorder.record(recorder, function, self, other))
+        if t is not None:
+            return t
         epoch = recorder.epoch
         try:
             a = (self._value if self._epoch is epoch and self._version == self._storage.version

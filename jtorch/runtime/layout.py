@@ -37,7 +37,14 @@ OBJECTS_API = (
     "PyType_GenericAlloc",
     "PyIter_Next",
     "PyErr_Clear",
-    "PyObject_SetAttr",
+    "PyList_Append",
+    "PyDict_SetItem",
+    "PyTuple_New",
+    "PyTuple_Size",
+    "PyTuple_GetItem",
+    "PyTuple_SetItem",
+    "PyType_IsSubtype",
+    "PyObject_Vectorcall",
 )
 """Those that the built-in functions of the eager path call."""
 
@@ -127,16 +134,23 @@ class ConfWords:
     """What the built-in functions of the eager path know of objects: addresses of some, and where the slots of
     instances lie, in bytes. `capture.lone` says what belongs in each word."""
 
-    NONE, FALSE, TRUE, INT, BOOL, FLOAT_DATA = range(6)
-    CELL_VALUE, CELL_EPOCH, CELL_BUFFER, CELL_PREVIOUS = range(6, 10)
-    BUFFER, BUFFER_PTR, BUFFER_NBYTES, BUFFER_HOME = range(10, 14)
-    LONE_ROW, LONE_HOME, LONE_NBYTES = range(14, 17)
-    EPOCH, EPOCH_NAME, SERIALS, EPOCH_SERIAL, EPOCH_FLUSH_NOW = range(17, 22)
-    EPOCH_SHARED = tuple(range(22, 35))  # slots whose contents the next epoch takes over
+    NONE, FALSE, TRUE, ZERO, INT, BOOL, FLOAT, STR, FLOAT_DATA = range(9)
+    BUFFER, BUFFER_PTR, BUFFER_NBYTES, BUFFER_HOME = range(9, 13)
+    LONE_ROW, LONE_HOME, LONE_NBYTES = range(13, 16)
+    VALUE, VALUE_TYPE, VALUE_REQUIRES_GRAD = range(16, 19)
+    (CELL, CELL_TYPE, CELL_VALUE, CELL_EPOCH, CELL_BUFFER, CELL_PREVIOUS, CELL_RANGE, CELL_HOME,
+     CELL_BEFORE) = range(19, 28)
+    STORAGE, STORAGE_CELL, STORAGE_VERSION, STORAGE_SETTLED, STORAGE_EXPORTS = range(28, 33)
+    (TENSOR, TENSOR_STORAGE, TENSOR_TYPE, TENSOR_VIEW, TENSOR_GEOMETRY, TENSOR_VALUE, TENSOR_VERSION, TENSOR_EPOCH,
+     TENSOR_REQUIRES_GRAD, TENSOR_GRAD) = range(33, 43)
+    (RECORDER_EPOCH, RECORDER_CALLS, RECORDER_LEAF_TABLE, RECORDER_TRACING, RECORDER_GRAD_ENABLED) = range(43, 48)
+    RECORDER_ENTER, TUPLE, LIST = range(48, 51)
+    EPOCH, EPOCH_SERIAL, EPOCH_FLUSH_NOW, SERIALS = range(51, 55)
+    EPOCH_SHARED = tuple(range(55, 68))  # slots whose contents the next epoch takes over
     (EPOCH_RECORDER, EPOCH_LEAVES, EPOCH_LEAF_VALUES, EPOCH_SCALARS, EPOCH_PENDING, EPOCH_VARIABLES,
      EPOCH_VARIABLE_VALUES, EPOCH_SAVED, EPOCH_SPENT, EPOCH_SPENT_BEFORE, EPOCH_HOOKS, EPOCH_FUNCTIONS,
      EPOCH_MAPPED) = EPOCH_SHARED
-    SIZE = 35
+    SIZE = 68
 
 
 class Status:

@@ -40,7 +40,7 @@ class Native:
         self.spin = self._function("jt_spin", None, word)
         self.try_lock = self._function("jt_try_lock", ctypes.c_bool, word)
         self._methods = {name: MethodDef(name.encode(), addresses[name], METH_FASTCALL, None)
-                         for name in ("jt_call", "jt_flush")}
+                         for name in ("jt_call", "jt_record", "jt_flush")}
         self._new_function = ctypes.pythonapi.PyCFunction_NewEx
         self._new_function.restype = ctypes.py_object
 
@@ -66,14 +66,16 @@ def load():
     if code is None:
         code = compile_pool.pool().submit(compile_native).result()
         cache.put_blob(key, code)
-    outside = {name: ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value for name in (*PYTHON_API, *OBJECTS_API)}
+    outside = {name: ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value
+               for name in (*PYTHON_API, *OBJECTS_API)}
     return Native(make_loader(outside).add(code))
 
 
 def _cache_key():
     """Names all that the object code depends on."""
     here = Path(__file__).parent
-    return "runtime-" + toolchain.fingerprint(*(here / name for name in ("layout.py", "native_ir.py", "objects_ir.py", "native.py")))
+    sources = ("layout.py", "native_ir.py", "objects_ir.py", "native.py")
+    return "runtime-" + toolchain.fingerprint(*(here / name for name in sources))
 
 
 def compile_native():

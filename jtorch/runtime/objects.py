@@ -14,11 +14,6 @@ _DESCRIBED = 5
 """Words of a slot's descriptor before the address of what describes it: name, type, and the offset (PyMemberDef)."""
 
 
-def usable() -> bool:
-    """Can they be: is this CPython with its lock?"""
-    return sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
-
-
 def offset(cls: type, name: str) -> int:
     """Bytes from an instance's beginning to the slot of this name. LookupError if that is not to be found."""
     word = ctypes.c_int64.from_address
@@ -46,9 +41,20 @@ class Configuration:
         return native.load().builtin(name, ctypes.addressof(self.words))
 
 
-def row(words: Sequence[int]) -> Any:
+def configuration(objects: Mapping[int, Any], slots: Mapping[int, tuple[type, str]], words: Mapping[int, int]
+                  ) -> Configuration | None:
+    """None where instances are kept in another way than the functions expect: not CPython, or without its lock."""
+    if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return None
+    try:
+        return Configuration(objects, slots, words)
+    except LookupError:
+        return None
+
+
+def words(items: Sequence[int]) -> Any:
     """Words in memory; `addressof` says where."""
-    return (ctypes.c_int64 * len(words))(*words)
+    return (ctypes.c_int64 * len(items))(*items)
 
 
 addressof = ctypes.addressof
