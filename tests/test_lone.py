@@ -1,4 +1,4 @@
-"""The built-in functions of the eager path (`capture.lone`): the same results as Python's way, nothing lost or leaked."""
+"""The built-in functions of the eager path (`capture.lone`): the same results as Python's way, nothing lost, no leak."""
 
 import gc
 import operator
