@@ -1,4 +1,4 @@
-"""The built-in functions of the eager path (`capture.lone`): the same results as Python's way, nothing lost, no leak."""
+"""The built-in functions of the eager path (`capture.lone`) do as Python does, and nothing is lost or leaked."""
 
 import gc
 import operator
