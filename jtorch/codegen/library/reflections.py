@@ -1,4 +1,4 @@
-"""Steps behind a factorization that are cut for threads: reflections of blocks of columns, by ormqr and ormtr.
+"""Steps behind a factorization that are cut for threads: reflections of blocks of columns, by gemqrt, ormqr and ormtr.
 
 qr, eigh and lstsq of one matrix are one work item but for these. `lapack.py` has the operations.
 """
@@ -21,6 +21,7 @@ from jtorch.codegen.library.language import (
     i64,
     index_div,
     index_mod,
+    max_number,
 )
 from jtorch.codegen.library.lapack_calls import (
     BLOCK,
@@ -68,28 +69,28 @@ def unit_columns(x: Pointer, rows: int, columns: int, words: int, begin: int, en
         x[first + index_mod(item, columns) * words] = 1
 
 
-def expand_reflectors(ormqr: int, a: Pointer, tau: Pointer, q: Pointer, words: Pointer, stride: int, rows: int,
-                      columns: int, count: int, lines: int, block: int, size: int, room: int, begin: int, end: int,
+def expand_reflectors(gemqrt: int, a: Pointer, factors: Pointer, q: Pointer, words: Pointer, stride: int, rows: int,
+                      columns: int, count: int, size: int, lines: int, block: int, item_size: int, begin: int, end: int,
                       worker: int) -> None:
-    """q = Q q, columns first, for the identity q and the `count` reflectors of geqrf in a, of `lines` columns; an item
-    is a block of the columns of q, of which later reflectors change nothing."""
+    """q = Q q, columns first, for the identity q and `count` reflectors of geqrt in a, of `lines` columns, in blocks
+    of `size`. An item is a block of the columns of q, of which later reflectors change nothing."""
     at = index_div(worker * stride, 4)
     blocks = index_div(columns + block - 1, block)
     words[at] = i32(76)  # 'L'
     words[at + 1] = i32(78)  # 'N'
     words[at + 2] = i32(rows)
-    words[at + 5] = i32(room)
+    words[at + 5] = i32(size)
     for item in range(begin, end):
         matrix = index_div(item, blocks)
         c0 = index_mod(item, blocks) * block
         c1 = min(c0 + block, columns)
         words[at + 3] = i32(c1 - c0)
         words[at + 4] = i32(min(count, c1))
-        call_routine(ormqr, addr_of(words, at), addr_of(words, at + 1), addr_of(words, at + 2), addr_of(words, at + 3),
-                     addr_of(words, at + 4), addr_of(a, matrix * lines * rows * size), addr_of(words, at + 2),
-                     addr_of(tau, matrix * count * size), addr_of(q, (matrix * columns + c0) * rows * size),
-                     addr_of(words, at + 2), addr_of(words, at + 16), addr_of(words, at + 5), addr_of(words, at + 6),
-                     1, 1)
+        call_routine(gemqrt, addr_of(words, at), addr_of(words, at + 1), addr_of(words, at + 2), addr_of(words, at + 3),
+                     addr_of(words, at + 4), addr_of(words, at + 5), addr_of(a, matrix * lines * rows * item_size),
+                     addr_of(words, at + 2), addr_of(factors, matrix * count * size * item_size),
+                     addr_of(words, at + 5), addr_of(q, (matrix * columns + c0) * rows * item_size),
+                     addr_of(words, at + 2), addr_of(words, at + 16), addr_of(words, at + 6), 1, 1)
 
 
 def rank_of_triangle(laic1: int, r: Pointer, found: Pointer, words: Pointer, reals: Pointer, stride: int, m: int,
@@ -196,7 +197,7 @@ def bring_in_range(x: Pointer, scale: Pointer, size: int, low: float, high: floa
     for item in range(begin, end):
         largest = T(0)
         for i in range(item * size, item * size + size):
-            largest = max(largest, abs(x[i]))
+            largest = max_number(largest, abs(x[i]))
         factor = T(1)
         while (largest * factor > high) & (factor > 0):
             factor = factor * T(0.0625)
@@ -208,17 +209,18 @@ def bring_in_range(x: Pointer, scale: Pointer, size: int, low: float, high: floa
                 x[i] = x[i] * factor
 
 
-def expanded(low: Lowering, work: Operand, tau: Operand, width: int) -> Operand:
-    """The first `width` columns of Q, by columns, cut for threads."""
+def expanded(low: Lowering, work: Operand, factors: Operand, width: int) -> Operand:
+    """The first `width` columns of Q, by columns, cut for threads; `work` and `factors` are geqrt's."""
     (lines, m), d, count = work.shape[-2:], work.dtype, prod(work.shape[:-2])
+    reflectors, size = factors.shape[-2:]
     q = low.temp(d, (*work.shape[:-2], width, m))
     elements(low, unit_columns, [("x", q)], {"rows": m, "columns": width, "words": words_of(d)}, count * width, m)
     low.call(expand_reflectors, [
-        ("ormqr", "i", ("symbol", LETTERS[d] + ("unmqr" if d.is_complex else "ormqr"))), ("a", "p:uint8", work.arg),
-        ("tau", "p:uint8", tau.arg), ("q", "p:uint8", q.arg), ("words", "p:int32", ("scratch",)),
-        ("stride", "i", ("scratch_stride",)), ("rows", "i", m), ("columns", "i", width), ("count", "i", tau.shape[-1]),
-        ("lines", "i", lines), ("block", "i", COLUMNS), ("size", "i", d.itemsize), ("room", "i", ROOM)],
-        count * -(-width // COLUMNS), grain_of(4 * m * tau.shape[-1] * COLUMNS / FLOPS_PER_NS), 64 + ROOM * d.itemsize)
+        ("gemqrt", "i", ("symbol", LETTERS[d] + "gemqrt")), ("a", "p:uint8", work.arg),
+        ("factors", "p:uint8", factors.arg), ("q", "p:uint8", q.arg), ("words", "p:int32", ("scratch",)),
+        ("stride", "i", ("scratch_stride",)), ("rows", "i", m), ("columns", "i", width), ("count", "i", reflectors),
+        ("size", "i", size), ("lines", "i", lines), ("block", "i", BLOCK), ("item_size", "i", d.itemsize)],
+        count * -(-width // BLOCK), grain_of(4 * m * reflectors * BLOCK / FLOPS_PER_NS), 64 + BLOCK**2 * d.itemsize)
     return q
 
 
