@@ -322,3 +322,21 @@ def test_freezing_what_was_used():
         assert not weight.requires_grad
     assert not (weight * 2).requires_grad
     assert weight.requires_grad_().requires_grad
+
+
+def test_detach_in_place_cuts_the_history_of_what_was_computed():
+    """Of the tensor itself: what was made of it before keeps its gradient, and later writes bring theirs."""
+    x, w = (torch.tensor(v, requires_grad=True) for v in ([1.0, 2.0], [3.0, 4.0]))
+    h = torch.zeros(2)
+    for _ in range(3):
+        h = h * w + x
+        h.sum().backward()  # only this step's: RuntimeError otherwise, as the graph of the last one is gone
+        assert h.detach_() is h
+        assert not h.requires_grad and h.is_leaf and h.grad_fn is None
+    assert x.grad.tolist() == [3.0, 3.0] and w.grad.tolist() == [1.0 + 4.0, 2.0 + 10.0]
+    w.grad = None
+    y = x * 2
+    z = y * 3
+    y.detach_().mul_(w)
+    (y + z).sum().backward()
+    assert w.grad.tolist() == [2.0, 4.0] and x.grad.tolist() == [3.0 + 6.0, 3.0 + 6.0]

@@ -448,3 +448,18 @@ def test_indices_outside(call, error, text, tier):
     with pytest.raises(error) as caught:
         call(torch.zeros(2, 3), torch.tensor([5])).tolist()
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("call", [
+    lambda x: x.add_("x"),
+    lambda x: x.sub_([1]),
+    lambda x: x.add_(None),
+    lambda x: torch.add(x, "x"),
+    lambda x: torch.pow("a", x),
+    lambda x: x.clamp(min=[1]),
+    lambda x: torch.maximum(x, None),
+    lambda x: torch.where(x > 0, "a", 1),
+])
+def test_operands_that_are_no_numbers(call):
+    with pytest.raises(TypeError, match="must be Tensor"):
+        call(torch.ones(3))

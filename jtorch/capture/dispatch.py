@@ -35,7 +35,7 @@ LARGE = 1 << 30
 class Function:
     """A value function, and which of its parameters are tensors ('v'), numbers or tensors ('o'), static ('s')."""
 
-    __slots__ = ("body", "kinds", "name", "names", "positional", "wants_builder", "sequences", "gaps")
+    __slots__ = ("body", "kinds", "name", "names", "positional", "wants_builder", "sequences", "gaps", "optional")
 
     def __init__(self, body: Callable[..., Any]) -> None:
         self.body = body
@@ -47,6 +47,7 @@ class Function:
         written = [str(body.__annotations__.get(n, "")) for n in self.names]
         self.sequences = tuple(["..." in w for w in written])
         self.gaps = tuple(["None, ..." in w for w in written])  # sequences that may hold None
+        self.optional = tuple(["| None" in w for w in written])
         self.kinds = tuple(["o" if "Operand" in w else "v" if "Value" in w else "s" for w in written])
 
     def apply(self, recorder: Recorder, values: list[Any]) -> Any:
@@ -113,13 +114,17 @@ def evaluate(function: Function, args: tuple[Any, ...]) -> Any:
 
 
 def check_tensors(function: Function, values: list[Any]) -> None:
-    """TypeError where a parameter that takes tensors was given something else, or no operand is a tensor."""
+    """TypeError where a parameter that takes tensors or numbers was given something else, or no operand is a tensor."""
     if function.kinds[:1] == ("o",) and not function.wants_builder and not any(
             type(a) is Value and not (a.op.kind == "leaf" and a.attrs[0] < 0) for a in values):
         raise TypeError(f"{function.name}(): argument '{function.names[0]}' (position 1) must be Tensor, not "
                         f"{'float' if type(values[0]) is Value else type(values[0]).__name__}")
     for i, (kind, a) in enumerate(zip(function.kinds, values)):
-        if kind != "v" or a is None or (type(a) is Value and not function.sequences[i]):
+        if kind == "o" and type(a) is not Value and not isinstance(a, NUMBERS) and not (
+                a is None and function.optional[i]):
+            raise TypeError(f"{function.name}(): argument '{function.names[i]}' (position {i + 1}) must be Tensor or "
+                            f"Number, not {type(a).__name__}")
+        if kind != "v" or (a is None and function.optional[i]) or (type(a) is Value and not function.sequences[i]):
             continue
         wanted = "tuple of Tensors" if function.sequences[i] else "Tensor"
         if not function.sequences[i] or type(a) is not tuple:

@@ -27,7 +27,7 @@ from jtorch.ops.direct import ELEMENTS, copied, filled
 from jtorch.ops.shape import unbind
 from jtorch.printing import format_tensor
 from jtorch.storage import SharedBuffer
-from jtorch.views import assign, make_view, type_name
+from jtorch.views import assign, make_view, store, type_name
 
 # --- to Python -------------------------------------------------------------------------------------------------------
 
@@ -405,10 +405,7 @@ def _detach_(self: Tensor) -> Tensor:
         self._epoch = None
     elif self.requires_grad:
         recorder = current.recorder
-        v = recorder.value(self)
-        self._view = ((detach_marker, ()),)
-        self._epoch = None
-        del v
+        store(recorder, self._storage, recorder.detached(recorder.value(self)))
     return self
 
 
