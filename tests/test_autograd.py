@@ -340,3 +340,13 @@ def test_detach_in_place_cuts_the_history_of_what_was_computed():
     y.detach_().mul_(w)
     (y + z).sum().backward()
     assert w.grad.tolist() == [2.0, 4.0] and x.grad.tolist() == [3.0 + 6.0, 3.0 + 6.0]
+
+
+def test_grad_of_what_is_no_leaf_warns():
+    x = torch.ones(2, requires_grad=True)
+    y = x * 2
+    with pytest.warns(UserWarning, match="not a leaf Tensor"):
+        assert y.grad is None
+    y.retain_grad()
+    y.sum().backward()
+    assert y.grad.tolist() == [1.0, 1.0] and x.grad.tolist() == [2.0, 2.0]

@@ -1,6 +1,7 @@
 """What autograd adds to a tensor: `backward`, `grad`, `grad_fn`, hooks."""
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,12 @@ from jtorch.autograd.node import ValueHook, grad_fn
 from jtorch.capture.cell import Epoch
 from jtorch.capture.record import SPENT, current
 from jtorch.ir.prims.create import variable
+
+_GRAD_OF_NO_LEAF = (
+    "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be "
+    "populated during autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf Tensor, "
+    "use .retain_grad() on the non-leaf Tensor. If you access the non-leaf Tensor by mistake, make sure you access the "
+    "leaf Tensor instead.")
 
 
 class RemovableHandle:
@@ -79,6 +86,9 @@ def _get_grad(self: Tensor) -> Tensor | None:
     tracing = current.recorder.tracing
     if tracing is not None:
         tracing.saw_grad(self)
+    elif self._grad is None and not self._requires_grad and self.requires_grad and not self.__dict__.get(
+            "_retains_grad"):
+        warnings.warn(_GRAD_OF_NO_LEAF, stacklevel=2)
     return self._grad
 
 

@@ -187,8 +187,8 @@ def grad(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) 
 def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """(`func(*primals)`, a function of cotangents): with `has_aux`, aux is the third.
 
-    The function takes cotangents in the structure of the output and returns those of the primals: the tensor itself
-    for a single primal, else a tuple. It may be called as often as one likes.
+    The function takes cotangents in the structure of the output and returns those of the primals, a tuple, also of a
+    single one. It may be called as often as one likes.
     """
     p = Pullback(func, tuple(range(len(primals))), primals, {}, has_aux, "vjp(f, *primals)")
     flat, structure = flatten(p.output)
@@ -217,8 +217,7 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
                                    f"{o.shape}.")
             values.append(cast_to(recorder.value(g), o.dtype))
         create = create_graph if create_graph is not None else higher or any(v.requires_grad for v in values)
-        found = unflatten(p.structure, p.gradients(flat, values, create, retain_graph))
-        return found[0] if len(primals) == 1 else found
+        return unflatten(p.structure, p.gradients(flat, values, create, retain_graph))
     return (output, pull, p.aux) if has_aux else (output, pull)
 
 

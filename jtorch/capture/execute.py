@@ -18,7 +18,7 @@ from jtorch.errors import CompileError, OutOfMemoryError
 from jtorch.ir.graph import Graph, Value, topological
 from jtorch.ir.interpret import interpret, settles
 from jtorch.ir.passes.batch import dependents
-from jtorch.ir.prims.create import graft
+from jtorch.ir.prims.create import graft, leaf
 from jtorch.lazy import lazy_module
 from jtorch.runtime.memory import ALIGNMENT, Buffer, allocator
 from jtorch.storage import SharedBuffer
@@ -130,7 +130,7 @@ class Plan:
         self.results: list[int] = []  # a place among the program's outputs, or ~number of a leaf
         for v in values:
             source = strip_markers(v)
-            is_data = source.op.kind == "leaf" and source.attrs[0] >= 0
+            is_data = source.op is leaf and source.attrs[0] >= 0
             self.results.append(~source.attrs[0] if is_data else outputs.setdefault(source, len(outputs)))
         self.outputs = tuple(outputs)
         self.direct = self.results == list(range(len(outputs)))  # is each value one output of its own?

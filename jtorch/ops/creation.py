@@ -130,7 +130,7 @@ def array_from(data: Any, dt: dtype | None) -> np.ndarray:
     if array.dtype.kind in "OUS":
         _refuse(data, array)
     if array.dtype.kind == "u" and array.dtype == np.uint64 and not isinstance(leaf, (np.ndarray, np.generic)):
-        raise RuntimeError("Overflow when unpacking long long")
+        raise ValueError("Overflow when unpacking long long")
     if dt is None:
         dt = _inferred(array, leaf)
     if array.dtype == dt.numpy:
@@ -155,7 +155,7 @@ def _refuse(data: Any, array: np.ndarray) -> None:
     _check_ragged(data)
     leaf = _first_leaf(data)
     if isinstance(leaf, int):
-        raise RuntimeError("Overflow when unpacking long long")
+        raise ValueError("Overflow when unpacking long long")
     if isinstance(leaf, str):
         raise ValueError("too many dimensions 'str'")
     raise RuntimeError(f"Could not infer dtype of {type(leaf).__name__}")
@@ -169,12 +169,12 @@ def _convert(x: Any, dt: dtype) -> np.ndarray:
             if dt is not dtypes.int64:
                 dtypes.check_fits(x, x, dt)
             elif not -(1 << 63) <= x < 1 << 63:
-                raise RuntimeError("Overflow when unpacking long long")
+                raise ValueError("Overflow when unpacking long long")
             x = dtypes.wrapped(int(x), dt)
         with np.errstate(all="ignore"):
             return np.array(x, dt.numpy)
     except OverflowError:
-        raise RuntimeError("Overflow when unpacking long long") from None
+        raise ValueError("Overflow when unpacking long long") from None
 
 
 @expose("tensor", method=False)

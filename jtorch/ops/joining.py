@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from ctypes import memmove
 from operator import attrgetter
@@ -233,6 +234,8 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
     if any(x.dtype is not tensors[0].dtype for x in tensors):
         raise RuntimeError("torch.meshgrid expects all tensors to have the same dtype")
     if indexing is None:
+        warnings.warn("torch.meshgrid: in an upcoming release, it will be required to pass the indexing argument.",
+                      stacklevel=2)
         indexing = "ij"
     if indexing not in ("ij", "xy"):
         raise RuntimeError(f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
@@ -251,7 +254,7 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
 def cartesian_prod(*tensors: Tensor) -> Tensor:
     if len(tensors) == 1:
         return alias(tensors[0])
-    return FUNCTIONS["stack"]([reshape(g, -1) for g in meshgrid(*tensors)], 1)
+    return FUNCTIONS["stack"]([reshape(g, -1) for g in meshgrid(*tensors, indexing="ij")], 1)
 
 
 @expose("combinations")
