@@ -89,7 +89,10 @@ class Buffer:
         """A buffer over the memory of a C-contiguous array, which it keeps alive."""
         if not isinstance(array, numpy.ndarray) or not array.flags.c_contiguous:
             raise ValueError("Buffer.from_numpy needs a C-contiguous array")
-        buffer = cls(address_of(array), array.nbytes, None)
+        buffer = _new(cls)
+        buffer.ptr = address_of(array)
+        buffer.nbytes = array.nbytes
+        buffer._home = None
         buffer._owner = array
         return buffer
 
