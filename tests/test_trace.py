@@ -350,3 +350,26 @@ def test_data_that_is_replaced():
     assert f(x).tolist() == [10.0, 10.0] and w.tolist() == [10.0, 10.0]
     w.data = torch.ones(2, dtype=torch.float64)
     assert f(x).dtype is torch.float64 and w.tolist() == [2.0, 2.0]
+
+
+@pytest.mark.parametrize("held", [False, True, "numpy"])
+def test_the_first_run_takes_over_the_memory_of_gradients(held: bool | str) -> None:
+    """Where nobody else has them, the gradients of the call before are replaced in their memory; what is held stays."""
+    p = torch.nn.Parameter(torch.arange(6.0))
+    optimizer = torch.optim.SGD([p], lr=0.5, momentum=0.9)
+
+    def step(x):
+        optimizer.zero_grad()
+        (p * x).sum().backward()
+        optimizer.step()
+    traced, first = jit.trace(step), torch.arange(6.0) + 1
+    traced(first)  # eagerly: it makes the optimizer's state
+    kept = p.grad.numpy() if held == "numpy" else p.grad if held else None
+    before = p.grad._storage.cell.buffer.ptr
+    for k in (2, 3):
+        traced(first * k)
+        np.testing.assert_array_equal(p.grad.numpy(), first.numpy() * k)
+    if kept is None:
+        assert p.grad._storage.cell.buffer.ptr == before
+    else:
+        np.testing.assert_array_equal(np.asarray(kept), first.numpy())

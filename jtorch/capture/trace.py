@@ -311,6 +311,8 @@ class Variant:
         self.read_only = [(s, i) for s, _, i in self.state if i not in self.in_place.values()]
         own_grads = {entry[2]: entry for entry in self.grads
                      if entry[2] >= 0 and type(entry[0]) is not int and self._only_use(entry[2])}
+        for out, entry in own_grads.items():
+            self._take_over(entry, self.types[out])
         self.fresh = [(i, v.type.nbytes, own_grads.get(i)) for i, v in enumerate(self.trace_values)
                       if i not in self.in_place]
         self.fixed = [source.ptr if kind == "constant" else 0 for kind, source in self.sources] + [0] * len(self.types)
@@ -324,6 +326,18 @@ class Variant:
         self.pure = (self.structure is None and len(self.types) == 1 and self.only_new and not self.differentiable
                      and not (self.state or self.written or self.grads or self.written_arguments or self.getters
                               or self.spent))
+
+    def _take_over(self, entry: list[Any], expected: Any) -> None:
+        """Let the first run write a gradient where the one of the call before lies, which it replaces unread."""
+        g = entry[0]._grad
+        if g is None or g._view is not None or any(s is g._storage for s, _, _ in self.state):
+            return
+        storage = g._storage
+        cell = storage.cell
+        if cell.buffer is None or cell.type != expected or storage.exports is not None or g.requires_grad:
+            return
+        storage.cell = Cell(cell.type, None, None, cell.buffer)  # without what it was computed from
+        entry[1] = g
 
     def _only_use(self, out: int) -> bool:
         """Is this output nothing but one tensor's gradient?"""
