@@ -253,6 +253,19 @@ def _carries_before(y: tuple, operands: Sequence[Value], body: Graph, n_carry: i
 _CHEAP = frozenset({"elementwise", "movement", "create", "leaf"})  # computed again in the derivative
 
 
+def _is_dear(v: Value, at_hand: set[Value]) -> bool:
+    """Does `v` take more than cheap operations to compute from what is at hand?"""
+    stack, seen = [v], set(at_hand)
+    while stack:
+        node = stack.pop()
+        if node.op.kind not in _CHEAP:
+            return True
+        fresh = [i for i in node.inputs if i not in seen]
+        seen.update(fresh)
+        stack += fresh
+    return False
+
+
 def _scan_vjp(g: Any, y: Any, *operands: Value, body: Graph, n_carry: int, length: int, n_consts: int,
               reverse: bool) -> tuple:
     """A scan the other way. It carries the cotangents of the carry, and the sums for constants that cannot be taken out
@@ -268,7 +281,8 @@ def _scan_vjp(g: Any, y: Any, *operands: Value, body: Graph, n_carry: int, lengt
         return tuple([given.get(i) for i in range(len(operands))])
     before = _carries_before(y, operands, body, n_carry, length, n_consts, reverse)
     rows = [i for i in range(n_carry, len(g)) if g[i] is not None]
-    dear = [i for i in range(n_carry, len(g)) if body.outputs[i].op.kind not in _CHEAP]
+    stacked_rows = set(body.outputs[n_carry:])
+    dear = [i for i in range(n_carry, len(g)) if _is_dear(body.outputs[i], stacked_rows)]
     fixed = operands[:n_consts]
     start = [zeros_like(operands[i]) if g[i - n_consts] is None else g[i - n_consts] for i in carries]
     stacked = [*before, *operands[head:], *[g[i] for i in rows], *[y[i] for i in dear]]

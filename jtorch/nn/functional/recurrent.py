@@ -32,39 +32,41 @@ def _parts(v: Value, n: int) -> list[Value]:
     return [slice_axis(v, 1, k * size, (k + 1) * size) for k in range(n)]
 
 
-# --- cells: (input's part, state's part, *state) -> new state ---------------------------------------------------------
+# --- cells: (input's part, state's part, *state) -> what the derivative needs of the parts, and the new state ---------
 
 State = tuple[Value, ...]
-Cell = Callable[..., State]
+Cell = Callable[..., tuple[Value, State]]
 
 
-def _lstm_cell(x: Value, part: Value, h: Value, c: Value) -> State:
-    i, f, g, o = _parts(add(x, part), 4)
+def _lstm_cell(x: Value, part: Value, h: Value, c: Value) -> tuple[Value, State]:
+    gates = add(x, part)
+    i, f, g, o = _parts(gates, 4)
     c = add(mul(ew.sigmoid(f), c), mul(ew.sigmoid(i), ew.tanh(g)))
-    return mul(ew.sigmoid(o), ew.tanh(c)), c
+    return gates, (mul(ew.sigmoid(o), ew.tanh(c)), c)
 
 
-def _gru_cell(x: Value, part: Value, h: Value) -> State:
+def _gru_cell(x: Value, part: Value, h: Value) -> tuple[Value, State]:
     (x_r, x_z, x_n), (h_r, h_z, h_n) = _parts(x, 3), _parts(part, 3)
     z = ew.sigmoid(add(x_z, h_z))
     n = ew.tanh(add(x_n, mul(ew.sigmoid(add(x_r, h_r)), h_n)))
-    return (add(n, mul(z, sub(h, n))),)
+    return part, (add(n, mul(z, sub(h, n))),)
 
 
-def _tanh_cell(x: Value, part: Value, h: Value) -> State:
-    return (ew.tanh(add(x, part)),)
+def _tanh_cell(x: Value, part: Value, h: Value) -> tuple[Value, State]:
+    gate = add(x, part)
+    return gate, (ew.tanh(gate),)
 
 
-def _relu_cell(x: Value, part: Value, h: Value) -> State:
-    return (ew.relu(add(x, part)),)
+def _relu_cell(x: Value, part: Value, h: Value) -> tuple[Value, State]:
+    gate = add(x, part)
+    return gate, (ew.relu(gate),)
 
 
 def _step(cell: Cell, x: Value, state: State, w_hh: Any, b_hh: Value | None, w_hr: Value | None = None
           ) -> tuple[Value, State]:
-    """The state's part [N, gates], and the new state; h is projected where there is `w_hr`."""
-    part = _linear(state[0], w_hh, b_hh)
-    h, *rest = cell(x, part, *state)
-    return part, (h if w_hr is None else _linear(h, w_hr, None), *rest)
+    """What the cell gives, from the state's part [N, gates]; h is projected where there is `w_hr`."""
+    kept, (h, *rest) = cell(x, _linear(state[0], w_hh, b_hh), *state)
+    return kept, (h if w_hr is None else _linear(h, w_hr, None), *rest)
 
 
 # --- one step, from the projected input `x` [N, gates] ---------------------------------------------------------------
@@ -101,8 +103,8 @@ FEW = 4
 def _masked_step(cell: Cell, x: Value, alive: Value | None, state: State, weights: tuple[Value | None, ...]
                  ) -> tuple[Value, State]:
     """A step after which sequences that are not `alive` [N, 1] have the state that they had."""
-    part, new = _step(cell, x, state, *weights)
-    return part, new if alive is None else tuple([where(alive, a, b) for a, b in zip(new, state)])
+    kept, new = _step(cell, x, state, *weights)
+    return kept, new if alive is None else tuple([where(alive, a, b) for a, b in zip(new, state)])
 
 
 def _sequence(cell: Cell, x: Value, alive: Value | None, state: State, weights: tuple[Value | None, ...],
@@ -126,7 +128,7 @@ def _sequence(cell: Cell, x: Value, alive: Value | None, state: State, weights: 
 
 def _loop(cell: Cell, x: Value, alive: Value | None, state: State, weights: tuple[Value | None, ...], backward: bool
           ) -> State:
-    """The steps as a scan. For the derivative each keeps its state and the product that the next state is made from."""
+    """The steps as a scan. For the derivative each keeps its state and what the cell made it from."""
     given = [w for w in weights if w is not None]
     rows = [x] if alive is None else [x, alive]
     n = len(given)
@@ -137,8 +139,8 @@ def _loop(cell: Cell, x: Value, alive: Value | None, state: State, weights: tupl
         own = iter(values[:n])
         there = [None if w is None else next(own) for w in weights]
         mask = None if alive is None else values[head + 1]
-        part, new = _masked_step(cell, values[head], mask, values[n:head], tuple(there))
-        return [*new, *new, part] if keep else [*new, new[0]]
+        kept, new = _masked_step(cell, values[head], mask, values[n:head], tuple(there))
+        return [*new, *new, kept] if keep else [*new, new[0]]
 
     types = [v.type for v in (*given, *state)] + [Type(v.dtype, v.shape[1:]) for v in rows]
     found = scan(*given, *state, *rows, body=trace(body, types, cell.__name__.strip("_"), x.builder.default_float),
