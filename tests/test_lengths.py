@@ -11,6 +11,7 @@ import jtorch
 from jtorch.capture import execute
 from jtorch.capture.cell import Epoch
 from jtorch.capture.structure import Structure, structure_key
+from jtorch.config import config
 from jtorch.ir.graph import Builder, Graph, Type
 from jtorch.ir.prims.contract import matmul
 from jtorch.ir.prims.create import make_leaf
@@ -121,7 +122,8 @@ def test_parameter_written_between_steps(steps):
     both(work, steps)
 
 
-def test_another_number_of_steps_makes_no_new_pieces():
+def test_another_number_of_steps_makes_no_new_pieces(monkeypatch):
+    monkeypatch.setattr(config, "eager_compile", "sync")  # how much is interpreted is then no matter of time
     w, u, b = parameters(jtorch)
     for steps in (10, 11, 12, 13):
         sum(states(jtorch, w, u, b, steps)).sum().backward()
@@ -131,7 +133,7 @@ def test_another_number_of_steps_makes_no_new_pieces():
     for steps in (14, 15, 16):
         sum(states(jtorch, w, u, b, steps)).sum().backward()
     assert [key for key in recorder.backwards if key[0] == "piece"] == pieces
-    assert execute.statistics["interpreted"] - before["interpreted"] < 20
+    assert execute.statistics["interpreted"] - before["interpreted"] <= 3
 
 
 RECURRENT = {"LSTM": ("LSTM", {}), "both ways, two layers": ("LSTM", {"num_layers": 2, "bidirectional": True}),
