@@ -183,3 +183,24 @@ def test_contents_of_other_threads():
         thread.join()
         np.testing.assert_array_equal(made[-1], np.arange(8.0) + k)
         np.testing.assert_array_equal(y.numpy(), made[-1])
+
+
+def test_what_fails_in_python_is_raised():
+    """An operand that another thread has pending is computed when it is entered; its error is the call's."""
+    t = jtorch.arange(4.0)
+    seen = []
+
+    def work(bad):
+        for _ in range(4):
+            (t + 1).numpy()
+        try:
+            seen.append(bad + 1)
+        except Exception as error:
+            seen.append(error)
+        seen.append((t + 1).tolist())
+    bad = t.take(jtorch.tensor([1, 2]) * 9)
+    thread = threading.Thread(target=work, args=(bad,))
+    thread.start()
+    thread.join()
+    assert isinstance(seen[0], IndexError)
+    assert seen[1] == [1.0, 2.0, 3.0, 4.0]

@@ -141,7 +141,10 @@ class Objects:
         """`dispatch.evaluate` and `_tensor.wrap`: look the call up, and make a tensor of the Value."""
         recorder, function = b.get(args, 0), b.get(args, 1)
         none, false, true = b.known(ConfWords.NONE), b.known(ConfWords.FALSE), b.known(ConfWords.TRUE)
+        raised = b.variable(b.const(0))
         with b.at(b.otherwise):
+            with b.if_then(b.icmp_signed("!=", b.value(raised), b.const(0))):  # the user's error, or Ctrl-C
+                b.ret(b.const(0))
             b.api("PyErr_Clear")
             b.ret(b.new(none))
         epoch = b.new(b.slot(recorder, ConfWords.RECORDER_EPOCH))
@@ -174,9 +177,9 @@ class Objects:
             of_list = b.alike(kind, b.known(ConfWords.LIST))
             with b.if_else(b.or_(of_list, b.alike(kind, b.known(ConfWords.TUPLE)))) as (several, one):
                 with several:
-                    b.store(self._sequence(b, recorder, epoch, item, of_list), part)
+                    b.store(self._sequence(b, recorder, epoch, item, of_list, raised), part)
                 with one:
-                    b.store(self._entered(b, recorder, epoch, item), part)
+                    b.store(self._entered(b, recorder, epoch, item, raised), part)
             b.branch(ready)
             b.position_at_end(ready)
             b.api("PyTuple_SetItem", key, b.sub(place, b.const(1)), b.value(part))
@@ -222,7 +225,7 @@ class Objects:
             b.api("Py_DecRef", item)
         b.ret(tensor)
 
-    def _sequence(self, b, recorder, epoch, items, of_list):
+    def _sequence(self, b, recorder, epoch, items, of_list, raised):
         """What stands in the key for a sequence of tensors and None, or of Python ints: a new reference."""
         def item_of(i):
             found = b.variable(b.const(0))
@@ -276,15 +279,15 @@ class Objects:
                         with gap:
                             b.new(item)
                         with tensor:
-                            b.store(self._entered(b, recorder, epoch, item), value)
+                            b.store(self._entered(b, recorder, epoch, item, raised), value)
                     b.api("PyTuple_SetItem", packed, i, b.value(value))
         b.otherwise = outside
         b.branch(made)
         b.position_at_end(made)
         return b.value(result)
 
-    def _entered(self, b, recorder, epoch, tensor):
-        """`Recorder.value`: a new reference. Python looks at what is more than data."""
+    def _entered(self, b, recorder, epoch, tensor, raised):
+        """`Recorder.value`: a new reference. Python looks at what is more than data; `raised` is set if that fails."""
         kind = b.type_of(tensor)
         b.need(b.trunc(b.api("PyType_IsSubtype", kind, b.known(ConfWords.TENSOR)), I32))
         none = b.known(ConfWords.NONE)
@@ -321,6 +324,8 @@ class Objects:
         b.put(at, 1, tensor)
         b.store(b.api("PyObject_Vectorcall", b.known(ConfWords.RECORDER_ENTER), at, 2, 0), result)
         b.otherwise = outside
+        with b.if_then(b.alike(b.value(result), b.const(0))):
+            b.store(b.const(1), raised)
         b.need(b.value(result))
         b.branch(done)
         b.position_at_end(done)
