@@ -15,6 +15,8 @@ from jtorch.codegen.library.gemm_gram import GRAM_BLOCKS, is_gram, mirror
 from jtorch.codegen.library.gemm_layout import (
     DEPTH,
     FLOPS_PER_NS,
+    PACKING,
+    TRANSPOSED_PACKING,
     arranged,
     block_size,
     readable,
@@ -242,7 +244,8 @@ def tiled_product(low: Lowering, a: Operand, b: Operand, out: Operand, batch: Se
     terms = [(1, 0, 0)] * (2 - len(terms)) + list(terms)
     products = terms[0][0] * terms[1][0]
     depth = min(k, max(DEPTH // products, MIN_DEPTH))
-    rows, cols = tile_block_size(m, n, k * products, count)
+    packing = PACKING if b.strides[-1] == 1 else TRANSPOSED_PACKING
+    rows, cols = tile_block_size(m, n, k * products, count, packing)
     names = ("inner", "sa0", "sa1", "sb0", "sb1", "sc", "m", "n", "k", "a_row", "a_col", "b_row", "b_col", "terms0",
              "at0", "bt0", "terms1", "at1", "bt1", "rows", "cols", "depth")
     values = (batch[1], *sa, *sb, m * n, m, n, k, *a.strides[-2:], *b.strides[-2:], *terms[0], *terms[1], rows, cols,

@@ -23,6 +23,10 @@ DEPTH = 1024
 """Rows of b that are packed at a time: a panel of them stays in the second-level cache."""
 
 
+PACKING, TRANSPOSED_PACKING = 0.3, 0.8
+"""Cycles that packing takes, an element: of rows as they are, and of transposed ones."""
+
+
 @dataclass(frozen=True, slots=True)
 class Matrix:
     """Batched matrix operand as BLAS sees it: strides of the two batch axes, transposed or not, leading dimension."""
@@ -88,8 +92,9 @@ def block_size(m: int, n: int, k: int, batch: int) -> tuple[int, int]:
     return chosen
 
 
-def tile_block_size(m: int, n: int, k: int, batch: int) -> tuple[int, int]:
-    """`block_size` for products in registers: of the cuts into about as many blocks, the one that costs least.
+def tile_block_size(m: int, n: int, k: int, batch: int, packing: float = PACKING) -> tuple[int, int]:
+    """`block_size` for products in registers: of the cuts into about as many blocks, the one that costs least, if
+    packing an element of the right operand takes so many cycles.
 
     >>> tile_block_size(768, 512, 128, 1)
     (384, 128)
@@ -100,16 +105,16 @@ def tile_block_size(m: int, n: int, k: int, batch: int) -> tuple[int, int]:
         rows, cols = round_up(-(-m // (1 << power)), 8), round_up(-(-n // (pieces >> power)), 16)
         blocks = -(-m // rows) * -(-n // cols)
         idle = max(0, pieces - blocks) / pieces
-        cost = blocks * block_cost(min(rows, m), min(cols, n), k) * (1 + idle ** 2)
+        cost = blocks * block_cost(min(rows, m), min(cols, n), k, packing) * (1 + idle ** 2)
         if cost < best:
             best, chosen = cost, (min(rows, m), min(cols, n))
     return chosen
 
 
-def block_cost(rows: int, cols: int, k: int) -> float:
+def block_cost(rows: int, cols: int, k: int, packing: float = PACKING) -> float:
     """About the cycles of a block: multiplications in tiles of 8 rows and 3, 2 or 1 vectors, and packing."""
     panels, rest = divmod((cols + 13) // 16, 3)
-    return k * (-(-rows // 8) * (27 * panels + (0, 11, 19)[rest]) + 0.3 * cols)
+    return k * (-(-rows // 8) * (27 * panels + (0, 11, 19)[rest]) + packing * cols)
 
 
 def round_up(n: int, multiple: int) -> int:
