@@ -350,3 +350,14 @@ def test_grad_of_what_is_no_leaf_warns():
     y.retain_grad()
     y.sum().backward()
     assert y.grad.tolist() == [1.0, 1.0] and x.grad.tolist() == [2.0, 2.0]
+
+
+def test_hooks_come_before_what_keeps_the_gradient():
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 2
+    y.retain_grad()
+    y.register_hook(lambda g: g * 10)
+    (y * y).sum().backward()
+    assert y.grad.tolist() == [40.0, 80.0] and x.grad.tolist() == [80.0, 160.0]
+    x.register_hook(lambda g: g + 1)
+    assert torch.autograd.grad((x * x).sum(), [x])[0].tolist() == [3.0, 5.0]

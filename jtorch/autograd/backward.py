@@ -71,7 +71,8 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
             raise RuntimeError("One of the differentiated Tensors appears to not have been used in the graph. Set "
                                "allow_unused=True if this is the desired behavior.")
         results.append(None if g is None else wrap(recorder, g if create_graph else recorder.detached(g)))
-    return tuple(results)
+    return tuple([g if g is None or not _has_hooks(t) else _hooked(t, g, create_graph)
+                  for t, g in zip(wanted, results)])
 
 
 def _sequence(x: Any) -> tuple[Tensor, ...]:
@@ -131,14 +132,24 @@ def differentiate(recorder: Recorder, roots: Sequence[Tensor], cotangents: Seque
     return [walk.leaves.get(key) if isinstance(key, Tensor) else walk.found.get(key) for key in keys]
 
 
+def _has_hooks(t: Tensor) -> bool:
+    return t._requires_grad and bool(t.__dict__.get("_backward_hooks"))
+
+
+def _hooked(t: Tensor, g: Tensor, create_graph: bool) -> Tensor:
+    """The gradient of a leaf after its hooks."""
+    with set_grad_enabled(create_graph):
+        for hook in list(t.__dict__["_backward_hooks"].values()):
+            result = hook(g)
+            if result is not None:
+                g = result if create_graph else result.detach()
+    return g
+
+
 def _accumulate(recorder: Recorder, t: Tensor, g: Tensor, create_graph: bool) -> None:
-    hooks = t.__dict__.get("_backward_hooks")
-    if hooks and t._requires_grad:
-        with set_grad_enabled(create_graph):
-            for hook in list(hooks.values()):
-                result = hook(g)
-                if result is not None:
-                    g = result if create_graph else result.detach()
+    hooks = _has_hooks(t)
+    if hooks:
+        g = _hooked(t, g, create_graph)
     if recorder.tracing is not None:
         recorder.tracing.saw_grad(t)
     present = t._grad

@@ -7,7 +7,7 @@ from typing import Any
 
 from jtorch._tensor import Tensor, attach
 from jtorch.autograd.backward import backward
-from jtorch.autograd.node import ValueHook, grad_fn
+from jtorch.autograd.node import RetainGrad, ValueHook, grad_fn
 from jtorch.capture.cell import Epoch
 from jtorch.capture.record import SPENT, current
 from jtorch.ir.prims.create import variable
@@ -70,10 +70,7 @@ def _retain_grad(self: Tensor) -> None:
     if self._requires_grad or self.__dict__.get("_retains_grad"):
         return
     self.__dict__["_retains_grad"] = True
-
-    def keep(g: Tensor) -> None:
-        self._grad = g
-    _hooks_of(self).append(keep)
+    _hooks_of(self).append(RetainGrad(self))
 
 
 def _tensor_backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None,

@@ -95,6 +95,16 @@ class AccumulateGrad(Node):
         return f"<AccumulateGrad object at {id(self._value):#x}>"
 
 
+class RetainGrad:
+    """The hook of `Tensor.retain_grad`, which sees what the others have made of the gradient."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+    def __call__(self, g: Tensor) -> None:
+        self.tensor._grad = g
+
+
 class ValueHook:
     """A hook in a list, until it is removed."""
 

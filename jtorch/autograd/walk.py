@@ -8,6 +8,7 @@ from typing import Any
 from jtorch._tensor import Tensor, wrap
 from jtorch.autograd.anomaly_mode import check, checks_gradients
 from jtorch.autograd.modes import set_grad_enabled
+from jtorch.autograd.node import RetainGrad
 from jtorch.autograd.pieces import MANY, SEED, run_piece
 from jtorch.capture.cell import Cell, Epoch
 from jtorch.capture.record import SPENT, Recorder
@@ -157,7 +158,7 @@ class Walk:
         """Hooks see the complete gradient as a tensor and may replace it."""
         recorder = self.recorder
         with set_grad_enabled(self.create_graph):
-            for hook in hooks:
+            for hook in sorted(hooks, key=lambda h: type(h) is RetainGrad):
                 result = hook(wrap(recorder, g if self.create_graph else recorder.detached(g)))
                 if result is not None:
                     g = recorder.value(result)
