@@ -138,6 +138,7 @@ NOT_DRAWN = {
 NOT_RECORDED = {  # what PyTorch's function records in their place
     "condensed": "pdist, whose body has it", "distances": "cdist, whose body has it",
     "max_number": "softmax, whose body has it",
+    "attend": "attention, whose body has it", "attend_grad": "likewise",
     "gamma_draws": "standard_gamma, whose body has it", "lu_decomposition": "lu_factor, whose body has it",
     **dict.fromkeys(("addcdiv", "addcmul", "clamp", "clamp_tensors", "dropout", "lerp", "rrelu"), "elementwise steps"),
 }
