@@ -470,3 +470,12 @@ def test_explanation_names_kernels_and_reasons():
                                                                                               axes=(1,))))
     text = driver.compile_graph(graph).explain(sources=True)
     assert "matmul is a library kernel" in text and "def kernel" in text and "arena" in text
+
+
+def test_calls_beside_one_another_wait_for_what_the_first_of_them_waits_for():
+    """The copies of a sort's two results: the second need not wait for the first, but both do for the sort."""
+    graph = build([(dtypes.float64, (4, 3))], lambda x: op("sort")(x, axis=0, descending=False, stable=True, part=None))
+    exe = driver.compile_graph(graph)
+    regions = [e.region for e in exe.entries]
+    assert len(regions) == 4, "rows are made, sorted, and copied twice"
+    assert regions[0] < regions[1] < regions[2] == regions[3]

@@ -272,12 +272,15 @@ def order_entries(entries: list[Entry], aliases: dict[int, int], outputs: frozen
     """
     written: dict[int, tuple[int, Any]] = {}  # memory -> (last region that writes it, the group that does)
     read: dict[int, int] = {}
+    before: dict[int, int] = {}  # id of a group -> region of its last call
     frontier, fence, checked = 0, 0, -1
     entries = checks_first(entries, aliases)
     for e in entries:
         reads = [aliases.get(id(v), id(v)) for v in e.reads]
         writes = [aliases.get(id(v), id(v)) for v in e.writes]
         region = max(fence, frontier - LOOKBACK)
+        if e.call is not None and not e.order:
+            region = max(region, before.get(id(e.group), 0))
         for m in reads:
             if m in written:
                 region = max(region, _after(written[m], e))
@@ -291,7 +294,7 @@ def order_entries(entries: list[Entry], aliases: dict[int, int], outputs: frozen
         if e.host is not None:
             region = max(region, frontier + 1 if frontier or written else 0)
             fence = region + 1
-        e.region = region
+        e.region = before[id(e.group)] = region
         if e.may_fail:
             checked = max(checked, region)
         frontier = max(frontier, region)
@@ -308,7 +311,8 @@ def order_entries(entries: list[Entry], aliases: dict[int, int], outputs: frozen
 
 
 def _beside(writer: tuple[int, Any] | None, e: Entry) -> bool:
-    """Calls of one library kernel that say they need not wait for each other."""
+    """Calls of one library kernel that say they need not wait for each other: they come no earlier than the last of
+    them, so what that one waited for is done."""
     return writer is not None and e.call is not None and not e.order and writer[1] is e.group
 
 
