@@ -173,3 +173,17 @@ def test_cudnn_s_switches_are_put_back() -> None:
         with cudnn.flags(enabled=True, benchmark=True):
             assert cudnn.benchmark is True
         assert cudnn.benchmark is False and cudnn.deterministic is False
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_numbers_that_meet_half_types(dtype):
+    """A number is not rounded to the half type before it multiplies or divides."""
+    torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
+    values = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
+    found = []
+    for t in (jtorch, torch):
+        x = t.from_numpy(values).to(getattr(t, dtype))
+        found.append([y.float().numpy() for y in (x * 0.1, 0.1 * x, x // 0.3, 0.3 / x, x * t.tensor(0.1), x * 1e30 * 0,
+                                                  t.tensor(0.3) / x, x - 0.1, x + 1000.7, x.clone().mul_(0.7))])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_array_equal(ours, theirs)

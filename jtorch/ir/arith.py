@@ -92,13 +92,13 @@ def is_finer(x: Operand, d: dtype) -> bool:
     return d.numpy.type(x) != x
 
 
-def _binary(op: Op, float_result: bool = False, reject_bool: str | None = None, wide_scalar: bool = False
+def _binary(op: Op, float_result: bool = False, reject_bool: str | None = None, wide: str = ""
             ) -> Callable[[Operand, Operand], Value]:
-    """`wide_scalar`: a number that meets a tensor of a half type is taken as float32, and the result rounded."""
+    """`wide`: operands of which a number that meets a tensor of a half type is taken as float32, the result rounded."""
     def apply(a: Operand, b: Operand) -> Value:
-        if wide_scalar:
+        if wide:
             d = result_dtype(builder_of((a, b)), (a, b))
-            if d.itemsize == 2 and d.is_floating_point and (is_finer(a, d) or is_finer(b, d)):
+            if d.itemsize == 2 and d.is_floating_point and (is_finer(b, d) or wide == "ab" and is_finer(a, d)):
                 return ew.cast_to(op(*promote(a, b, to=dtypes.float32)), d)
         x, y = promote(a, b, float_result=float_result)
         if reject_bool is not None and x.dtype is dtypes.bool_:
@@ -112,8 +112,8 @@ _SUB_BOOL = ("Subtraction, the `-` operator, with two bool tensors is not suppor
              "operator instead.")
 add = _binary(ew.add)
 sub = _binary(ew.sub, reject_bool=_SUB_BOOL)
-mul = _binary(ew.mul, wide_scalar=True)
-div = _binary(ew.div, float_result=True, wide_scalar=True)
+mul = _binary(ew.mul, wide="ab")
+div = _binary(ew.div, float_result=True, wide="b")
 bitwise_and = _binary(ew.bitwise_and)
 bitwise_or = _binary(ew.bitwise_or)
 bitwise_xor = _binary(ew.bitwise_xor)
@@ -121,7 +121,7 @@ eq, ne, lt, le, gt, ge = (_binary(op) for op in (ew.eq, ew.ne, ew.lt, ew.le, ew.
 maximum, minimum = _binary(ew.maximum), _binary(ew.minimum)
 atan2 = _binary(ew.atan2, float_result=True)
 fmod, remainder = _binary(ew.fmod), _binary(ew.remainder)
-floor_divide, trunc_divide = (_binary(op, wide_scalar=True) for op in (ew.floor_divide, ew.trunc_divide))
+floor_divide, trunc_divide = (_binary(op, wide="b") for op in (ew.floor_divide, ew.trunc_divide))
 
 
 def neg(a: Value) -> Value:

@@ -167,11 +167,17 @@ def _two_operands(formula: Callable[..., Value]) -> Function:
     return Function(body)
 
 
+def _over(number: Operand, x: Value) -> Value:
+    """`number / x` is rounded twice, as in PyTorch."""
+    return arith.mul(ew.reciprocal(arith.as_float(x)), number)
+
+
 for _name, _formula in _ARITHMETIC.items():
     _function = _two_operands(_formula)
     setattr(Tensor, f"__{_name}__", fast_binary(_function))
     if _name not in ("lt", "le", "gt", "ge", "eq", "ne"):
-        setattr(Tensor, f"__r{_name}__", fast_binary(_function, reflected=True))
+        _reflected = _two_operands(_over) if _name == "truediv" else _function
+        setattr(Tensor, f"__r{_name}__", fast_binary(_reflected, reflected=True))
         setattr(Tensor, f"__i{_name}__", fast_inplace(_function))
 
 attach(__div__=Tensor.__truediv__, __rdiv__=Tensor.__rtruediv__, __idiv__=Tensor.__itruediv__)
