@@ -204,3 +204,33 @@ def test_in_traces_threads_and_profiles(writes) -> None:
         y[0] = 3.0
         torch.synchronize()
     assert len(profile.events()) > 0 and len(writes) == before
+
+
+def test_places(writes) -> None:
+    """Elements that indices of all dimensions name; what is pending keeps the old ones, and a bad index writes none."""
+    chooser = np.random.default_rng(1)
+    x, expected = data(6, 7), np.arange(42, dtype=np.float32).reshape(6, 7)
+    for k in range(8):
+        before, wanted = x * 2, expected * 2
+        i, j = chooser.integers(-6, 6, 5), chooser.integers(-7, 7, 5)
+        values = chooser.standard_normal(5).astype(np.float32)
+        if k % 2:
+            x.index_put_((torch.tensor(i), torch.tensor(j)), torch.tensor(values))
+        else:
+            x[torch.tensor(i), torch.tensor(j)] = torch.tensor(values)
+        expected[i, j] = values
+        np.testing.assert_array_equal(before.tolist(), wanted)
+        np.testing.assert_array_equal(x.tolist(), expected)
+    assert not writes, "there was always something pending that reads the old elements"
+    x[torch.tensor([1, 2]), torch.tensor([3, 4])] = 7.5
+    x.T[torch.tensor([0]), torch.tensor([5])] = -1.0
+    assert len(writes) == 2
+    expected[[1, 2], [3, 4]], expected[5, 0] = 7.5, -1
+    with pytest.raises(IndexError):
+        x[torch.tensor([0, 6]), torch.tensor([0, 0])] = 9.0
+    with pytest.raises(IndexError):
+        x.index_put_((torch.tensor([0, -7]), torch.tensor([0, 0])), torch.ones(2))
+    x[torch.tensor([0]), torch.tensor([0])] = x[1, :1]  # of its own memory
+    expected[0, 0] = expected[1, 0]
+    np.testing.assert_array_equal(x.tolist(), expected)
+    assert len(writes) == 2

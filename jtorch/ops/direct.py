@@ -7,6 +7,7 @@ other storage. Everything else is recorded.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import memmove
 from sys import getrefcount
 from typing import Any
@@ -86,6 +87,28 @@ def row_written(t: Tensor, i: int, value: Any) -> bool:
     else:
         ELEMENTS[d].from_address(t._storage.cell.buffer.ptr + i * size).value = value
     return written(t._storage)
+
+
+def places_written(t: Tensor, indices: Sequence[Tensor | None], values: Any) -> bool:
+    """`t[indices] = values` now: elements, each named by an index for every dimension. False: nothing was done."""
+    kind = t._type
+    if len(indices) != len(kind.shape) or not indices or indices[0] is None:
+        return False
+    storage, shape = t._storage, indices[0]._type.shape
+    for i in indices:
+        if i is None or i._type.shape != shape or i._type.dtype is not dtypes.int64 or i._storage is storage \
+                or not is_there(i):
+            return False
+    if type(values) is Tensor:
+        if values._type.dtype is not kind.dtype or values._type.shape != shape or values._storage is storage \
+                or not is_there(values):
+            return False
+    elif not fits(kind.dtype, values):
+        return False
+    if not writable_now(t, indices[0]._type.numel * kind.dtype.itemsize):
+        return False
+    t._array()[tuple([i._array() for i in indices])] = values._array() if type(values) is Tensor else values  # type: ignore[union-attr]
+    return written(storage)
 
 
 def fits(d: dtype, number: Any) -> bool:

@@ -20,7 +20,7 @@ from jtorch.ops.arguments import out_of_range
 from jtorch.ops.attach import FUNCTIONS, check_apart, define, expose
 from jtorch.ops.conversion import copy_, fill_, fill_part
 from jtorch.ops.creation import array_from
-from jtorch.ops.direct import row_written
+from jtorch.ops.direct import places_written, row_written
 from jtorch.ops.shape import _placed, _reshape, alias
 from jtorch.views import Memo, assign, make_view, type_name, views_of
 
@@ -399,7 +399,8 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         assign(part, evaluate(_masked.function, (part, mask, value)))
         return
     entries = entries or tuple(expanded(part, tensors))
-    assign(part, evaluate(_put_at.function, (part, entries, value, False)))
+    if not places_written(part, entries, value):
+        assign(part, evaluate(_put_at.function, (part, entries, value, False)))
 
 
 def _check_mask(part: Tensor, d: int, mask: Tensor) -> None:
@@ -456,8 +457,10 @@ def index_put(input: Tensor, indices: Any, values: Any, accumulate: bool = False
 
 @expose("index_put_")
 def index_put_(input: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
-    return assign(input, evaluate(_put_at.function, (input, _entries(input, indices), _valued(input, values),
-                                                     accumulate)))
+    entries, values = _entries(input, indices), _valued(input, values)
+    if not accumulate and places_written(input, entries, values):
+        return input
+    return assign(input, evaluate(_put_at.function, (input, entries, values, accumulate)))
 
 
 def _valued(input: Tensor, values: Any) -> Any:
