@@ -55,13 +55,15 @@ def library_entries(placed: Placed, group: Group, epilogue: Attached | None = No
             roots["out"] = [over]
     written = {id(v) for v in (*roots["out"], *temporaries, *(epilogue.writes if lowering.took_epilogue else ()))}
     entries = []
+    run = object()
     for call in lowering.calls:
+        run = object() if call.barrier else run
         places = [roots[a[0]][a[1]] for a in call.args if isinstance(a, tuple) and a[0] in roots]
         reads = [v for v in places if id(v) not in written]
         writes = [v for v in places if id(v) in written]
         args = [(roots[a[0]][a[1]], a[2]) if isinstance(a, tuple) and a[0] in roots else a for a in call.args]
         entries.append(Entry(reads, writes, group, call=call, call_args=args, scratch=call.scratch,
-                             order=call.barrier, epilogue=epilogue if lowering.took_epilogue else None,
+                             run=run, epilogue=epilogue if lowering.took_epilogue else None,
                              own_args=len(args) - _epilogue_args(call.args)))
     return entries, lowering.took_epilogue
 

@@ -36,7 +36,7 @@ class Entry:
     call_args: list[Any] = field(default_factory=list)
     epilogue: Any = None  # the group that the call finishes its blocks with (`epilogue.Attached`)
     own_args: int = 0  # how many of the arguments are not the epilogue's
-    order: bool = False  # wait for what stands before, whatever it reads and writes
+    run: object = None  # the same for calls that may run beside one another, whatever they read and write
     host: Callable | None = None  # host function of addresses, given for reads then writes
     scratch: int = 0  # bytes per worker
     region: int = 0
@@ -270,17 +270,14 @@ def order_entries(entries: list[Entry], aliases: dict[int, int], outputs: frozen
     `aliases`: id of a value -> id of the value whose memory it is in. `outputs`: ids of the results, whose memory may
     hold what somebody still has if the program is stopped (a gradient that the next one replaces).
     """
-    written: dict[int, tuple[int, Any]] = {}  # memory -> (last region that writes it, the group that does)
+    written: dict[int, tuple[int, Any]] = {}  # memory -> (last region that writes it, the run that does)
     read: dict[int, int] = {}
-    before: dict[int, int] = {}  # id of a group -> region of its last call
     frontier, fence, checked = 0, 0, -1
     entries = checks_first(entries, aliases)
     for e in entries:
         reads = [aliases.get(id(v), id(v)) for v in e.reads]
         writes = [aliases.get(id(v), id(v)) for v in e.writes]
         region = max(fence, frontier - LOOKBACK)
-        if e.call is not None and not e.order:
-            region = max(region, before.get(id(e.group), 0))
         for m in reads:
             if m in written:
                 region = max(region, _after(written[m], e))
@@ -294,14 +291,14 @@ def order_entries(entries: list[Entry], aliases: dict[int, int], outputs: frozen
         if e.host is not None:
             region = max(region, frontier + 1 if frontier or written else 0)
             fence = region + 1
-        e.region = before[id(e.group)] = region
+        e.region = region
         if e.may_fail:
             checked = max(checked, region)
         frontier = max(frontier, region)
         for m in reads:
             read[m] = max(read.get(m, -1), region) if not _beside(written.get(m), e) else read.get(m, -1)
         for m in writes:
-            written[m] = (region, e.group)
+            written[m] = (region, e.run)
     entries = sorted(entries, key=lambda e: e.region)
     previous = None
     for e in entries:
@@ -311,9 +308,8 @@ def order_entries(entries: list[Entry], aliases: dict[int, int], outputs: frozen
 
 
 def _beside(writer: tuple[int, Any] | None, e: Entry) -> bool:
-    """Calls of one library kernel that say they need not wait for each other: they come no earlier than the last of
-    them, so what that one waited for is done."""
-    return writer is not None and e.call is not None and not e.order and writer[1] is e.group
+    """Calls of a library kernel that need not wait for each other, though they write one memory."""
+    return writer is not None and e.call is not None and writer[1] is e.run
 
 
 def _after(writer: tuple[int, Any], e: Entry) -> int:

@@ -49,7 +49,8 @@ GRAIN_NS = 4_000
 class KernelCall:
     """A kernel over `total` work items, in chunks of `grain` or multiples of it.
 
-    `scratch` is bytes per worker. Without a `barrier` the call may run beside the one before it.
+    `scratch` is bytes per worker. Without a `barrier` the call may run beside those before it, back to the
+    last one with a barrier.
     """
 
     name: str
