@@ -431,6 +431,7 @@ def test_signals_reach_the_user():
 
 @pytest.mark.parametrize("call, error, text", [
     (lambda x, i: x.gather(1, i[None]), RuntimeError, "index 5 is out of bounds for dimension 1 with size 3"),
+    (lambda x, i: x.gather(1, i), RuntimeError, "must have the same number of dimensions"),
     (lambda x, i: x.scatter_(1, i[None], 1.0), RuntimeError, "index 5 is out of bounds for dimension 1 with size 3"),
     (lambda x, i: x.index_add(1, i, torch.ones(2, 1)), RuntimeError, "index 5 is out of bounds for dimension 1"),
     (lambda x, i: x.index_fill(1, i, 1.0), IndexError, "index 5 is out of bounds for dimension 1 with size 3"),

@@ -85,7 +85,7 @@ def as_float(v: Value) -> Value:
     return v if v.dtype.category >= dtypes.FLOAT else ew.cast_to(v, v.builder.default_float)
 
 
-def is_finer(x: Operand, d: dtype) -> bool:
+def _is_finer(x: Operand, d: dtype) -> bool:
     """Is `x` a number, or a tensor of no dimensions, that the half type `d` may have no place for?"""
     if isinstance(x, Value):
         return not x.type.shape and x.dtype is not d
@@ -98,7 +98,7 @@ def _binary(op: Op, float_result: bool = False, reject_bool: str | None = None, 
     def apply(a: Operand, b: Operand) -> Value:
         if wide:
             d = result_dtype(builder_of((a, b)), (a, b))
-            if d.itemsize == 2 and d.is_floating_point and (is_finer(b, d) or wide == "ab" and is_finer(a, d)):
+            if d.itemsize == 2 and d.is_floating_point and (_is_finer(b, d) or wide == "ab" and _is_finer(a, d)):
                 return ew.cast_to(op(*promote(a, b, to=dtypes.float32)), d)
         x, y = promote(a, b, float_result=float_result)
         if reject_bool is not None and x.dtype is dtypes.bool_:

@@ -60,11 +60,13 @@ def _outside(name: str, input: Tensor, d: int, bad: int) -> Exception:
 
 def _checked(function: Any, name: str) -> Any:
     """An indexing function that looks at indices which are at hand, so that the error comes at the user's line."""
-    lowest = 1 if name in ("take", "put", "index_fill") else 0  # those count from the end too
+    of_all_elements = name in ("take", "put")
+    from_end = of_all_elements or name == "index_fill"
+    any_rank = of_all_elements or name.startswith("index_")  # else another rank than the input's is the error
 
     def check(input: Tensor, index: Any, d: int, n: int) -> None:
-        if isinstance(index, Tensor) and index.dtype.category == dtypes.INT:
-            bad = out_of_range(index, -n * lowest, n)
+        if isinstance(index, Tensor) and index.dtype.category == dtypes.INT and (any_rank or index.ndim == input.ndim):
+            bad = out_of_range(index, -n if from_end else 0, n)
             if bad is not None:
                 raise _outside(name, input, d, bad)
 
@@ -80,7 +82,7 @@ def _checked(function: Any, name: str) -> Any:
             check(input, index, d, input.shape[d])
         return function(input, dim, index, *args, **kwargs)
 
-    return of_all if name in ("take", "put") else along_dim
+    return of_all if of_all_elements else along_dim
 
 
 @define(out="typed apart")
