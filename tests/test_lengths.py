@@ -282,3 +282,32 @@ def test_packed_batches_of_other_lengths_are_no_other_programs():
 def test_more_steps_than_there_are():
     with pytest.raises(RuntimeError, match="lengths of at most 3"):
         jtorch.nn.utils.rnn.pack_padded_sequence(jtorch.zeros(3, 2, 4), [5, 1])
+
+
+@pytest.mark.parametrize("limit", [1, 40, 150])
+def test_the_tables_start_afresh_in_the_middle_of_training(monkeypatch, limit):
+    """Whatever has been interned when the recorder forgets it: pending history, views, in-place updates go on."""
+    monkeypatch.setattr(config, "max_interned", limit)
+    monkeypatch.setattr(config, "eager_compile", "sync")
+    recorder = jtorch.capture.record.current.recorder
+    tables = []
+
+    def work(torch, w, u, b, steps):
+        opt = torch.optim.Adam([w, u, b], lr=0.05)
+        losses = []
+        for n in steps:
+            opt.zero_grad()
+            found = states(torch, w, u, b, n)
+            row = found[-1][0]
+            loss = sum((h * h).mean() for h in found) + row.sum()
+            loss.item()
+            tables.append(id(recorder.builder))
+            loss.backward()
+            opt.step()
+            with torch.no_grad():
+                w[0] *= 0.99
+            losses.append(loss)
+        return *losses, w, u, b
+
+    both(work, (3, 12, 12, 5, 12))
+    assert len(set(tables)) > 1
