@@ -26,7 +26,7 @@ from jtorch.ops.arguments import check_shape, default_float, memory_order, shape
 from jtorch.ops.attach import FUNCTIONS, expose, write_out
 from jtorch.ops.creation import as_dtype, empty_permuted
 from jtorch.ops.mapped_random import draw_in_map
-from jtorch.views import assign, type_name
+from jtorch.views import assign, check_result_dtype, type_name
 
 
 class Generator:
@@ -194,6 +194,14 @@ def _bernoulli_body(builder: Builder, state: Value, shape: Any, p: arith.Operand
     return formulas.bernoulli(builder, state, shape, p, dtype)
 
 
+def _noise_body(builder: Builder, state: Value, shape: Any, keep: arith.Operand, dtype: Any) -> Any:
+    if dtype.is_complex:
+        raise NotImplementedError(f"\"bernoulli_scalar_cpu_\" not implemented for '{type_name(dtype)}'")
+    check_result_dtype(dtypes.float32, dtype)
+    ones, state = formulas.bernoulli(builder, state, shape, _number(builder, keep), dtype)
+    return ones / keep, state
+
+
 def _exponential_body(builder: Builder, state: Value, shape: Any, dtype: Any, rate: Any) -> Any:
     return formulas.exponential(builder, state, shape, dtype, rate)
 
@@ -222,7 +230,7 @@ _UNIFORM, _NORMAL = _formula("uniform", _uniform_body), _formula("normal", _norm
 _LOG_NORMAL, _BERNOULLI = _formula("log_normal", _log_normal_body), _formula("bernoulli", _bernoulli_body)
 _EXPONENTIAL, _CAUCHY = _formula("exponential", _exponential_body), _formula("cauchy", _cauchy_body)
 _GEOMETRIC, _RANDOM = _formula("geometric", _geometric_body), _formula("random", _random_body)
-_MULTINOMIAL = _formula("multinomial", _multinomial_body)
+_MULTINOMIAL, _NOISE = _formula("multinomial", _multinomial_body), _formula("dropout_noise", _noise_body)
 
 
 def _made(v: Value, requires_grad: bool, out: Any) -> Tensor:
@@ -354,6 +362,11 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
     return _made(draw(_BERNOULLI, generator, input._type.shape, probabilities, input.dtype), False, out)
 
 
+def dropout_noise(shape: tuple[int, ...], keep: float, dtype: dtypes.dtype) -> Tensor:
+    """What a dropout multiplies with: `empty(shape).bernoulli_(keep).div_(keep)`, recorded at once."""
+    return wrap(current.recorder, draw(_NOISE, None, shape, keep, dtype))
+
+
 def _check_p(name: str, p: float) -> None:
     if not 0 <= p <= 1:
         raise RuntimeError(f"{name} expects p to be in [0, 1], but got p={p:g}")
@@ -473,4 +486,4 @@ def random_(self: Tensor, from_: Any = None, to: int | None = None, *, generator
     return _fill(self, _RANDINT, generator, low, to, self.dtype)
 
 
-__all__ = ["Generator", "default_generator", "manual_seed"]
+__all__ = ["Generator", "default_generator", "dropout_noise", "manual_seed"]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import jtorch
 from jtorch._tensor import Tensor
 from jtorch.ops.arguments import memory_order
+from jtorch.ops.random import dropout_noise
 
 __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout"]
 
@@ -17,12 +18,12 @@ def check_probability(p: float) -> None:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
 
 
-def _noise(input: Tensor, shape: Sequence[int], p: float, axes: Sequence[int] | None = None) -> Tensor:
-    """Zeros with probability p, else 1 / (1 - p); `axes` is the order in which they are drawn, if not the usual."""
-    with jtorch.no_grad():
-        keep = (jtorch.empty(tuple(shape), dtype=input.dtype) if axes is None
-                else jtorch.empty_permuted(shape, axes, dtype=input.dtype)).bernoulli_(1 - p)
-        return keep.div_(1 - p) if p < 1 else keep
+def _noise(input: Tensor, shape: tuple[int, ...], p: float, order: tuple[int, ...] | None = None) -> Tensor:
+    """Zeros with probability p, else 1 / (1 - p); drawn in the given order of the axes, if not the usual one."""
+    if order is None:
+        return dropout_noise(shape, 1 - p, input.dtype)
+    drawn = dropout_noise(tuple([shape[d] for d in order]), 1 - p, input.dtype)
+    return drawn.permute(sorted(range(len(order)), key=order.__getitem__))
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -30,7 +31,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     check_probability(p)
     if not training or p == 0:
         return input
-    noise = _noise(input, input.shape, p, memory_order(input))
+    noise = 0.0 if p == 1 else _noise(input, input.shape, p, memory_order(input))
     return input.mul_(noise) if inplace else input * noise
 
 
@@ -47,7 +48,7 @@ def _feature_dropout(name: str, input: Tensor, p: float, training: bool, inplace
     batched = ndim is None or input.ndim != ndim + 1
     shape = ((input.shape[0], input.shape[1], *[1] * (input.ndim - 2)) if batched
              else (input.shape[0], *[1] * (input.ndim - 1)))
-    noise = _noise(input, shape, p)
+    noise = 0.0 if p == 1 else _noise(input, shape, p)
     return input.mul_(noise) if inplace else input * noise
 
 
