@@ -202,9 +202,9 @@ def channel_norms(name: str) -> Iterator[Sample]:
 
 @of("local_response_norm")
 def local_response_norm() -> Iterator[Sample]:
-    for size in (2, 3):
-        yield Sample((normal(2, 5, 3, 2),), {"size": size, "alpha": 0.1, "beta": 0.75, "k": 1.0},
-                     lambda T, x, s=size: F(T).local_response_norm(x, s, 0.1))
+    for size, beta in ((2, 0.75), (3, 0.75), (3, 1.5), (2, 0.3)):
+        yield Sample((normal(2, 5, 3, 2),), {"size": size, "alpha": 0.1, "beta": beta, "k": 1.0},
+                     lambda T, x, s=size, b=beta: F(T).local_response_norm(x, s, 0.1, b))
 
 
 @of("normalize")

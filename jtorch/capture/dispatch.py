@@ -215,11 +215,21 @@ def with_keyword(public: Callable[..., Any], name: str, handle: Callable[[Any, t
                  ) -> Callable[..., Any]:
     """An operator with one more keyword: where that is given, the call is `handle(what was given, the arguments)`."""
     old = public.__code__
-    code = _template(*public.shape, True).replace(  # type: ignore[attr-defined]
+    code = _template(*public.shape, "handle").replace(  # type: ignore[attr-defined]
         co_varnames=(*old.co_varnames[:-1], name, _RESULT), co_name=old.co_name, co_filename=old.co_filename)
     called = types.FunctionType(code, {**public.__globals__, "handle": handle}, old.co_name, public.__defaults__)
     called.__kwdefaults__ = {**(public.__kwdefaults__ or {}), name: None}
     return functools.update_wrapper(called, public)
+
+
+def packer(public: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
+    """A function with an operator's signature that gives its arguments as `evaluate` takes them."""
+    old = public.__code__
+    code = _template(*public.shape, "pack").replace(  # type: ignore[attr-defined]
+        co_varnames=old.co_varnames[:-1], co_name=old.co_name, co_filename=old.co_filename)
+    packed = types.FunctionType(code, public.__globals__, old.co_name, public.__defaults__)
+    packed.__kwdefaults__ = public.__kwdefaults__
+    return packed
 
 
 def _missing(function: str, name: str) -> None:
@@ -230,12 +240,12 @@ _RESULT = "found"  # the local variable of an operator's code
 
 
 @functools.cache
-def _template(positional: int, keywords: int, renamed: tuple[tuple[int, bool], ...], handled: bool = False
-              ) -> types.CodeType:
-    """The code of an operator with so many parameters. Compiling is slow, and operators differ in names only."""
+def _template(positional: int, keywords: int, renamed: tuple[tuple[int, bool], ...], end: str = "") -> types.CodeType:
+    """The code of an operator with so many parameters. Compiling is slow, and operators differ in names only.
+    `end`: 'handle' where there is one more keyword, 'pack' where the arguments are the result."""
     names = [f"a{i}" for i in range(positional + keywords)]
     extra = [f"r{i}" for i in range(len(renamed))]
-    more = ["x"] if handled else []
+    more = ["x"] if end == "handle" else []
     declared = names[:positional] + (["*"] if keywords or extra or more else []) + names[positional:] + extra + more
     lines = [f"def f({', '.join(declared)}):\n"]
     for r, (place, required) in zip(extra, renamed):
@@ -243,14 +253,17 @@ def _template(positional: int, keywords: int, renamed: tuple[tuple[int, bool], .
         if required:
             lines.append(f"    elif a{place} is absent: missing('dim')\n")
     packed = f"({''.join(n + ', ' for n in names)})"
-    if handled:
+    if end == "handle":
         lines.append(f"    if x is not None: return handle(x, {packed})\n")
-    lines.append(f"    {_RESULT} = current.recorder\n")
-    lines.append(f"    {_RESULT} = {_RESULT}.record({_RESULT}, function, {', '.join(names)})\n")
-    lines.append(f"    if {_RESULT} is not None: return {_RESULT}\n")
-    lines.append(f"    {_RESULT} = evaluate(function, {packed})\n")
-    lines.append(f"    if type({_RESULT}) is Value: return wrap(current.recorder, {_RESULT})\n")
-    lines.append(f"    return wrap_result({_RESULT})\n")
+    if end == "pack":
+        lines.append(f"    return {packed}\n")
+    else:
+        lines += [f"    {_RESULT} = current.recorder\n",
+                  f"    {_RESULT} = {_RESULT}.record({_RESULT}, function, {', '.join(names)})\n",
+                  f"    if {_RESULT} is not None: return {_RESULT}\n",
+                  f"    {_RESULT} = evaluate(function, {packed})\n",
+                  f"    if type({_RESULT}) is Value: return wrap(current.recorder, {_RESULT})\n",
+                  f"    return wrap_result({_RESULT})\n"]
     scope: dict[str, Any] = {}
     exec(compile("".join(lines), "<operator>", "exec"), scope)
     return scope["f"].__code__

@@ -20,6 +20,7 @@ from jtorch.ir.interpret import interpret, settles
 from jtorch.ir.passes.batch import dependents
 from jtorch.ir.prims.create import graft, leaf
 from jtorch.lazy import lazy_module
+from jtorch.runtime.layout import OBJECT_FIELDS
 from jtorch.runtime.memory import ALIGNMENT, Buffer, allocator
 from jtorch.storage import SharedBuffer
 
@@ -289,9 +290,6 @@ def interpreted(epoch: Epoch, program: Program) -> list[Any]:
 LEFT_TO_MALLOC = 32 << 20
 """Bytes of NumPy's memory that may lie idle after an interpreted run: its results are copied out of it."""
 
-_FLOAT_DATA = object.__basicsize__
-"""Where float and complex objects hold their numbers."""
-
 
 def addresses(epoch: Epoch, numbers: Sequence[int]) -> tuple[list[int], Any]:
     """The addresses of run-time scalars, and what keeps the numbers there."""
@@ -302,7 +300,7 @@ def addresses(epoch: Epoch, numbers: Sequence[int]) -> tuple[list[int], Any]:
 def boxed(x: bool | int | float | complex) -> tuple[int, Any]:
     """The address of a number in memory as kernels read it, and what keeps it there."""
     if type(x) is float or type(x) is complex:
-        return id(x) + _FLOAT_DATA, x
+        return id(x) + OBJECT_FIELDS, x
     buffer = scalar_buffer(x)
     return buffer.ptr, buffer
 

@@ -12,6 +12,7 @@ from jtorch.capture.cell import Cell, Epoch, serials
 from jtorch.capture.record import Recorder
 from jtorch.ir.graph import Value
 from jtorch.runtime import objects
+from jtorch.runtime.layout import OBJECT_FIELDS
 from jtorch.runtime.layout import ConfWords as W
 from jtorch.runtime.memory import Buffer, allocator
 from jtorch.storage import Storage
@@ -61,7 +62,7 @@ def configuration() -> objects.Configuration | None:
         W.TUPLE: tuple, W.LIST: list, W.VALUE: Value, W.CELL: Cell, W.STORAGE: Storage, W.TENSOR: Tensor,
         W.EPOCH: Epoch, W.BUFFER: Buffer, W.RECORDER_ENTER: Recorder.enter, W.SERIALS: serials,
     }
-    return objects.configuration(known, slots, {W.FLOAT_DATA: object.__basicsize__})
+    return objects.configuration(known, slots, {W.FLOAT_DATA: OBJECT_FIELDS})
 
 
 def _slots(cls: type, names: Sequence[str], words: Sequence[int]) -> dict[int, tuple[type, str]]:

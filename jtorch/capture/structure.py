@@ -6,7 +6,7 @@ than to interpret a small one; both are measured.
 """
 from __future__ import annotations
 
-from jtorch.ir.graph import Graph, Value
+from jtorch.ir.graph import Graph, Value, postorder
 
 PLANNING = 1e-4
 """Seconds for a node that planning is taken to cost as long as no plan was made."""
@@ -36,21 +36,10 @@ def structure_key(graph: Graph) -> int:
     were recorded for other graphs before), so they are numbered by a walk from the outputs."""
     places: dict[Value, int] = {}
     rows: list[object] = []
-    for output in graph.outputs:
-        stack = [output.siblings[0]]
-        while stack:
-            v = stack[-1]
-            if v in places:
-                stack.pop()
-                continue
-            waiting = [i.siblings[0] for i in v.inputs if i.siblings[0] not in places]
-            if waiting:
-                stack += waiting
-                continue
-            stack.pop()
-            rows.append((v.op, tuple([places[i] for i in v.inputs]), v.type.dtype, len(v.type.shape)))
-            for s in v.siblings:
-                places[s] = len(places)
+    for v in postorder(graph.outputs):
+        rows.append((v.op, tuple([places[i] for i in v.inputs]), v.type.dtype, len(v.type.shape)))
+        for s in v.siblings:
+            places[s] = len(places)
     rows.append(tuple([places[o] for o in graph.outputs]))
     return hash(tuple(rows))
 

@@ -254,6 +254,27 @@ def topological(outputs: Iterable[Value]) -> list[Value]:
     return nodes
 
 
+def postorder(outputs: Iterable[Value]) -> list[Value]:
+    """`topological`, in the order in which a walk from the outputs finishes nodes, operands from left to right: a
+    function of the graph alone, whatever was recorded when."""
+    done: set[Value] = set()
+    nodes: list[Value] = []
+    for output in outputs:
+        stack = [output.siblings[0]]
+        while stack:
+            v = stack[-1]
+            if v not in done:
+                waiting = [first for i in v.inputs if (first := i.siblings[0]) not in done]
+                if waiting:
+                    waiting.reverse()
+                    stack += waiting
+                    continue
+                done.add(v)
+                nodes.append(v)
+            stack.pop()
+    return nodes
+
+
 class Graph:
     """A function: `params -> outputs`, all in one builder. Parameters are `leaf` values."""
 

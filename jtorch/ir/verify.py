@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jtorch.ir.graph import Graph, Type, Value
+from jtorch.ir.graph import Graph, Type, Value, postorder
 
 
 class Malformed(AssertionError):
@@ -84,22 +84,13 @@ def structure(graph: Graph) -> tuple:
     a walk from the outputs finishes them. Names, ids and the order of independent nodes do not matter."""
     place: dict[Value, tuple] = {p: (-1, i) for i, p in enumerate(graph.params)}
     rows: list[tuple] = []
-    for output in graph.outputs:
-        stack = [output.siblings[0]]
-        while stack:
-            v = stack[-1]
-            if v in place:
-                stack.pop()
-                continue
-            waiting = [i.siblings[0] for i in v.inputs if i.siblings[0] not in place]
-            if waiting:
-                stack.extend(reversed(waiting))
-                continue
-            stack.pop()
-            operands = tuple([place[i] for i in v.inputs])
-            rows.append((v.op.name, operands, tuple([attribute_key(a) for a in v.attrs])))
-            for s in v.siblings:
-                place[s] = (len(rows) - 1, s.index)
+    for v in postorder(graph.outputs):
+        if v in place:
+            continue
+        operands = tuple([place[i] for i in v.inputs])
+        rows.append((v.op.name, operands, tuple([attribute_key(a) for a in v.attrs])))
+        for s in v.siblings:
+            place[s] = (len(rows) - 1, s.index)
     return tuple([p.type for p in graph.params]), tuple(rows), tuple([place[o] for o in graph.outputs])
 
 

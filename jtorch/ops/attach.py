@@ -2,13 +2,12 @@
 from __future__ import annotations
 
 import functools
-import types
 from collections.abc import Callable
 from typing import Any
 
 from jtorch._tensor import Tensor
-from jtorch.capture.dispatch import Function, evaluate, operator, with_keyword, wrap_result
-from jtorch.capture.record import current, not_at_once
+from jtorch.capture.dispatch import Function, evaluate, operator, packer, with_keyword, wrap_result
+from jtorch.capture.record import current
 from jtorch.ir.graph import Value
 from jtorch.views import assign, check_result_dtype
 
@@ -54,11 +53,11 @@ def expose(*names: str, method: bool = True, function: bool = True) -> Callable[
 def in_place(public: Callable[..., Any], name: str) -> Callable[..., Any]:
     """`t.name_(...)`: the result written into `t`."""
     function = public.function  # type: ignore[attr-defined]
-    signature = _signature(public)
+    pack = packer(public)
 
     @functools.wraps(public)
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        result = evaluate(function, signature(self, *args, **kwargs))
+        result = evaluate(function, pack(self, *args, **kwargs))
         check_result_dtype(result.dtype, self._type.dtype)
         return assign(self, result)
     method.__name__ = name + "_"
@@ -130,26 +129,6 @@ def _identity(input: Value) -> Value:
 
 
 _IDENTITY = Function(_identity)
-
-
-def _signature(public: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
-    """A function with the operator's signature that returns its arguments as a tuple."""
-    cached = getattr(public, "arguments", None)
-    if cached is None:
-        cached = public.arguments = argument_packer(public)  # type: ignore[attr-defined]
-    return cached
-
-
-_NOBODY = types.SimpleNamespace(recorder=types.SimpleNamespace(record=not_at_once))
-"""In the place of `current`: nothing is recorded."""
-
-
-def argument_packer(public: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
-    code = public.__code__
-    scope = dict(public.__globals__, wrap_result=lambda x: x, evaluate=lambda function, args: args, current=_NOBODY)
-    packer = types.FunctionType(code, scope, public.__name__, public.__defaults__)
-    packer.__kwdefaults__ = public.__kwdefaults__
-    return packer
 
 
 __all__ = ["FUNCTIONS", "define", "expose", "wrap_result"]

@@ -22,6 +22,7 @@ from jtorch.errors import OutOfMemoryError
 
 from . import sysmem
 from .heap import Heap
+from .layout import OBJECT_FIELDS
 
 ALIGNMENT = 64
 """Bytes; every buffer starts at a multiple of it (one cache line, one AVX-512 vector)."""
@@ -41,16 +42,12 @@ LARGE_CACHE_SHARE = 0.25
 MEMO_LIMIT = 1 << 16
 """Entries in the table from requested sizes to size classes."""
 
-ARRAY_DATA = object.__basicsize__
-"""Where an array object holds its data pointer: NumPy's ABI has it first. Its attributes take five times as long."""
-
-
 _word_at = ctypes.c_int64.from_address
 
 
 def address_of(array: numpy.ndarray) -> int:
-    """Where an array's data begins."""
-    return _word_at(id(array) + ARRAY_DATA).value
+    """Where an array's data begins. Its attributes take five times as long to say so."""
+    return _word_at(id(array) + OBJECT_FIELDS).value
 
 
 class SizeClass(list):

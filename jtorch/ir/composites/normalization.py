@@ -5,6 +5,7 @@ Optional operands come last: a weight, then a bias.
 """
 from __future__ import annotations
 
+import functools
 from math import prod
 from typing import Any
 
@@ -216,11 +217,17 @@ def _neighbours(squares: Value, size: int) -> Value:
 
 
 def _local_response_norm(b: Builder, x: Value, size: int, alpha: float, beta: float, k: float) -> Value:
-    divisor = _neighbours(x * x, size) * alpha + k
-    if beta == 0.75:  # what everybody uses: two roots, each rounded once, in place of a power
-        root = sqrt(divisor)
-        return x / (root * sqrt(root))
-    return x / pow_(divisor, constant(b, beta, x.dtype, x.shape))
+    return x / _power(_neighbours(x * x, size) * alpha + k, beta)
+
+
+def _power(x: Value, p: float) -> Value:
+    """x ** p of what is not negative; a small multiple of a quarter is a product of roots, each rounded once."""
+    quarters = 4 * p
+    if quarters not in range(1, 9):
+        return pow_(x, constant(x.builder, p, x.dtype, x.shape))
+    root = sqrt(x)
+    whole, rest = divmod(int(quarters), 4)
+    return functools.reduce(lambda a, b: a * b, [x] * whole + [root] * (rest // 2) + [sqrt(root)] * (rest % 2))
 
 
 local_response_norm = composite("local_response_norm", _local_response_norm, infer=same_type, domain="images",
