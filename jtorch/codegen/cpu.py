@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from jtorch.codegen import scalar
-from jtorch.codegen.library.call import TILES
+from jtorch.codegen.library.kernel_text import TILES
 from jtorch.codegen.loops import DENSE, Access, Apply, Constant, Fold, Iota, Literal, Load, Nest
 from jtorch.dtypes import by_name
 from jtorch.ir.primitive import op as operation

@@ -3,7 +3,8 @@ random draws, scans, linear algebra, Fourier transforms.
 
     plan = lower(node, inputs, outputs)      # Lowering: kernel calls and temporaries, or None
 
-The kernels are Python functions of this package (see `call.py`); they go through the same compiler as generated ones.
+The kernels are Python functions of this package (see `kernel_text.py`); they go through the same compiler as generated
+ones.
 """
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from jtorch import dtypes
 from jtorch.codegen.library.call import Lowering, Operand, conversion, grain_of, merge_axes, pointer
 from jtorch.codegen.library.copy import contiguous
 from jtorch.codegen.library.gemm_layout import FLOPS_PER_NS, round_up
+from jtorch.codegen.library.kernel_text import inline
 from jtorch.codegen.library.language import (
     SIZE,
     Pointer,
@@ -44,6 +45,54 @@ PANEL_COLUMNS = 48
 """The most columns that a tile has."""
 
 
+@inline
+def score_rows(q: Pointer, x: int, q_row: int, k: Pointer, y: int, k_row: int, e: int, weights: Pointer, own: int,
+               pitch: int, panel: Pointer, r0: int, r1: int, seen: int, causal: int) -> None:
+    """weights[r0 .. r1, 0 .. seen] = rows of q times rows of k, of which a causal row takes those that it sees."""
+    lanes = index_div(tile_columns(weights), 3)
+    for column in range(0, seen, tile_columns(weights)):
+        wide = min(tile_columns(weights), seen - column)
+        transpose(shifted(k, y + column * k_row), k_row, shifted(panel, own), tile_columns(weights), wide, e)
+        for row in range(r0, r1, tile_rows(weights)):
+            here = select(causal > 0, min(wide, row + tile_rows(weights) - column), wide)
+            if here > 0:
+                here = index_div(here + lanes - 1, lanes) * lanes
+                matrix_tile(shifted(q, x + row * q_row), q_row, 1, shifted(panel, own), tile_columns(weights), e,
+                            shifted(weights, own + (row - r0) * pitch + column), pitch,
+                            min(tile_rows(weights), r1 - row), here, False)
+
+
+@inline
+def mix_rows(weights: Pointer, own: int, pitch: int, v: Pointer, z: int, v_row: int, d: int, out: Pointer, to: int,
+             panel: Pointer, depth: int, r0: int, r1: int, seen: int, causal: int) -> None:
+    """out[r0 .. r1] = rows of weights times rows of v; out's first row is at `to`."""
+    for column in range(0, d, tile_columns(out)):
+        wide = min(tile_columns(out), d - column)
+        for p0 in range(0, seen, depth):
+            p1 = min(p0 + depth, seen)
+            copy_rows(shifted(v, z + p0 * v_row + column), v_row, shifted(panel, own), tile_columns(out), p1 - p0, wide)
+            for row in range(r0, r1, tile_rows(out)):
+                last = select(causal > 0, min(p1, row + tile_rows(out)), p1)
+                if last > p0:
+                    matrix_tile(shifted(weights, own + (row - r0) * pitch + p0), pitch, 1, shifted(panel, own),
+                                tile_columns(out), last - p0, shifted(out, to + row * d + column), d,
+                                min(tile_rows(out), r1 - row), wide, p0 > 0)
+
+
+@inline
+def spread_rows(weights: Pointer, own: int, pitch: int, g: Pointer, u: int, g_row: int, d: int, out: Pointer, to: int,
+                panel: Pointer, r0: int, r1: int, seen: int, causal: int) -> None:
+    """out[0 .. seen] += rows of transposed weights times g[r0 .. r1]; out's first row is at `to`."""
+    for column in range(0, d, tile_columns(out)):
+        wide = min(tile_columns(out), d - column)
+        copy_rows(shifted(g, u + r0 * g_row + column), g_row, shifted(panel, own), tile_columns(out), r1 - r0, wide)
+        for row in range(0, seen, tile_rows(out)):
+            unseen = select(causal > 0, max(row - r0, 0), 0)
+            matrix_tile(shifted(weights, own + unseen * pitch + row), 1, pitch,
+                        shifted(panel, own + unseen * tile_columns(out)), tile_columns(out), r1 - r0 - unseen,
+                        shifted(out, to + row * d + column), d, min(tile_rows(out), seen - row), wide, True)
+
+
 def attend_rows(q: Pointer, k: Pointer, v: Pointer, out: Pointer, sums: Pointer, weights: Pointer, panel: Pointer,
                 totals: Pointer, scratch_stride: int, scale: float, causal: int, inner: int, sq0: int, sq1: int,
                 sk0: int, sk1: int, sv0: int, sv1: int, q_row: int, k_row: int, v_row: int, t: int, s: int, e: int,
@@ -61,17 +110,7 @@ def attend_rows(q: Pointer, k: Pointer, v: Pointer, out: Pointer, sums: Pointer,
         y = i0 * sk0 + i1 * sk1
         z = i0 * sv0 + i1 * sv1
         seen = select(causal > 0, min(s, r1), s)
-        lanes = index_div(tile_columns(out), 3)
-        for j in range(0, seen, tile_columns(out)):
-            width = min(tile_columns(out), seen - j)
-            transpose(shifted(k, y + j * k_row), k_row, shifted(panel, own), tile_columns(out), width, e)
-            for r in range(r0, r1, tile_rows(out)):
-                here = select(causal > 0, min(width, r + tile_rows(out) - j), width)
-                if here > 0:
-                    here = index_div(here + lanes - 1, lanes) * lanes
-                    matrix_tile(shifted(q, x + r * q_row), q_row, 1, shifted(panel, own), tile_columns(out), e,
-                                shifted(weights, own + (r - r0) * pitch + j), pitch, min(tile_rows(out), r1 - r), here,
-                                False)
+        score_rows(q, x, q_row, k, y, k_row, e, weights, own, pitch, panel, r0, r1, seen, causal)
         for r in range(r0, r1):
             at = own + (r - r0) * pitch
             n = select(causal > 0, min(r + 1, seen), seen)
@@ -93,17 +132,8 @@ def attend_rows(q: Pointer, k: Pointer, v: Pointer, out: Pointer, sums: Pointer,
             totals[own + r - r0] = total
         for r in range(r0, r1):
             sums[batch * t + r] = sums[batch * t + r] + log(totals[own + r - r0])
-        for c in range(0, d, tile_columns(out)):
-            width = min(tile_columns(out), d - c)
-            for p0 in range(0, seen, depth):
-                p1 = min(p0 + depth, seen)
-                copy_rows(shifted(v, z + p0 * v_row + c), v_row, shifted(panel, own), tile_columns(out), p1 - p0, width)
-                for r in range(r0, r1, tile_rows(out)):
-                    last = select(causal > 0, min(p1, r + tile_rows(out)), p1)
-                    if last > p0:
-                        matrix_tile(shifted(weights, own + (r - r0) * pitch + p0), pitch, 1, shifted(panel, own),
-                                    tile_columns(out), last - p0, shifted(out, (batch * t + r) * d + c), d,
-                                    min(tile_rows(out), r1 - r), width, p0 > 0)
+        to_out = batch * t * d
+        mix_rows(weights, own, pitch, v, z, v_row, d, out, to_out, panel, depth, r0, r1, seen, causal)
 
 
 def attend_stripes(q: Pointer, k: Pointer, v: Pointer, g: Pointer, sums: Pointer, delta: Pointer, dq: Pointer,
@@ -123,35 +153,19 @@ def attend_stripes(q: Pointer, k: Pointer, v: Pointer, g: Pointer, sums: Pointer
         y = i0 * sk0 + i1 * sk1
         z = i0 * sv0 + i1 * sv1
         u = i0 * sg0 + i1 * sg1
+        to_q = batch * t * e
         to_k = (stripe * count + batch) * s * e
         to_v = (stripe * count + batch) * s * d
         for i in range(s * e):
             dk[to_k + i] = T(0.0)
         for i in range(s * d):
             dv[to_v + i] = T(0.0)
-        lanes = index_div(tile_columns(dq), 3)
         end_row = min((stripe + 1) * stripe_rows, t)
         for r0 in range(stripe * stripe_rows, end_row, rows):
             r1 = min(r0 + rows, end_row)
             seen = select(causal > 0, min(s, r1), s)
-            for j in range(0, seen, tile_columns(dq)):
-                width = min(tile_columns(dq), seen - j)
-                transpose(shifted(k, y + j * k_row), k_row, shifted(panel, own), tile_columns(dq), width, e)
-                for r in range(r0, r1, tile_rows(dq)):
-                    here = select(causal > 0, min(width, r + tile_rows(dq) - j), width)
-                    if here > 0:
-                        here = index_div(here + lanes - 1, lanes) * lanes
-                        matrix_tile(shifted(q, x + r * q_row), q_row, 1, shifted(panel, own), tile_columns(dq), e,
-                                    shifted(weights, own + (r - r0) * pitch + j), pitch, min(tile_rows(dq), r1 - r),
-                                    here, False)
-                transpose(shifted(v, z + j * v_row), v_row, shifted(panel, own), tile_columns(dq), width, d)
-                for r in range(r0, r1, tile_rows(dq)):
-                    here = select(causal > 0, min(width, r + tile_rows(dq) - j), width)
-                    if here > 0:
-                        here = index_div(here + lanes - 1, lanes) * lanes
-                        matrix_tile(shifted(g, u + r * g_row), g_row, 1, shifted(panel, own), tile_columns(dq), d,
-                                    shifted(slopes, own + (r - r0) * pitch + j), pitch, min(tile_rows(dq), r1 - r),
-                                    here, False)
+            score_rows(q, x, q_row, k, y, k_row, e, weights, own, pitch, panel, r0, r1, seen, causal)
+            score_rows(g, u, g_row, v, z, v_row, d, slopes, own, pitch, panel, r0, r1, seen, causal)
             for r in range(r0, r1):
                 at = own + (r - r0) * pitch
                 n = select(causal > 0, min(r + 1, seen), seen)
@@ -161,32 +175,9 @@ def attend_stripes(q: Pointer, k: Pointer, v: Pointer, g: Pointer, sums: Pointer
                     weight = select(j < n, exp(weights[at + j] * T(scale) - less), T(0.0))
                     weights[at + j] = weight
                     slopes[at + j] = select(j < n, weight * (slopes[at + j] - mean) * T(scale), T(0.0))
-            for c in range(0, e, tile_columns(dq)):
-                width = min(tile_columns(dq), e - c)
-                for p0 in range(0, seen, depth):
-                    p1 = min(p0 + depth, seen)
-                    copy_rows(shifted(k, y + p0 * k_row + c), k_row, shifted(panel, own), tile_columns(dq), p1 - p0,
-                              width)
-                    for r in range(r0, r1, tile_rows(dq)):
-                        last = select(causal > 0, min(p1, r + tile_rows(dq)), p1)
-                        if last > p0:
-                            matrix_tile(shifted(slopes, own + (r - r0) * pitch + p0), pitch, 1, shifted(panel, own),
-                                        tile_columns(dq), last - p0, shifted(dq, (batch * t + r) * e + c), e,
-                                        min(tile_rows(dq), r1 - r), width, p0 > 0)
-                copy_rows(shifted(q, x + r0 * q_row + c), q_row, shifted(panel, own), tile_columns(dq), r1 - r0, width)
-                for j in range(0, seen, tile_rows(dq)):
-                    p = select(causal > 0, max(j - r0, 0), 0)
-                    matrix_tile(shifted(slopes, own + p * pitch + j), 1, pitch,
-                                shifted(panel, own + p * tile_columns(dq)), tile_columns(dq), r1 - r0 - p,
-                                shifted(dk, to_k + j * e + c), e, min(tile_rows(dq), seen - j), width, True)
-            for c in range(0, d, tile_columns(dq)):
-                width = min(tile_columns(dq), d - c)
-                copy_rows(shifted(g, u + r0 * g_row + c), g_row, shifted(panel, own), tile_columns(dq), r1 - r0, width)
-                for j in range(0, seen, tile_rows(dq)):
-                    p = select(causal > 0, max(j - r0, 0), 0)
-                    matrix_tile(shifted(weights, own + p * pitch + j), 1, pitch,
-                                shifted(panel, own + p * tile_columns(dq)), tile_columns(dq), r1 - r0 - p,
-                                shifted(dv, to_v + j * d + c), d, min(tile_rows(dq), seen - j), width, True)
+            mix_rows(slopes, own, pitch, k, y, k_row, e, dq, to_q, panel, depth, r0, r1, seen, causal)
+            spread_rows(slopes, own, pitch, q, x, q_row, e, dk, to_k, panel, r0, r1, seen, causal)
+            spread_rows(weights, own, pitch, g, u, g_row, d, dv, to_v, panel, r0, r1, seen, causal)
 
 
 def add_parts(parts: Pointer, out: Pointer, number: int, size: int, begin: int, end: int, worker: int) -> None:

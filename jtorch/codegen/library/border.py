@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
+from jtorch.codegen.library.blocks import block_of
 from jtorch.codegen.library.call import Lowering, Operand, grain_of, raw_pointer
 from jtorch.codegen.library.copy import contiguous, copy, fill_blocks
 from jtorch.codegen.library.indexing import integers
@@ -23,11 +24,8 @@ def pad_rows(x: Pointer, value: Pointer, out: Pointer, n1: int, n2: int, lo0: in
     row_blocks = index_div(rows + block_rows - 1, block_rows)
     col_blocks = index_div(cols + block_cols - 1, block_cols)
     for item in range(begin, end):
-        q = index_div(item, col_blocks)
-        c0 = index_mod(item, col_blocks) * block_cols
+        matrix, r0, c0 = block_of(item, row_blocks, col_blocks, block_rows, block_cols)
         c1 = min(c0 + block_cols, cols)
-        matrix = index_div(q, row_blocks)
-        r0 = index_mod(q, row_blocks) * block_rows
         q = index_div(matrix, n2)
         within = True
         inside = True

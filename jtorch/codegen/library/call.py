@@ -1,21 +1,13 @@
-"""What a lowering is made of: operands, kernel calls, and kernel text taken from Python functions.
-
-A library kernel is an ordinary Python function of this package, written in the kernel language. Names in capitals are
-holes: `text(function, T="f32")` gives its source with the holes filled in, under the name `kernel`. Sizes and strides
-are never filled in, they are arguments; a hole is for a dtype, a rank, an expression or a block of lines.
-"""
+"""What a lowering is made of: operands and kernel calls."""
 from __future__ import annotations
 
-import functools
-import inspect
 import math
-import re
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from jtorch import dtypes
+from jtorch.codegen.library.kernel_text import text
 from jtorch.dtypes import dtype
 from jtorch.ir.graph import Shape, Value
 
@@ -33,13 +25,6 @@ Arg = Any
     ('code', exception, message)  a number below 2**20 for `store_error` that makes the program raise this. `message` is
                                   the text, or makes it from two numbers in the bits above, from 20 and 42 on
 """
-
-TILES = ("from jtorch.runtime.tiles import copy_rows, matrix_tile, product_tile, shifted, tile_columns, tile_rows, "
-         "transpose  # version 5")
-"""The line that kernels begin with which multiply in registers. Another version makes another kernel."""
-
-PAIR_TILES = "from jtorch.runtime.pair_tiles import pair_tile, transpose_pairs  # version 4"
-"""And those that multiply bfloat16."""
 
 GRAIN_NS = 4_000
 """Nanoseconds of work that a chunk should be worth."""
@@ -177,39 +162,6 @@ class Lowering:
         source = text(function, names, tuple(filled.items()))
         self.calls.append(KernelCall(function.__name__, source, tuple(kind for _, kind, _ in args),
                                      tuple(a for _, _, a in args), total, grain, scratch, barrier))
-
-
-@functools.cache
-def body_of(function: Callable) -> str:
-    """A kernel function's lines after its signature and docstring, without indentation."""
-    source = textwrap.dedent(inspect.getsource(function))
-    body = source[re.search(r"\):\n|\) -> None:\n", source).end():]  # type: ignore[union-attr]
-    body = textwrap.dedent(body)
-    return re.sub(r'\A""".*?"""\n', "", body, flags=re.DOTALL)
-
-
-def signature_of(function: Callable) -> tuple[str, ...]:
-    return tuple(inspect.signature(function).parameters)
-
-
-@functools.lru_cache(maxsize=4096)
-def text(function: Callable, names: tuple[str, ...], holes: tuple[tuple[str, str], ...] = ()) -> str:
-    """Kernel source of `function` with its holes filled. `names` are its parameters, then those of the filled-in lines.
-
-    A hole that stands alone on a line takes several lines, which are indented like it.
-    """
-    expected = signature_of(function)
-    assert (*names[:len(expected) - 3], "begin", "end", "worker") == expected, (function.__name__, names, expected)
-    body = body_of(function)
-    for hole, value in (*holes, *holes):  # twice, as lines that are filled in may have holes themselves
-        pattern = re.compile(rf"^([ ]*){hole}$", re.MULTILINE)
-        body = pattern.sub(lambda m, value=value: textwrap.indent(value, m[1]), body)
-        body = re.sub(rf"\b{hole}\b", lambda m, value=value: value, body)
-    body = re.sub(r"[ ]+# (?:noqa|type:).*$", "", body, flags=re.MULTILINE)
-    lines = [TILES] if re.search(r"_tile\(|\btranspose\(", body) else []
-    lines += [PAIR_TILES] if "pair_tile(" in body else []
-    imports = "\n".join([*lines, "\n"]) if lines else ""
-    return imports + f"def kernel({', '.join((*names, 'begin', 'end', 'worker'))}):\n" + textwrap.indent(body, "    ")
 
 
 STORAGE = {dtypes.float16: "uint16", dtypes.bfloat16: "uint16"}

@@ -19,6 +19,7 @@ from jtorch.codegen.library.conv_columns import LINE_STRIPS, OFFSETS_LINES, STRI
 from jtorch.codegen.library.conv_window import Window, holes_of, step, stride_text, strides_of, window_of
 from jtorch.codegen.library.copy import contiguous, converted, copy, zero
 from jtorch.codegen.library.gemm_layout import FLOPS_PER_NS, round_up
+from jtorch.codegen.library.kernel_text import inline
 from jtorch.codegen.library.language import (
     OFFSETS,
     SIZE,
@@ -139,6 +140,16 @@ def strip_blocks(x: Pointer, w: Pointer, y: Pointer, col: Pointer, offsets: Poin
         TILES
 
 
+@inline
+def reach_of(e: int, dw: int, pw: int, sw: int, width: int, ow: int) -> tuple[int, int, int]:
+    """How far the window's column e is to the right of the output's column 0, and the columns of the output for which
+    it lies inside of the input."""
+    shift = e * dw - pw
+    lo = min(ow, max(0, (sw - 1 - shift) // sw))
+    hi = max(lo, min(ow, (width - 1 - shift) // sw + 1))
+    return shift, lo, hi
+
+
 def conv_input_blocks(gemm: int, gy: Pointer, w: Pointer, gx: Pointer, scratch: Pointer, scratch_stride: int,
                       groups: int, cg: int, og: int, depth: int, height: int, width: int, kd: int, kh: int, kw: int,
                       sd: int, sh: int, sw: int, pd: int, ph: int, pw: int, dd: int, dh: int, dw: int, od: int,
@@ -172,9 +183,7 @@ def conv_input_blocks(gemm: int, gy: Pointer, w: Pointer, gx: Pointer, scratch: 
                 for a in range(kd):
                     for b in range(kh):
                         for e in range(kw):
-                            shift = e * dw - pw
-                            lo = min(ow, max(0, (sw - 1 - shift) // sw))
-                            hi = max(lo, min(ow, (width - 1 - shift) // sw + 1))
+                            shift, lo, hi = reach_of(e, dw, pw, sw, width, ow)
                             z = index_div(r0, oh)
                             row = r0 - z * oh
                             for r in range(r0, r1):
@@ -219,9 +228,7 @@ def conv_weight_blocks(gemm: int, gy: Pointer, x: Pointer, gw: Pointer, scratch:
                     for a in range(kd):
                         for b in range(kh):
                             for e in range(kw):
-                                shift = e * dw - pw
-                                lo = min(ow, max(0, (sw - 1 - shift) // sw))
-                                hi = max(lo, min(ow, (width - 1 - shift) // sw + 1))
+                                shift, lo, hi = reach_of(e, dw, pw, sw, width, ow)
                                 z = index_div(r0, oh)
                                 row = r0 - z * oh
                                 for r in range(r0, r1):
@@ -328,9 +335,7 @@ def conv_weight_direct(gy: Pointer, x: Pointer, gw: Pointer, groups: int, cg: in
         for a in range(kd):
             for b in range(kh):
                 for e in range(kw):
-                    shift = e * dw - pw
-                    lo = min(ow, max(0, (sw - 1 - shift) // sw))
-                    hi = max(lo, min(ow, (width - 1 - shift) // sw + 1))
+                    shift, lo, hi = reach_of(e, dw, pw, sw, width, ow)
                     total = T(0.0)
                     for i in range(n):
                         for z in range(od):

@@ -1,10 +1,12 @@
-# ruff: noqa: B007, B018, F841  the kernels have holes, and what is filled in uses the names
+# ruff: noqa: B007, B018  the kernels have holes, and what is filled in uses the names
 """Strided copies, with or without a conversion: contiguous, transpose, concatenate, pad, flip, slice_update."""
 from __future__ import annotations
 
 from math import prod
 
+from jtorch.codegen.library.blocks import block_of
 from jtorch.codegen.library.call import Lowering, Operand, grain_of, loader, merge_axes, pointer, raw_pointer, storer
+from jtorch.codegen.library.kernel_text import inline
 from jtorch.codegen.library.language import DC, PLACE, SIZE, TRANSPOSED, VALUE, Pointer, index_div, index_mod
 
 MAX_OUTER = 4
@@ -14,6 +16,21 @@ TILE_ROWS, TILE_COLS = 64, 64
 """Blocks in which a transposition goes through the cache: contiguous in the source along the rows."""
 
 
+@inline
+def begins(matrix: int, n1: int, n2: int, n3: int, s0: int, s1: int, s2: int, s3: int, d0: int, d1: int, d2: int,
+           d3: int) -> tuple[int, int]:
+    """Where the matrix of this number, as the outer axes (.., n1, n2, n3) count, begins in src and in dst."""
+    i3 = index_mod(matrix, n3)
+    rest = index_div(matrix, n3)
+    i2 = index_mod(rest, n2)
+    rest = index_div(rest, n2)
+    i1 = index_mod(rest, n1)
+    i0 = index_div(rest, n1)
+    x = i0 * s0 + i1 * s1 + i2 * s2 + i3 * s3
+    y = i0 * d0 + i1 * d1 + i2 * d2 + i3 * d3
+    return x, y
+
+
 def copy_blocks(src: Pointer, dst: Pointer, n1: int, n2: int, n3: int, s0: int, s1: int, s2: int, s3: int, sr: int,
                 sc: int, d0: int, d1: int, d2: int, d3: int, dr: int, dc: int, rows: int, cols: int, block_rows: int,
                 block_cols: int, begin: int, end: int, worker: int) -> None:
@@ -21,18 +38,8 @@ def copy_blocks(src: Pointer, dst: Pointer, n1: int, n2: int, n3: int, s0: int, 
     row_blocks = index_div(rows + block_rows - 1, block_rows)
     col_blocks = index_div(cols + block_cols - 1, block_cols)
     for item in range(begin, end):
-        c0 = index_mod(item, col_blocks) * block_cols
-        q = index_div(item, col_blocks)
-        r0 = index_mod(q, row_blocks) * block_rows
-        q = index_div(q, row_blocks)
-        i3 = index_mod(q, n3)
-        q = index_div(q, n3)
-        i2 = index_mod(q, n2)
-        q = index_div(q, n2)
-        i1 = index_mod(q, n1)
-        i0 = index_div(q, n1)
-        x = i0 * s0 + i1 * s1 + i2 * s2 + i3 * s3
-        y = i0 * d0 + i1 * d1 + i2 * d2 + i3 * d3
+        matrix, r0, c0 = block_of(item, row_blocks, col_blocks, block_rows, block_cols)
+        x, y = begins(matrix, n1, n2, n3, s0, s1, s2, s3, d0, d1, d2, d3)
         c1 = min(c0 + block_cols, cols)
         for r in range(r0, min(r0 + block_rows, rows)):
             for c in range(c0, c1):
@@ -49,18 +56,8 @@ def transpose_blocks(src: Pointer, dst: Pointer, scratch: Pointer, scratch_strid
     col_blocks = index_div(cols + block_cols - 1, block_cols)
     tile = index_div(worker * scratch_stride, SIZE)
     for item in range(begin, end):
-        c0 = index_mod(item, col_blocks) * block_cols
-        q = index_div(item, col_blocks)
-        r0 = index_mod(q, row_blocks) * block_rows
-        q = index_div(q, row_blocks)
-        i3 = index_mod(q, n3)
-        q = index_div(q, n3)
-        i2 = index_mod(q, n2)
-        q = index_div(q, n2)
-        i1 = index_mod(q, n1)
-        i0 = index_div(q, n1)
-        x = i0 * s0 + i1 * s1 + i2 * s2 + i3 * s3
-        y = i0 * d0 + i1 * d1 + i2 * d2 + i3 * d3
+        matrix, r0, c0 = block_of(item, row_blocks, col_blocks, block_rows, block_cols)
+        x, y = begins(matrix, n1, n2, n3, s0, s1, s2, s3, d0, d1, d2, d3)
         height = min(block_rows, rows - r0)
         width = min(block_cols, cols - c0)
         TRANSPOSED

@@ -15,7 +15,7 @@ import math
 import re
 from functools import cache
 
-from jtorch.codegen.library.call import TILES
+from jtorch.codegen.library.kernel_text import TILES
 
 LANES = 16
 WIDE = 2 * LANES

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from jtorch import dtypes
 from jtorch.codegen.library import gemm_bfloat
+from jtorch.codegen.library.blocks import block_of
 from jtorch.codegen.library.call import Epilogue, Lowering, Operand, conversion, grain_of, pointer, storer
 from jtorch.codegen.library.copy import converted, copy
 from jtorch.codegen.library.gemm_gram import GRAM_BLOCKS, is_gram, mirror
@@ -53,10 +54,7 @@ def gemm_blocks(gemm: int, a: Pointer, b: Pointer, c: Pointer, inner: int, sa0: 
     row_blocks = index_div(m + rows - 1, rows)
     col_blocks = index_div(n + cols - 1, cols)
     for item in range(begin, end):
-        c0 = index_mod(item, col_blocks) * cols
-        q = index_div(item, col_blocks)
-        r0 = index_mod(q, row_blocks) * rows
-        batch = index_div(q, row_blocks)
+        batch, r0, c0 = block_of(item, row_blocks, col_blocks, rows, cols)
         i0 = index_div(batch, inner)
         i1 = index_mod(batch, inner)
         r1 = min(r0 + rows, m)
@@ -80,10 +78,7 @@ def tile_blocks(a: Pointer, b: Pointer, c: Pointer, scratch: Pointer, scratch_st
     panel = index_div(worker * scratch_stride, SIZE)
     lanes = index_div(tile_columns(c), 3)
     for item in range(begin, end):
-        c0 = index_mod(item, col_blocks) * cols
-        q = index_div(item, col_blocks)
-        r0 = index_mod(q, row_blocks) * rows
-        batch = index_div(q, row_blocks)
+        batch, r0, c0 = block_of(item, row_blocks, col_blocks, rows, cols)
         i0 = index_div(batch, inner)
         i1 = index_mod(batch, inner)
         r1 = min(r0 + rows, m)

@@ -6,6 +6,7 @@ Two rows of b lie side by side in a packed panel, an element of the upper one an
 """
 from __future__ import annotations
 
+from jtorch.codegen.library.blocks import block_of
 from jtorch.codegen.library.call import Lowering, Operand, grain_of, pointer, storer
 from jtorch.codegen.library.copy import zero
 from jtorch.codegen.library.gemm_gram import is_gram, mirror
@@ -39,12 +40,9 @@ def pair_blocks(a: Pointer, b: Pointer, c: Pointer, sums: Pointer, panels: Point
     col_blocks = index_div(n + cols - 1, cols)
     own = index_div(worker * scratch_stride, 4)
     for item in range(begin, end):
-        c0 = index_mod(item, col_blocks) * cols
-        q = index_div(item, col_blocks)
-        r0 = index_mod(q, row_blocks) * rows
+        batch, r0, c0 = block_of(item, row_blocks, col_blocks, rows, cols)
         if half:
             r0 = (row_blocks - 1) * rows - r0
-        batch = index_div(q, row_blocks)
         i0 = index_div(batch, inner)
         i1 = index_mod(batch, inner)
         r1 = min(r0 + rows, m)

@@ -138,7 +138,7 @@ def copy_rows(x: Pointer, ldx: int, y: Pointer, ldy: int, rows: int, columns: in
             y[i * ldy + j] = x[i * ldx + j]
 
 
-# Holes: a type, an expression or lines that `call.text` fills in. What they stand for here serves plain Python runs.
+# Holes: a type, an expression or lines that `kernel_text.text` fills in. What is here serves plain Python runs.
 T = S = L = f32
 U = u64
 call_gemm_T = call_gemm

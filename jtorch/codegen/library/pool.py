@@ -23,6 +23,7 @@ from jtorch.codegen.library.call import (
 )
 from jtorch.codegen.library.conv_window import stride_text, three
 from jtorch.codegen.library.copy import contiguous, copy, zero
+from jtorch.codegen.library.kernel_text import inline
 from jtorch.codegen.library.language import (
     AVERAGE,
     BEST,
@@ -71,10 +72,10 @@ def max_planes(x: Pointer, y: Pointer, index: Pointer, xp: int, depth: int, heig
         for j in range(lo, hi):
             BEST
             INDEX_INSIDE
-        for part in range(2):
-            j0 = part * hi
+        for side in range(2):
+            j0 = side * hi
             j1 = lo
-            if part == 1:
+            if side == 1:
                 j1 = ow
             for j in range(j0, j1):
                 x0 = j * sw - pw
@@ -192,6 +193,16 @@ def max_planes_grad(g: Pointer, index: Pointer, gx: Pointer, count: int, size: i
             gx[place] = gx[place] + g[i]
 
 
+@inline
+def span_of(place: int, kernel: int, stride: int, padding: int, size: int) -> tuple[int, int, int]:
+    """Where a window begins and ends along an axis, and its length with the padding that it reaches over."""
+    unclipped = place * stride - padding
+    beyond = min(unclipped + kernel, size + padding)
+    start = max(unclipped, 0)
+    stop = min(beyond, size)
+    return start, stop, beyond - unclipped
+
+
 def avg_planes(x: Pointer, y: Pointer, xp: int, depth: int, height: int, width: int, kd: int, kh: int, kw: int, sd: int,
                sh: int, sw: int, pd: int, ph: int, pw: int, od: int, oh: int, ow: int, include: int, divisor: int,
                begin: int, end: int, worker: int) -> None:
@@ -199,22 +210,12 @@ def avg_planes(x: Pointer, y: Pointer, xp: int, depth: int, height: int, width: 
     An item is a row of a plane."""
     for item in range(begin, end):
         plane = index_div(item, od * oh)
-        z0 = index_mod(index_div(item, oh), od) * sd - pd
-        y0 = index_mod(item, oh) * sh - ph
-        z1 = min(z0 + kd, depth + pd)
-        y1 = min(y0 + kh, height + ph)
-        padded = (z1 - z0) * (y1 - y0)
-        z0 = max(z0, 0)
-        y0 = max(y0, 0)
-        z1 = min(z1, depth)
-        y1 = min(y1, height)
+        z0, z1, deep = span_of(index_mod(index_div(item, oh), od), kd, sd, pd, depth)
+        y0, y1, high = span_of(index_mod(item, oh), kh, sh, ph, height)
         inside = (z1 - z0) * (y1 - y0)
         for j in range(ow):
-            x0 = j * sw - pw
-            x1 = min(x0 + kw, width + pw)
-            count = padded * (x1 - x0)
-            x0 = max(x0, 0)
-            x1 = min(x1, width)
+            x0, x1, wide = span_of(j, kw, sw, pw, width)
+            count = deep * high * wide
             DIVISOR
             acc = T(0)
             for iz in range(z0, z1):
@@ -262,22 +263,12 @@ def avg_planes_grad(g: Pointer, gx: Pointer, depth: int, height: int, width: int
             gx[i] = T(0)
         for k in range(od):
             for row in range(oh):
-                z0 = k * sd - pd
-                y0 = row * sh - ph
-                z1 = min(z0 + kd, depth + pd)
-                y1 = min(y0 + kh, height + ph)
-                padded = (z1 - z0) * (y1 - y0)
-                z0 = max(z0, 0)
-                y0 = max(y0, 0)
-                z1 = min(z1, depth)
-                y1 = min(y1, height)
+                z0, z1, deep = span_of(k, kd, sd, pd, depth)
+                y0, y1, high = span_of(row, kh, sh, ph, height)
                 inside = (z1 - z0) * (y1 - y0)
                 for j in range(ow):
-                    x0 = j * sw - pw
-                    x1 = min(x0 + kw, width + pw)
-                    count = padded * (x1 - x0)
-                    x0 = max(x0, 0)
-                    x1 = min(x1, width)
+                    x0, x1, wide = span_of(j, kw, sw, pw, width)
+                    count = deep * high * wide
                     DIVISOR
                     share = g[((item * od + k) * oh + row) * ow + j] / T(count)
                     for iz in range(z0, z1):

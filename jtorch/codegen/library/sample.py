@@ -6,6 +6,7 @@ from jtorch import dtypes
 from jtorch.codegen.library.call import Lowering, Operand, conversion, grain_of, pointer
 from jtorch.codegen.library.copy import contiguous, zero
 from jtorch.codegen.library.indexing import integers
+from jtorch.codegen.library.kernel_text import inline
 from jtorch.codegen.library.language import (
     EVERY,
     OFFSETS,
@@ -73,6 +74,19 @@ def _unrolled(taps: int, zero: str) -> str:
     return "\n".join(lines)
 
 
+@inline
+def add_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, plane: int, size: int, count: int, inner: int,
+             number: int, q: int, y: int) -> None:
+    """out[y] += the rows of a plane at `number` places, from q on, that are inside of it."""
+    for tap in range(number):
+        i = index[q + tap * count]
+        if (i >= 0) & (i < size):
+            w = weight[q + tap * count]
+            p = (plane * size + i) * inner
+            for j in range(inner):
+                out[y + j] += w * x[p + j]
+
+
 def sample_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, channels: int, size: int, count: int,
                 inner: int, taps: int, block: int, begin: int, end: int, worker: int) -> None:
     """out[n, c, o, :] = sum of weight[n, k, o] * x[n, c, index[n, k, o], :]; an item is a block of o of one plane."""
@@ -91,13 +105,7 @@ def sample_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, chann
             else:
                 for j in range(inner):
                     out[y + j] = T(0)
-                for k in range(taps):
-                    i = index[q + k * count]
-                    if (i >= 0) & (i < size):
-                        w = weight[q + k * count]
-                        p = (plane * size + i) * inner
-                        for j in range(inner):
-                            out[y + j] += w * x[p + j]
+                add_rows(x, index, weight, out, plane, size, count, inner, taps, q, y)
 
 
 def sample_many_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, channels: int, size: int, count: int,
@@ -134,13 +142,7 @@ def sample_many_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, 
                         out[y + j] = (out[y + j] + w0 * x[p0 + j] + w1 * x[p1 + j] + w2 * x[p2 + j]
                                       + w3 * x[p3 + j])
                 else:
-                    for t in range(min(4, taps - k)):
-                        i = index[q + t * count]
-                        if (i >= 0) & (i < size):
-                            w = weight[q + t * count]
-                            p = (plane * size + i) * inner
-                            for j in range(inner):
-                                out[y + j] += w * x[p + j]
+                    add_rows(x, index, weight, out, plane, size, count, inner, min(4, taps - k), q, y)
 
 
 def sample_rows_grad(g: Pointer, index: Pointer, weight: Pointer, gx: Pointer, channels: int, size: int, count: int,

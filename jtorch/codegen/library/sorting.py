@@ -10,6 +10,7 @@ from math import prod
 
 from jtorch.codegen.library.call import Lowering, Operand, grain_of, pointer
 from jtorch.codegen.library.copy import contiguous, copy
+from jtorch.codegen.library.kernel_text import inline
 from jtorch.codegen.library.language import (
     BITS,
     FIRST,
@@ -46,6 +47,31 @@ LEADING = 11
 """Bits of the digit that narrows a search for a part of the order."""
 
 
+@inline
+def narrow(x: Pointer, row: int, counts: Pointer, count_of: int, n: int, first: int, last: int, low: int
+           ) -> tuple[int, int, int]:
+    """The least and the greatest leading digit of the elements first .. last - 1 of a row's order, and how many
+    elements are below. `low` is the bits below that digit."""
+    lowest = i64(0)
+    highest = i64((1 << LEADING) - 1)
+    below = i64(0)
+    if last - first < n:
+        for c in range(1 << LEADING):
+            counts[count_of + c] = 0
+        for i in range(n):
+            counts[count_of + i64(KEY >> low)] += 1
+        seen = counts[count_of]
+        while seen <= first:
+            below = seen
+            lowest += 1
+            seen += counts[count_of + lowest]
+        highest = lowest
+        while seen < last:
+            highest += 1
+            seen += counts[count_of + highest]
+    return lowest, highest, below
+
+
 def sort_packed(x: Pointer, values: Pointer, places: Pointer, words: Pointer, counts: Pointer, scratch_stride: int,
                 n: int, begin: int, end: int, worker: int) -> None:
     """values, places = the elements FIRST .. LAST - 1 of the order of each row of x; an item is a row.
@@ -71,22 +97,7 @@ def sort_packed(x: Pointer, values: Pointer, places: Pointer, words: Pointer, co
                     j -= 1
                 words[source + j] = word
         else:
-            lowest = i64(0)
-            highest = i64(2047)
-            if last - first < n:
-                for c in range(2048):
-                    counts[count_of + c] = 0
-                for i in range(n):
-                    counts[count_of + i64(KEY >> u32(21))] += 1
-                seen = counts[count_of]
-                while seen <= first:
-                    below = seen
-                    lowest += 1
-                    seen += counts[count_of + lowest]
-                highest = lowest
-                while seen < last:
-                    highest += 1
-                    seen += counts[count_of + highest]
+            lowest, highest, below = narrow(x, row, counts, count_of, n, first, last, u32(21))
             for c in range(PASSES << BITS):
                 counts[count_of + c] = 0
             m = i64(0)
@@ -118,9 +129,9 @@ def sort_packed(x: Pointer, values: Pointer, places: Pointer, words: Pointer, co
                     source = target
                     target = swapped
         for j in range(last - first):
-            i = i64(words[source + first - below + j] & u64(0xFFFFFFFF))
-            places[out + j] = i
-            values[out + j] = x[row + i]
+            place = i64(words[source + first - below + j] & u64(0xFFFFFFFF))
+            places[out + j] = place
+            values[out + j] = x[row + place]
 
 
 def sort_wide(x: Pointer, values: Pointer, places: Pointer, words: Pointer, counts: Pointer, scratch_stride: int,
@@ -147,22 +158,7 @@ def sort_wide(x: Pointer, values: Pointer, places: Pointer, words: Pointer, coun
                 words[source + j] = key
                 words[source + 2 * n + j] = u64(i)
         else:
-            lowest = i64(0)
-            highest = i64(2047)
-            if last - first < n:
-                for c in range(2048):
-                    counts[count_of + c] = 0
-                for i in range(n):
-                    counts[count_of + i64(KEY >> u64(53))] += 1
-                seen = counts[count_of]
-                while seen <= first:
-                    below = seen
-                    lowest += 1
-                    seen += counts[count_of + lowest]
-                highest = lowest
-                while seen < last:
-                    highest += 1
-                    seen += counts[count_of + highest]
+            lowest, highest, below = narrow(x, row, counts, count_of, n, first, last, u64(53))
             for c in range(PASSES << BITS):
                 counts[count_of + c] = 0
             m = i64(0)
@@ -196,9 +192,9 @@ def sort_wide(x: Pointer, values: Pointer, places: Pointer, words: Pointer, coun
                     source = target
                     target = swapped
         for j in range(last - first):
-            i = i64(words[source + 2 * n + first - below + j])
-            places[out + j] = i
-            values[out + j] = x[row + i]
+            place = i64(words[source + 2 * n + first - below + j])
+            places[out + j] = place
+            values[out + j] = x[row + place]
 
 
 def first_of_rows(x: Pointer, values: Pointer, places: Pointer, keys: Pointer, scratch_stride: int, n: int, k: int,
@@ -287,4 +283,4 @@ def sort_rows(low: Lowering, x: Operand, values: Operand, places: Operand, part:
              [*operands, ("words", "p:uint64", ("scratch",)), ("counts", "p:int64", ("scratch",)), stride,
               ("n", "i", n), *part.params], rows, grain_of(n * 8.0), scratch=scratch,
              holes={"KEY": key.text, "INSERTION": str(INSERTION), "PASSES": str(passes), "BITS": str(DIGIT),
-                    "FIRST": part.first, "LAST": part.last})
+                    "LEADING": str(LEADING), "FIRST": part.first, "LAST": part.last})

@@ -15,6 +15,7 @@ from math import prod
 
 from jtorch import dtypes
 from jtorch.codegen.library.call import Arg, Lowering, Operand, grain_of, pointer
+from jtorch.codegen.library.kernel_text import inline
 from jtorch.codegen.library.language import ELEMENT, FIRST, KEY, LAST, WORD, Pointer, U, i64, index_div, index_mod, u64
 from jtorch.codegen.library.sorting_keys import Key
 
@@ -101,13 +102,32 @@ def choose_digits(spans: Pointer, state: Pointer, n: int, begin: int, end: int, 
             state[here + 6 + 3 * half] = long - width
 
 
+@inline
+def piece_of(item: int, state: Pointer, n: int) -> tuple[int, int, int, int]:
+    """The row and the piece of it that an item is; where the row begins, and its least key."""
+    r = index_div(item, PIECES)
+    piece = index_mod(item, PIECES)
+    row = r * n
+    least = u64(state[STATE * r])
+    return r, piece, row, least
+
+
+@inline
+def digit_of(state: Pointer, r: int, half: int, number: int) -> tuple[int, int, int, int]:
+    """Of digit `number` of row r: which half of `words` is read, how many words there are, how far they are shifted to
+    the right, and how many values the digit has."""
+    width = state[STATE * r + 4 + 3 * half]
+    parity = (half * state[STATE * r + 5] + number) & 1
+    m = state[STATE * r + 2]
+    shift = u64(32 + min(number * width, state[STATE * r + 6 + 3 * half]))
+    size = i64(1) << width
+    return parity, m, shift, size
+
+
 def count_leading(x: Pointer, counts: Pointer, state: Pointer, n: int, begin: int, end: int, worker: int) -> None:
     """counts[row, piece, digit] of the leading digits; an item is a piece."""
     for item in range(begin, end):
-        r = index_div(item, PIECES)
-        piece = index_mod(item, PIECES)
-        row = r * n
-        least = u64(state[STATE * r])
+        r, piece, row, least = piece_of(item, state, n)
         shift = u64(state[STATE * r + 1])
         base = item << LEADING
         for d in range(base, base + (1 << LEADING)):
@@ -120,10 +140,7 @@ def narrow(x: Pointer, counts: Pointer, words: Pointer, state: Pointer, n: int, 
            worker: int) -> None:
     """words[row] = those of the elements whose leading digit is one of the elements FIRST .. LAST - 1 of the order."""
     for item in range(begin, end):
-        r = index_div(item, PIECES)
-        piece = index_mod(item, PIECES)
-        row = r * n
-        least = u64(state[STATE * r])
+        r, piece, row, least = piece_of(item, state, n)
         shift = u64(state[STATE * r + 1])
         lowest = i64(-1)
         seen = i64(0)
@@ -158,18 +175,13 @@ def count_digit(x: Pointer, words: Pointer, counts: Pointer, state: Pointer, n: 
                 begin: int, end: int, worker: int) -> None:
     """counts[row, piece, digit] of digit `number` of the words' upper halves; an item is a piece."""
     for item in range(begin, end):
-        r = index_div(item, PIECES)
-        piece = index_mod(item, PIECES)
-        row = r * n
-        least = u64(state[STATE * r])
-        width = state[STATE * r + 4 + 3 * half]
+        r, piece, row, least = piece_of(item, state, n)
         if number < state[STATE * r + 5 + 3 * half]:
-            source = 2 * row + n * ((half * state[STATE * r + 5] + number) & 1)
-            m = state[STATE * r + 2]
-            shift = u64(32 + min(number * width, state[STATE * r + 6 + 3 * half]))
-            mask = (u64(1) << u64(width)) - u64(1)
+            parity, m, shift, size = digit_of(state, r, half, number)
+            source = 2 * row + n * parity
+            mask = u64(size - 1)
             base = item << LEADING
-            for d in range(base, base + (1 << width)):
+            for d in range(base, base + size):
                 counts[d] = 0
             for i in range(index_div(piece * m, PIECES), index_div((piece + 1) * m, PIECES)):
                 counts[base + i64((WORD >> shift) & mask)] += 1
@@ -180,17 +192,10 @@ def move_by_digit(x: Pointer, words: Pointer, counts: Pointer, state: Pointer, p
     """Move the words of a piece to where the counts say, from one half of `words` to the other."""
     mine = worker * index_div(scratch_stride, 8)
     for item in range(begin, end):
-        r = index_div(item, PIECES)
-        piece = index_mod(item, PIECES)
-        row = r * n
-        least = u64(state[STATE * r])
-        width = state[STATE * r + 4 + 3 * half]
+        r, piece, row, least = piece_of(item, state, n)
         if number < state[STATE * r + 5 + 3 * half]:
-            parity = (half * state[STATE * r + 5] + number) & 1
+            parity, m, shift, size = digit_of(state, r, half, number)
             source = 2 * row + n * parity
-            m = state[STATE * r + 2]
-            shift = u64(32 + min(number * width, state[STATE * r + 6 + 3 * half]))
-            size = i64(1) << width
             mask = u64(size - 1)
             total = mine + (1 << LEADING)
             for d in range(size):
@@ -219,10 +224,7 @@ def take_upper_half(x: Pointer, words: Pointer, state: Pointer, n: int, begin: i
                     ) -> None:
     """Words of the lower half of a key become words of the upper half; an item is a piece."""
     for item in range(begin, end):
-        r = index_div(item, PIECES)
-        piece = index_mod(item, PIECES)
-        row = r * n
-        least = u64(state[STATE * r])
+        r, piece, row, least = piece_of(item, state, n)
         m = state[STATE * r + 2]
         if state[STATE * r + 8] > 0:
             source = 2 * row + n * (state[STATE * r + 5] & 1)
@@ -237,10 +239,7 @@ def write_order(x: Pointer, words: Pointer, state: Pointer, values: Pointer, pla
                 begin: int, end: int, worker: int) -> None:
     """values, places = the elements FIRST .. LAST - 1 of the order of each row; an item is a piece of them."""
     for item in range(begin, end):
-        r = index_div(item, PIECES)
-        piece = index_mod(item, PIECES)
-        row = r * n
-        least = u64(state[STATE * r])
+        r, piece, row, least = piece_of(item, state, n)
         size = LAST - FIRST
         out = r * size
         source = 2 * row + n * ((state[STATE * r + 5] + state[STATE * r + 8]) & 1) + FIRST - state[STATE * r + 3]
