@@ -20,8 +20,7 @@ from jtorch.ir.interpret import interpret, settles
 from jtorch.ir.passes.batch import dependents
 from jtorch.ir.prims.create import graft, leaf
 from jtorch.lazy import lazy_module
-from jtorch.runtime.layout import OBJECT_FIELDS
-from jtorch.runtime.memory import ALIGNMENT, Buffer, allocator
+from jtorch.runtime.memory import ALIGNMENT, OBJECT_FIELDS, Buffer, allocator
 from jtorch.storage import SharedBuffer
 
 if TYPE_CHECKING:

@@ -12,9 +12,8 @@ from jtorch.capture.cell import Cell, Epoch, serials
 from jtorch.capture.record import Recorder
 from jtorch.ir.graph import Value
 from jtorch.runtime import objects
-from jtorch.runtime.layout import OBJECT_FIELDS
 from jtorch.runtime.layout import ConfWords as W
-from jtorch.runtime.memory import Buffer, allocator
+from jtorch.runtime.memory import OBJECT_FIELDS, Buffer, allocator
 from jtorch.storage import Storage
 
 

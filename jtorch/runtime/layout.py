@@ -7,10 +7,6 @@ Every field is one signed 64-bit word; the numbers below are word indices. Pytho
 WORD = 8
 """Bytes in a word."""
 
-OBJECT_FIELDS = object.__basicsize__
-"""Bytes of a Python object in front of its own fields. First among them is the number of a float or complex, and the
-address of an array's data (NumPy's ABI)."""
-
 LINE = 8
 """Words in a cache line: fields that different threads write are kept this far apart."""
 

@@ -22,7 +22,6 @@ from jtorch.errors import OutOfMemoryError
 
 from . import sysmem
 from .heap import Heap
-from .layout import OBJECT_FIELDS
 
 ALIGNMENT = 64
 """Bytes; every buffer starts at a multiple of it (one cache line, one AVX-512 vector)."""
@@ -41,6 +40,10 @@ LARGE_CACHE_SHARE = 0.25
 
 MEMO_LIMIT = 1 << 16
 """Entries in the table from requested sizes to size classes."""
+
+OBJECT_FIELDS = object.__basicsize__
+"""Bytes of a Python object in front of its own fields. First among them is the number of a float or complex, and the
+address of an array's data (NumPy's ABI)."""
 
 _word_at = ctypes.c_int64.from_address
 
