@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from jtorch import dtypes
-from jtorch.codegen.library.call import Lowering, Operand, conversion, grain_of, loader, pointer
+from jtorch.codegen.library.call import Lowering, Operand, conversion, grain_of, loader, merge_axes, pointer
 from jtorch.codegen.library.copy import contiguous, converted, copy
 from jtorch.codegen.library.language import (
     COMBINE,
@@ -26,32 +26,77 @@ from jtorch.codegen.library.language import (
 COLUMN_BLOCK = 64
 
 
-def scan_rows(x: Pointer, y: Pointer, n: int, begin: int, end: int, worker: int) -> None:
-    """y[row, i] = x[row, 0] + ... + x[row, i]; an item is a row."""
+def scan_rows(x: Pointer, y: Pointer, n: int, apart: int, step: int, rows: int, begin: int, end: int,
+              worker: int) -> None:
+    """y[row, i] = x[row, 0] + ... + x[row, i], for elements of x `step`, rows `apart`; an item is four rows. A sum waits
+    for the one before it, so they are taken side by side."""
     for item in range(begin, end):
-        acc = T(x[item * n])
-        y[item * n] = acc
-        for i in range(item * n + 1, item * n + n):
-            v = T(x[i])
-            acc = COMBINE
-            y[i] = acc
+        row = item * 4
+        if row + 4 <= rows:
+            x0 = row * apart
+            x1 = x0 + apart
+            x2 = x1 + apart
+            x3 = x2 + apart
+            y0 = row * n
+            y1 = y0 + n
+            y2 = y1 + n
+            y3 = y2 + n
+            acc0 = T(x[x0])
+            acc1 = T(x[x1])
+            acc2 = T(x[x2])
+            acc3 = T(x[x3])
+            y[y0] = acc0
+            y[y1] = acc1
+            y[y2] = acc2
+            y[y3] = acc3
+            for i in range(1, n):
+                acc = acc0
+                v = T(x[x0 + i * step])
+                acc0 = COMBINE
+                acc = acc1
+                v = T(x[x1 + i * step])
+                acc1 = COMBINE
+                acc = acc2
+                v = T(x[x2 + i * step])
+                acc2 = COMBINE
+                acc = acc3
+                v = T(x[x3 + i * step])
+                acc3 = COMBINE
+                y[y0 + i] = acc0
+                y[y1 + i] = acc1
+                y[y2 + i] = acc2
+                y[y3 + i] = acc3
+        else:
+            for r in range(row, rows):
+                acc = T(x[r * apart])
+                y[r * n] = acc
+                for i in range(1, n):
+                    v = T(x[r * apart + i * step])
+                    acc = COMBINE
+                    y[r * n + i] = acc
 
 
-def scan_columns(x: Pointer, y: Pointer, n: int, inner: int, block: int, begin: int, end: int, worker: int) -> None:
-    """y[outer, i, j] = x[outer, 0, j] + ... + x[outer, i, j]; an item is a block of j of one outer."""
+def scan_columns(x: Pointer, y: Pointer, n: int, apart: int, step: int, inner: int, block: int, begin: int, end: int,
+                 worker: int) -> None:
+    """y[outer, i, j] = x[outer, 0, j] + ... + x[outer, i, j], for rows of x `step`, outers `apart`; an item is a block of
+    j of one outer."""
     blocks = index_div(inner + block - 1, block)
     for item in range(begin, end):
-        first = index_div(item, blocks) * n * inner
+        outer = index_div(item, blocks)
         j0 = index_mod(item, blocks) * block
-        j1 = min(j0 + block, inner)
-        for j in range(first + j0, first + j1):
-            y[j] = x[j]
-        for i in range(1, n):
-            row = first + i * inner
-            for j in range(row + j0, row + j1):
-                acc = y[j - inner]
-                v = x[j]
-                y[j] = COMBINE
+        width = min(block, inner - j0)
+        source = outer * apart + j0
+        row = outer * n * inner + j0
+        for j in range(width):
+            y[row + j] = x[source + j]
+        for _ in range(1, n):
+            above = row
+            row += inner
+            source += step
+            for j in range(width):
+                acc = y[above + j]
+                v = x[source + j]
+                y[row + j] = COMBINE
 
 
 def extrema_rows(x: Pointer, y: Pointer, index: Pointer, n: int, begin: int, end: int, worker: int) -> None:
@@ -132,8 +177,7 @@ COMBINES = {"cumsum": "acc + v", "cumprod": "acc * v"}
 
 
 def running(low: Lowering) -> None:
-    x = contiguous(low, low.inputs[0])
-    out = low.outputs[0]
+    x, out = low.inputs[0], low.outputs[0]
     if not out.numel:
         return
     d = out.dtype
@@ -148,15 +192,22 @@ def running(low: Lowering) -> None:
 
 
 def run(low: Lowering, x: Operand, out: Operand) -> None:
+    """The axis may have any stride (a flip's is negative), what is beside it lies as in contiguous data."""
     axis = low.node.attr("axis")
     outer, n, inner = prod(x.shape[:axis]), x.shape[axis], prod(x.shape[axis + 1:])
+    sizes, (strides,) = merge_axes(x.shape[:axis], x.strides[:axis])
+    if len(sizes) > 1 or not x.has_contiguous(axis + 1):
+        x = contiguous(low, x)
+        strides = [n * inner]
     d = out.dtype
     p = pointer(d)
     c = conversion(d)
-    operands = [("x", p, x.arg), ("y", p, out.arg), ("n", "i", n)]
+    operands = [("x", p, x.arg), ("y", p, out.arg), ("n", "i", n), ("apart", "i", strides[0] if strides else 0),
+                ("step", "i", x.strides[axis])]
     combine = f"{c}({COMBINES[low.node.op.name]})"
     if inner == 1:
-        low.call(scan_rows, operands, outer, grain_of(n * 1.5), holes={"COMBINE": combine, "T": c})
+        low.call(scan_rows, [*operands, ("rows", "i", outer)], -(-outer // 4), grain_of(n * 2.0),
+                 holes={"COMBINE": combine, "T": c})
     else:
         block = min(inner, COLUMN_BLOCK)
         low.call(scan_columns, [*operands, ("inner", "i", inner), ("block", "i", block)], outer * -(-inner // block),

@@ -13,7 +13,7 @@ from jtorch.ir.prims.library import cumprod, cumprod_tangent, cumsum, reverse_cu
 
 
 def _count(hole: Value, axis: int) -> Value:
-    return cumsum(cast_to(hole, dtypes.int64), axis=axis)
+    return cumsum(cast_to(hole, dtypes.int32), axis=axis)
 
 
 def _gradient(b: Builder, g: Value, x: Value, axis: int) -> Value:
