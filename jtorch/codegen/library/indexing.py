@@ -62,22 +62,46 @@ def take_rows(x: Pointer, index: Pointer, out: Pointer, error: Pointer, code: in
                     out[target + j] = x[source + j]
 
 
-def take_elements(x: Pointer, index: Pointer, out: Pointer, error: Pointer, code: int, so: int, sr: int, rows: int,
-                  count: int, block: int, begin: int, end: int, worker: int) -> None:
-    """out[o, i] = x[o, index[i]] where there is something to read; an item is a block of i of one o."""
+def take_elements(x: Pointer, index: Pointer, out: Pointer, error: Pointer, code: int, so: int, sr: int, outer: int,
+                  rows: int, count: int, block: int, begin: int, end: int, worker: int) -> None:
+    """out[o, i] = x[o, index[i]]; an item is a block of i of four o, which look at an index once. The way out of that loop
+    keeps LLVM from gathers in vectors, which take longer where x is in the cache; a row by itself is likely not to be."""
     blocks = index_div(count + block - 1, block)
     for item in range(begin, end):
-        o = index_div(item, blocks)
+        o = index_div(item, blocks) * 4
         i0 = index_mod(item, blocks) * block
-        bad = i64(0)
-        for i in range(i0, min(i0 + block, count)):
-            r = index[i]
-            r = select(r < 0, r + rows, r)
-            outside = (r < 0) | (r >= rows)
-            bad |= i64(outside)
-            out[o * count + i] = x[o * so + select(outside, 0, r) * sr]
-        if bad != 0:
-            store_error(error, code)
+        i1 = min(i0 + block, count)
+        if o + 4 <= outer:
+            x0 = o * so
+            x1 = x0 + so
+            x2 = x1 + so
+            x3 = x2 + so
+            out0 = o * count
+            out1 = out0 + count
+            out2 = out1 + count
+            out3 = out2 + count
+            for i in range(i0, i1):
+                r = index[i]
+                r = select(r < 0, r + rows, r)
+                if (r < 0) | (r >= rows):
+                    store_error(error, code)
+                    break
+                place = r * sr
+                out[out0 + i] = x[x0 + place]
+                out[out1 + i] = x[x1 + place]
+                out[out2 + i] = x[x2 + place]
+                out[out3 + i] = x[x3 + place]
+        else:
+            bad = i64(0)
+            for k in range(o, outer):
+                for i in range(i0, i1):
+                    r = index[i]
+                    r = select(r < 0, r + rows, r)
+                    outside = (r < 0) | (r >= rows)
+                    bad |= i64(outside)
+                    out[k * count + i] = x[k * so + select(outside, 0, r) * sr]
+            if bad != 0:
+                store_error(error, code)
 
 
 def put_rows(index: Pointer, src: Pointer, out: Pointer, error: Pointer, code: int, rows: int, count: int, inner: int,
@@ -174,20 +198,43 @@ def scatter_rows(index: Pointer, src: Pointer, out: Pointer, x: Pointer, error: 
                 out[target] = COMBINE
 
 
-def put_elements(index: Pointer, src: Pointer, out: Pointer, error: Pointer, code: int, rows: int, count: int,
-                 begin: int, end: int, worker: int) -> None:
-    """`put_rows` along the last axis; an item is a row."""
+def put_elements(index: Pointer, src: Pointer, out: Pointer, error: Pointer, code: int, outer: int, rows: int,
+                 count: int, begin: int, end: int, worker: int) -> None:
+    """`put_rows` along the last axis; an item is four rows, which look at an index once."""
     for item in range(begin, end):
-        for i in range(count):
-            r = index[i]
-            if r < 0:
-                r += rows
-            if (r < 0) | (r >= rows):
-                store_error(error, code)
-            else:
-                target = item * rows + r
-                source = item * count + i
-                out[target] = COMBINE
+        o = item * 4
+        if o + 4 <= outer:
+            for i in range(count):
+                r = index[i]
+                if r < 0:
+                    r += rows
+                if (r < 0) | (r >= rows):
+                    store_error(error, code)
+                else:
+                    target = o * rows + r
+                    source = o * count + i
+                    out[target] = COMBINE
+                    target += rows
+                    source += count
+                    out[target] = COMBINE
+                    target += rows
+                    source += count
+                    out[target] = COMBINE
+                    target += rows
+                    source += count
+                    out[target] = COMBINE
+        else:
+            for k in range(o, outer):
+                for i in range(count):
+                    r = index[i]
+                    if r < 0:
+                        r += rows
+                    if (r < 0) | (r >= rows):
+                        store_error(error, code)
+                    else:
+                        target = k * rows + r
+                        source = k * count + i
+                        out[target] = COMBINE
 
 
 def search_elements(edges: Pointer, x: Pointer, out: Pointer, n: int, count: int, row: int, block: int, begin: int,
@@ -244,8 +291,9 @@ def take(low: Lowering) -> None:
     count = index.numel
     if inner == 1 and rows:
         block = 4096
-        low.call(take_elements, [*args, *integers("so sr rows count block", so, x.strides[axis], rows, count, block)],
-                 outer * -(-count // block), grain_of(block * 1.0))
+        low.call(take_elements, [*args, *integers("so sr outer rows count block", so, x.strides[axis], outer, rows, count,
+                                                  block)],
+                 -(-outer // 4) * -(-count // block), grain_of(min(block, count) * min(outer, 4)))
     else:
         block = max(1, min(count, 16384 // inner))
         low.call(take_rows, [*args, *integers("so sr rows count inner block", so, x.strides[axis], rows, count, inner,
@@ -329,8 +377,8 @@ def put(low: Lowering) -> None:
         if inner == 1:
             combine = combine.replace("target + j", "target").replace("source + j", "source")
             low.call(put_elements, [("index", "p:int64", index.arg), ("src", p, src.arg), ("out", p, out.arg),
-                                    *reports, *integers("rows count", rows, index.numel)], outer,
-                     grain_of(index.numel * 2.0), holes={"COMBINE": combine})
+                                    *reports, *integers("outer rows count", outer, rows, index.numel)],
+                     -(-outer // 4), grain_of(index.numel * 4.0), holes={"COMBINE": combine})
             return
         block = min(inner, COLUMN_BLOCK if index.numel * inner > 1 << 14 else inner)
         low.call(put_rows, [("index", "p:int64", index.arg), ("src", p, src.arg), ("out", p, out.arg), *reports,
