@@ -64,8 +64,8 @@ def take_rows(x: Pointer, index: Pointer, out: Pointer, error: Pointer, code: in
 
 def take_elements(x: Pointer, index: Pointer, out: Pointer, error: Pointer, code: int, so: int, sr: int, outer: int,
                   rows: int, count: int, block: int, begin: int, end: int, worker: int) -> None:
-    """out[o, i] = x[o, index[i]]; an item is a block of i of four o, which look at an index once. The way out of that loop
-    keeps LLVM from gathers in vectors, which take longer where x is in the cache; a row by itself is likely not to be."""
+    """out[o, i] = x[o, index[i]]; an item is a block of i of four o, which look at an index once. The way out of their
+    loop keeps LLVM from gathers in vectors, which take longer where x is in the cache."""
     blocks = index_div(count + block - 1, block)
     for item in range(begin, end):
         o = index_div(item, blocks) * 4
@@ -291,8 +291,8 @@ def take(low: Lowering) -> None:
     count = index.numel
     if inner == 1 and rows:
         block = 4096
-        low.call(take_elements, [*args, *integers("so sr outer rows count block", so, x.strides[axis], outer, rows, count,
-                                                  block)],
+        low.call(take_elements, [*args, *integers("so sr outer rows count block", so, x.strides[axis], outer, rows,
+                                                  count, block)],
                  -(-outer // 4) * -(-count // block), grain_of(min(block, count) * min(outer, 4)))
     else:
         block = max(1, min(count, 16384 // inner))

@@ -28,8 +28,8 @@ COLUMN_BLOCK = 64
 
 def scan_rows(x: Pointer, y: Pointer, n: int, apart: int, step: int, rows: int, begin: int, end: int,
               worker: int) -> None:
-    """y[row, i] = x[row, 0] + ... + x[row, i], for elements of x `step`, rows `apart`; an item is four rows. A sum waits
-    for the one before it, so they are taken side by side."""
+    """y[row, i] = x[row, 0] + ... + x[row, i]; x's elements lie `step`, its rows `apart` from one another. An item is
+    four rows: a sum waits for the one before it, so they are taken side by side."""
     for item in range(begin, end):
         row = item * 4
         if row + 4 <= rows:
@@ -78,8 +78,8 @@ def scan_rows(x: Pointer, y: Pointer, n: int, apart: int, step: int, rows: int, 
 
 def scan_columns(x: Pointer, y: Pointer, n: int, apart: int, step: int, inner: int, block: int, begin: int, end: int,
                  worker: int) -> None:
-    """y[outer, i, j] = x[outer, 0, j] + ... + x[outer, i, j], for rows of x `step`, outers `apart`; an item is a block of
-    j of one outer."""
+    """y[outer, i, j] = x[outer, 0, j] + ... + x[outer, i, j]; x's rows lie `step`, its outers `apart` from one another.
+    An item is a block of j of one outer."""
     blocks = index_div(inner + block - 1, block)
     for item in range(begin, end):
         outer = index_div(item, blocks)
