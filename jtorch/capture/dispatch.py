@@ -66,6 +66,9 @@ def parameter_names(body: Callable[..., Any]) -> tuple[str, ...]:
 def evaluate(function: Function, args: tuple[Any, ...]) -> Any:
     """Values of the function on tensors and other arguments."""
     recorder = current.recorder
+    found = recorder.look_up(recorder, function, *args)
+    if found is not None:
+        return found
     epoch = recorder.epoch
     key: list[Any] = [function]
     values: list[Any] = []

@@ -34,7 +34,7 @@ def equip(recorder: Recorder) -> None:
     """Let a recorder use the built-in functions."""
     known = configuration()
     if known is not None:
-        recorder.record = known.function("jt_record")
+        recorder.look_up, recorder.record = known.function("jt_look_up"), known.function("jt_record")
         recorder.flush_lone = known.function("jt_flush")
 
 

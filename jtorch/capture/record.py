@@ -43,10 +43,11 @@ class Recorder:
     """Records one Python thread's operations. `builder` outlives epochs, so repeated work finds its Values again."""
 
     __slots__ = ("lock", "grad_enabled", "inference", "autocast", "holding", "tracing", "levels", "walks", "structures",
-                 "builder", "call_tables", "calls", "backwards", "programs", "leaf_table", "epoch", "record",
+                 "builder", "call_tables", "calls", "backwards", "programs", "leaf_table", "epoch", "look_up", "record",
                  "flush_lone", "__weakref__")
 
     def __init__(self) -> None:
+        self.look_up: Callable[..., Any] = not_at_once
         self.record: Callable[..., Tensor | None] = not_at_once
         self.flush_lone: Callable[..., bool] | None = None  # `flush` of one operation that is compiled, if that is so
         self.lock = threading.RLock()
@@ -338,9 +339,9 @@ class Recorder:
             materialise_elsewhere(cell)
 
 
-def not_at_once(recorder: Recorder, function: Any, *args: Any) -> Tensor | None:
-    """The tensor that a call gives which was recorded before, None where more has to be looked at: `Recorder.record`
-    until there is a built-in function for it (`capture.lone`)."""
+def not_at_once(recorder: Recorder, function: Any, *args: Any) -> Any:
+    """What a call gives that was recorded before, as Values (`look_up`) or as a tensor (`record`); None where more has
+    to be looked at. So always until there are the built-in functions (`capture.lone`)."""
     return None
 
 

@@ -40,7 +40,7 @@ class Native:
         self.spin = self._function("jt_spin", None, word)
         self.try_lock = self._function("jt_try_lock", ctypes.c_bool, word)
         self._methods = {name: MethodDef(name.encode(), addresses[name], METH_FASTCALL, None)
-                         for name in ("jt_call", "jt_record", "jt_flush")}
+                         for name in ("jt_call", "jt_look_up", "jt_record", "jt_flush")}
         self._new_function = ctypes.pythonapi.PyCFunction_NewEx
         self._new_function.restype = ctypes.py_object
 

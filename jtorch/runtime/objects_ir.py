@@ -2,7 +2,8 @@
 is written in Python beside their callers (`capture.record`, `capture.dispatch`); where something is not of the
 commonest kind they change nothing and say so, and Python does it.
 
-    jt_record(conf, (recorder, function, *arguments), n) -> tensor or None    an operation that was recorded before
+    jt_look_up(conf, (recorder, function, *arguments), n) -> Values or None   what a call gave that was made before
+    jt_record(conf, (recorder, function, *arguments), n) -> tensor or None    the same as a new tensor
     jt_flush(conf, (recorder, epoch, table), 3) -> True or False              `Recorder.flush` of one that is compiled
 
 They are METH_FASTCALL functions on CPython objects through its stable API. Slots of instances are read and written in
@@ -123,6 +124,7 @@ class Objects:
         for name, types in OBJECTS_API.items():
             self.python[name] = ir.Function(module.module, ir.FunctionType(*types), name)
         self.module = module
+        self._function("jt_look_up", self._emit_look_up)
         self._function("jt_record", self._emit_record)
         self._function("jt_flush", self._emit_flush)
 
@@ -137,10 +139,17 @@ class Objects:
 
     # ---- recording ----
 
-    def _emit_record(self, b, args, count):
-        """`dispatch.evaluate` and `_tensor.wrap`: look the call up, and make a tensor of the Value."""
+    def _emit_look_up(self, b, args, count):
+        """`dispatch.evaluate`."""
+        value, key, epoch = self._looked_up(b, args, count)
+        b.api("Py_DecRef", key)
+        b.api("Py_DecRef", epoch)
+        b.ret(value)
+
+    def _looked_up(self, b, args, count):
+        """New references: what the table of calls has for these arguments, the key that it has it for, the epoch."""
         recorder, function = b.get(args, 0), b.get(args, 1)
-        none, false, true = b.known(ConfWords.NONE), b.known(ConfWords.FALSE), b.known(ConfWords.TRUE)
+        none = b.known(ConfWords.NONE)
         raised = b.variable(b.const(0))
         with b.at(b.otherwise):
             with b.if_then(b.icmp_signed("!=", b.value(raised), b.const(0))):  # the user's error, or Ctrl-C
@@ -194,6 +203,13 @@ class Objects:
             b.api("PyList_Append", b.slot(epoch, ConfWords.EPOCH_SCALARS), b.get(args, b.value(number)))
         value = b.new(b.value(found))
         b.undo(lambda: b.api("Py_DecRef", value))
+        return value, key, epoch
+
+    def _emit_record(self, b, args, count):
+        """`dispatch.evaluate` and `_tensor.wrap`."""
+        value, key, epoch = self._looked_up(b, args, count)
+        recorder = b.get(args, 0)
+        none, false, true = b.known(ConfWords.NONE), b.known(ConfWords.FALSE), b.known(ConfWords.TRUE)
         b.need(b.alike(b.type_of(value), b.known(ConfWords.VALUE)))
         b.need(b.or_(b.alike(b.slot(value, ConfWords.VALUE_REQUIRES_GRAD), false),
                      b.alike(b.slot(recorder, ConfWords.RECORDER_GRAD_ENABLED), true)))
