@@ -7,7 +7,7 @@ from typing import Any
 
 from jtorch._tensor import Tensor, wrap
 from jtorch.capture.cell import Cell
-from jtorch.capture.record import OWNED, Recorder, current
+from jtorch.capture.record import OWNED, WRITTEN, Recorder, current
 from jtorch.dtypes import dtype, type_name
 from jtorch.ir.graph import Type, Value, contiguous_strides
 from jtorch.ir.primitive import Op
@@ -282,6 +282,8 @@ def check_writable(t: Tensor) -> None:
 def assign(t: Tensor, v: Value) -> Tensor:
     """Write `v` into the tensor in place: what every `op_` and `out=` ends in. Returns `t`."""
     recorder = current.recorder
+    if recorder.assign(recorder, t, v) is not None:
+        return t
     if recorder.grad_enabled:
         check_writable(t)
     kind = t._type
@@ -333,7 +335,7 @@ _PLAIN_VIEWS = frozenset((reshape, permute, expand, slice_))
 
 def written(recorder: Recorder, base: Value, chain: tuple[tuple[Op, Any], ...], v: Value) -> Value:
     """`base` with `v` in place of the view that `chain` leads to."""
-    key = (written, base, chain, v)
+    key = (WRITTEN, base, chain, v)
     new = recorder.calls.get(key)
     if new is None:
         steps = [step for step in chain if step[0] is not graft]  # a write is to all that lies there

@@ -123,10 +123,11 @@ class Program:
 class Plan:
     """How the results of a tuple of values come about: some are leaves, the others one program computes."""
 
-    __slots__ = ("results", "outputs", "program", "direct", "differentiable", "alone", "shared", "given", "renewing")
+    __slots__ = ("key", "results", "outputs", "program", "direct", "differentiable", "shared", "given", "renewing")
 
     def __init__(self, values: Sequence[Value], table: ProgramTable) -> None:
         outputs: dict[Value, int] = {}
+        self.key = values[0] if len(values) == 1 else tuple(values)
         self.results: list[int] = []  # a place among the program's outputs, or ~number of a leaf
         for v in values:
             source = strip_markers(v)
@@ -137,7 +138,6 @@ class Plan:
         self.shared = frozenset([r for r, n in Counter(self.results).items() if n > 1])
         self.given = frozenset([~r for r in self.results if r < 0])  # leaves that are results themselves
         self.differentiable = any(v.requires_grad for v in values)
-        self.alone = self.outputs == tuple(values) and len(values) == 1 and not self.differentiable
         self.program = table.find(self.outputs, ()) if outputs else None
         self.renewing: dict[tuple[tuple[int, int], ...], Program] = {}  # the same work, by what it does in place
 
@@ -153,12 +153,17 @@ class Plan:
 
 
 class ProgramTable(dict):
-    """(outputs, in-place pairs) -> Program, and the plans that lead there."""
+    """(outputs, in-place pairs) -> Program, and the plans that lead there. `ready` and `renewing` are what the built-in
+    flush knows, by the Value or Values that are wanted: where all are in new memory, and where some may be written over
+    contents that they replace."""
+
+    __slots__ = ("structures", "plans", "ready", "renewing")
 
     def __init__(self, structures: Structures | None = None) -> None:
         self.structures = structures
         self.plans: dict[tuple[Value, ...], Plan] = {}
-        self.lone: dict[Value, lone.Lone] = {}
+        self.ready: dict[Value | tuple[Value, ...], lone.Ready] = {}
+        self.renewing: dict[Value | tuple[Value, ...], lone.Ready] = {}
 
     def find(self, outputs: tuple[Value, ...], in_place: tuple[tuple[int, int], ...]) -> Program:
         key = (outputs, in_place)
@@ -210,8 +215,8 @@ def compute(epoch: Epoch, table: ProgramTable, plan: Plan, donors: Sequence[Cell
             observe.run(executable, ptrs)
         else:
             executable.run(ptrs)
-            if plan.alone and donors is None and plan.outputs[0] not in table.lone and executable.header:
-                table.lone[plan.outputs[0]] = lone.Lone(executable, program.scalars, program.data, program.sizes[0])
+            if plan.direct and executable.header and not plan.differentiable:
+                lone.note(epoch, table, plan, program, computed, donors)
     return computed if plan.direct else plan.distribute(epoch, computed)
 
 

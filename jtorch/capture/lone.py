@@ -1,6 +1,6 @@
-"""A lone operation: recorded, flushed, used, as in a notebook or a loop that looks at each result. Recording what was
-recorded before, and the flush of one operation that is compiled, are built-in functions (`runtime.objects_ir`); here is
-what they go by. Loaded when the first compiled program ran."""
+"""What is recorded and flushed over and over, as in a notebook or a loop that looks at each result. Recording what was
+recorded before, and the flush of what is compiled, are built-in functions (`runtime.objects_ir`); here is what they go
+by. Loaded when the first compiled program ran."""
 from __future__ import annotations
 
 import functools
@@ -8,26 +8,46 @@ from collections.abc import Sequence
 from typing import Any
 
 from jtorch._tensor import Tensor
+from jtorch.capture import observe
 from jtorch.capture.cell import Cell, Epoch, serials
-from jtorch.capture.record import Recorder
-from jtorch.ir.graph import Value
+from jtorch.capture.execute import Plan, Program, ProgramTable
+from jtorch.capture.record import VIEWED, WRITTEN, Recorder
+from jtorch.ir.graph import Type, Value
 from jtorch.runtime import objects
 from jtorch.runtime.layout import ConfWords as W
+from jtorch.runtime.layout import ReadyWords
 from jtorch.runtime.memory import OBJECT_FIELDS, Buffer, allocator
 from jtorch.storage import Storage
 
 
-class Lone:
-    """A compiled program whose one result is a new one: nothing is written in place, no gradient is wanted."""
+class Ready:
+    """A compiled program that computes what a flush wants, each result in new memory or over contents that it replaces
+    (`over`: where, in the words of `ReadyWords`); no gradient is wanted."""
 
-    __slots__ = ("executable", "memory", "row", "home", "nbytes")
+    __slots__ = ("executable", "memory", "row", "homes", "sizes", "over")
 
-    def __init__(self, executable: Any, scalars: Sequence[int], data: Sequence[int], nbytes: int) -> None:
+    def __init__(self, executable: Any, scalars: Sequence[int], data: Sequence[int], sizes: Sequence[int],
+                 over: Sequence[int]) -> None:
         places = [*[-n - 1 for n in scalars], *data]
         self.executable = executable  # its words are at the header
-        self.memory = objects.words([executable.header, len(scalars), len(places), *places, *[0] * len(scalars)])
+        self.memory = objects.words([executable.header, len(scalars), len(places), *places, *[0] * len(scalars), *over])
         self.row = objects.addressof(self.memory)
-        self.home, self.nbytes = allocator.size_class(nbytes), nbytes
+        self.homes, self.sizes, self.over = tuple([allocator.size_class(n) for n in sizes]), tuple(sizes), over
+
+
+def note(epoch: Epoch, table: ProgramTable, plan: Plan, program: Program, computed: Sequence[Buffer],
+         donors: Sequence[Cell | None] | None) -> None:
+    """Note for the built-in flush how the results of a plan came about."""
+    known, over = table.ready if donors is None else table.renewing, [ReadyWords.FRESH] * len(computed)
+    for i, donor in enumerate(donors or ()):
+        if donor is not None:
+            if computed[i] is not donor.buffer:
+                return
+            leaf = epoch.leaf_values.get(donor)
+            over[i] = ReadyWords.UNREAD if leaf is None else leaf.attrs[0]
+    found = known.get(plan.key)
+    if len(over) <= ReadyWords.MOST_RESULTS and (found is None or found.over != over):
+        known[plan.key] = Ready(program.executable, program.scalars, program.data, program.sizes, over)
 
 
 def equip(recorder: Recorder) -> None:
@@ -35,7 +55,8 @@ def equip(recorder: Recorder) -> None:
     known = configuration()
     if known is not None:
         recorder.look_up, recorder.record = known.function("jt_look_up"), known.function("jt_record")
-        recorder.flush_lone = known.function("jt_flush")
+        recorder.write, recorder.assign = known.function("jt_write"), known.function("jt_assign")
+        recorder.flush_ready = known.function("jt_flush")
 
 
 @functools.cache
@@ -48,18 +69,21 @@ def configuration() -> objects.Configuration | None:
         **_slots(Storage, ("cell", "version", "settled", "exports"), range(W.STORAGE_CELL, W.STORAGE_EXPORTS + 1)),
         **_slots(Tensor, ("_storage", "_type", "_view", "_geometry", "_value", "_version", "_epoch", "_requires_grad",
                           "_grad"), range(W.TENSOR_STORAGE, W.TENSOR_GRAD + 1)),
-        **_slots(Recorder, ("epoch", "calls", "leaf_table", "tracing", "grad_enabled"),
-                 range(W.RECORDER_EPOCH, W.RECORDER_GRAD_ENABLED + 1)),
+        **_slots(Recorder, ("epoch", "calls", "leaf_table", "tracing", "grad_enabled", "lock", "holding", "levels",
+                            "programs"), range(W.RECORDER_EPOCH, W.RECORDER_PROGRAMS + 1)),
         **_slots(Epoch, ("serial", "flush_now"), (W.EPOCH_SERIAL, W.EPOCH_FLUSH_NOW)),
         **_slots(Epoch, ("recorder", "leaves", "leaf_values", "scalars", "pending", "variables", "variable_values",
                          "saved", "spent", "spent_before", "hooks", "functions", "mapped"), W.EPOCH_SHARED),
         **_slots(Buffer, ("ptr", "nbytes", "_home"), range(W.BUFFER_PTR, W.BUFFER_HOME + 1)),
-        **_slots(Lone, ("row", "home", "nbytes"), range(W.LONE_ROW, W.LONE_NBYTES + 1)),
+        **_slots(Ready, ("row", "homes", "sizes"), range(W.READY_ROW, W.READY_SIZES + 1)),
+        **_slots(ProgramTable, ("ready", "renewing"), (W.PROGRAMS_READY, W.PROGRAMS_RENEWING)),
+        **_slots(Type, ("nbytes", "strides"), (W.TYPE_NBYTES, W.TYPE_STRIDES)),
     }
     known = {
         W.NONE: None, W.FALSE: False, W.TRUE: True, W.ZERO: 0, W.INT: int, W.BOOL: bool, W.FLOAT: float, W.STR: str,
         W.TUPLE: tuple, W.LIST: list, W.VALUE: Value, W.CELL: Cell, W.STORAGE: Storage, W.TENSOR: Tensor,
         W.EPOCH: Epoch, W.BUFFER: Buffer, W.RECORDER_ENTER: Recorder.enter, W.SERIALS: serials,
+        W.SINKS: observe.sinks, W.VIEWED: VIEWED, W.WRITTEN: WRITTEN, W.ACQUIRE: "acquire", W.RELEASE: "release",
     }
     return objects.configuration(known, slots, {W.FLOAT_DATA: OBJECT_FIELDS})
 

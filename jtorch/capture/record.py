@@ -35,6 +35,9 @@ SNAPSHOT = 32 << 10
 OWNED = frozenset([variable, graft])
 """Steps of a view's chain that name a tensor: what is differentiated is that one."""
 
+VIEWED, WRITTEN = "viewed", "written"
+"""What keys of `Recorder.calls` begin with, for a view's chain that is read and one that is written."""
+
 # View operations after which a tensor is more than the memory that it is read from.
 _NOT_MEMORY = OWNED | {conj, neg}
 
@@ -44,12 +47,14 @@ class Recorder:
 
     __slots__ = ("lock", "grad_enabled", "inference", "autocast", "holding", "tracing", "levels", "walks", "structures",
                  "builder", "call_tables", "calls", "backwards", "programs", "leaf_table", "epoch", "look_up", "record",
-                 "flush_lone", "__weakref__")
+                 "write", "assign", "flush_ready", "__weakref__")
 
     def __init__(self) -> None:
         self.look_up: Callable[..., Any] = not_at_once
         self.record: Callable[..., Tensor | None] = not_at_once
-        self.flush_lone: Callable[..., bool] | None = None  # `flush` of one operation that is compiled, if that is so
+        self.write: Callable[..., Tensor | None] = not_at_once
+        self.assign: Callable[..., Tensor | None] = not_at_once
+        self.flush_ready: Callable[[Recorder], bool] = not_ready
         self.lock = threading.RLock()
         self.grad_enabled = True
         self.inference = False
@@ -107,7 +112,7 @@ class Recorder:
 
     def viewed(self, v: Value, chain: tuple[tuple[Any, Any], ...]) -> Value:
         """What a chain of view operations makes of `v`."""
-        key = ("viewed", v, chain)
+        key = (VIEWED, v, chain)
         found = self.calls.get(key)
         if found is None:
             found = v
@@ -221,6 +226,9 @@ class Recorder:
 
     def flush(self) -> None:
         """Compute every pending cell that is still referenced, and begin a new epoch."""
+        if self.flush_ready(self):
+            statistics["compiled"] += 1
+            return
         epoch = self.epoch
         pending = epoch.pending
         if self.holding or not pending and not epoch.leaves:
@@ -228,10 +236,6 @@ class Recorder:
         if self.tracing is not None:
             self.tracing.refuse_value()
         with self.lock:
-            if self.flush_lone is not None and len(pending) == 1 and not observe.sinks and self.flush_lone(
-                    self, epoch, self.programs.lone):
-                statistics["compiled"] += 1
-                return
             wanted = []
             for c in pending:
                 if c.buffer is None and getrefcount(c) > _INTERNAL_REFERENCES:
@@ -260,7 +264,7 @@ class Recorder:
                 donors = [c.previous for c in cells]
                 break
         plan = self.programs.plans.get(values) or self.programs.plan(values)
-        if self.record is not_at_once and plan.program is not None and plan.program.executable is not None:
+        if self.record is not_at_once and (self.programs.ready or self.programs.renewing):
             lone.equip(self)
         if not plan.differentiable:
             for c, buffer in zip(cells, compute(epoch, self.programs, plan, donors)):
@@ -339,10 +343,16 @@ class Recorder:
             materialise_elsewhere(cell)
 
 
-def not_at_once(recorder: Recorder, function: Any, *args: Any) -> Any:
-    """What a call gives that was recorded before, as Values (`look_up`) or as a tensor (`record`); None where more has
-    to be looked at. So always until there are the built-in functions (`capture.lone`)."""
+def not_at_once(recorder: Recorder, *args: Any) -> Any:
+    """What a call gives that was recorded before, as Values (`look_up`), as a tensor (`record`) or written into one
+    (`write`; `assign` writes a Value); None where more has to be looked at. So always until there are the built-in
+    functions (`capture.lone`)."""
     return None
+
+
+def not_ready(recorder: Recorder) -> bool:
+    """Flush what a program is known for, and say that it is done. Never until there is a built-in function for it."""
+    return False
 
 
 def unusual(epoch: Epoch, wanted: list[Cell]) -> list[Cell]:

@@ -57,7 +57,11 @@ def in_place(public: Callable[..., Any], name: str) -> Callable[..., Any]:
 
     @functools.wraps(public)
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        result = evaluate(function, pack(self, *args, **kwargs))
+        recorder, arguments = current.recorder, pack(self, *args, **kwargs)
+        done = recorder.write(recorder, function, self, *arguments)
+        if done is not None:
+            return done
+        result = evaluate(function, arguments)
         check_result_dtype(result.dtype, self._type.dtype)
         return assign(self, result)
     method.__name__ = name + "_"

@@ -78,6 +78,10 @@ def _number(x: Any) -> Any:
 
 def fast_inplace(function: Function) -> Callable[[Tensor, Any], Tensor]:
     def method(self: Tensor, other: Any) -> Tensor:
+        recorder = current.recorder
+        done = recorder.write(recorder, function, self, self, other)
+        if done is not None:
+            return done
         v = evaluate(function, (self, other))
         if v.dtype is not self._type.dtype:
             check_result_dtype(v.dtype, self._type.dtype)

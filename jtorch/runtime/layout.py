@@ -45,6 +45,11 @@ OBJECTS_API = (
     "PyTuple_SetItem",
     "PyType_IsSubtype",
     "PyObject_Vectorcall",
+    "PyObject_VectorcallMethod",
+    "PyObject_RichCompareBool",
+    "PyWeakref_NewRef",
+    "PyGC_Disable",
+    "PyGC_Enable",
 )
 """Those that the built-in functions of the eager path call."""
 
@@ -120,14 +125,19 @@ class HeaderWords:
     SIZE = 11
 
 
-class LoneWords:
-    """A program of one result as the built-in flush reads it. Behind these words: the places of its arguments in
-    `Epoch.scalars` and `Epoch.leaves`, and a word for each scalar to lie in."""
+class ReadyWords:
+    """A program as the built-in flush reads it. Behind these words: the places of its arguments in `Epoch.scalars` and
+    `Epoch.leaves`, a word for each scalar to lie in, and for each result where it is written: over the leaf of this
+    number, or FRESH or UNREAD."""
 
     HEADER = 0  # address of the program's segment
     SCALARS = 1  # run-time scalars among its arguments; they come first
     PLACES = 2  # its arguments
     SIZE = 3
+
+    FRESH = -1  # in new memory
+    UNREAD = -2  # over memory of contents that it replaces, which is no leaf
+    MOST_RESULTS = 16
 
 
 class ConfWords:
@@ -136,21 +146,23 @@ class ConfWords:
 
     NONE, FALSE, TRUE, ZERO, INT, BOOL, FLOAT, STR, FLOAT_DATA = range(9)
     BUFFER, BUFFER_PTR, BUFFER_NBYTES, BUFFER_HOME = range(9, 13)
-    LONE_ROW, LONE_HOME, LONE_NBYTES = range(13, 16)
+    READY_ROW, READY_HOMES, READY_SIZES = range(13, 16)
     VALUE, VALUE_TYPE, VALUE_REQUIRES_GRAD = range(16, 19)
     (CELL, CELL_TYPE, CELL_VALUE, CELL_EPOCH, CELL_BUFFER, CELL_PREVIOUS, CELL_RANGE, CELL_HOME,
      CELL_BEFORE) = range(19, 28)
     STORAGE, STORAGE_CELL, STORAGE_VERSION, STORAGE_SETTLED, STORAGE_EXPORTS = range(28, 33)
     (TENSOR, TENSOR_STORAGE, TENSOR_TYPE, TENSOR_VIEW, TENSOR_GEOMETRY, TENSOR_VALUE, TENSOR_VERSION, TENSOR_EPOCH,
      TENSOR_REQUIRES_GRAD, TENSOR_GRAD) = range(33, 43)
-    (RECORDER_EPOCH, RECORDER_CALLS, RECORDER_LEAF_TABLE, RECORDER_TRACING, RECORDER_GRAD_ENABLED) = range(43, 48)
-    RECORDER_ENTER, TUPLE, LIST = range(48, 51)
-    EPOCH, EPOCH_SERIAL, EPOCH_FLUSH_NOW, SERIALS = range(51, 55)
-    EPOCH_SHARED = tuple(range(55, 68))  # slots whose contents the next epoch takes over
+    (RECORDER_EPOCH, RECORDER_CALLS, RECORDER_LEAF_TABLE, RECORDER_TRACING, RECORDER_GRAD_ENABLED, RECORDER_LOCK,
+     RECORDER_HOLDING, RECORDER_LEVELS, RECORDER_PROGRAMS) = range(43, 52)
+    RECORDER_ENTER, TUPLE, LIST, SINKS, VIEWED, WRITTEN, ACQUIRE, RELEASE = range(52, 60)
+    PROGRAMS_READY, PROGRAMS_RENEWING, TYPE_NBYTES, TYPE_STRIDES = range(60, 64)
+    EPOCH, EPOCH_SERIAL, EPOCH_FLUSH_NOW, SERIALS = range(64, 68)
+    EPOCH_SHARED = tuple(range(68, 81))  # slots whose contents the next epoch takes over
     (EPOCH_RECORDER, EPOCH_LEAVES, EPOCH_LEAF_VALUES, EPOCH_SCALARS, EPOCH_PENDING, EPOCH_VARIABLES,
      EPOCH_VARIABLE_VALUES, EPOCH_SAVED, EPOCH_SPENT, EPOCH_SPENT_BEFORE, EPOCH_HOOKS, EPOCH_FUNCTIONS,
      EPOCH_MAPPED) = EPOCH_SHARED
-    SIZE = 68
+    SIZE = 81
 
 
 class Status:

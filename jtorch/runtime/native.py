@@ -40,7 +40,7 @@ class Native:
         self.spin = self._function("jt_spin", None, word)
         self.try_lock = self._function("jt_try_lock", ctypes.c_bool, word)
         self._methods = {name: MethodDef(name.encode(), addresses[name], METH_FASTCALL, None)
-                         for name in ("jt_call", "jt_look_up", "jt_record", "jt_flush")}
+                         for name in ("jt_call", "jt_look_up", "jt_record", "jt_write", "jt_assign", "jt_flush")}
         self._new_function = ctypes.pythonapi.PyCFunction_NewEx
         self._new_function.restype = ctypes.py_object
 
@@ -74,7 +74,8 @@ def load():
 def _cache_key():
     """Names all that the object code depends on."""
     here = Path(__file__).parent
-    sources = ("layout.py", "native_ir.py", "objects_ir.py", "native.py")
+    sources = ("layout.py", "native_ir.py", "object_emitter.py", "record_ir.py", "flush_ir.py", "objects_ir.py",
+               "native.py")
     return "runtime-" + toolchain.fingerprint(*(here / name for name in sources))
 
 
