@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import jtorch
+from jtorch.capture import alike
 
 torch = pytest.importorskip("torch")
 
@@ -357,3 +358,85 @@ def test_joined_samples_are_a_copy_and_errors_are_pytorchs() -> None:
         jtorch.stack([*xs, jtorch.ones(3, 5)])
     with pytest.raises(RuntimeError, match="zero-dimensional tensor .at position 0. cannot be concatenated"):
         jtorch.cat([x[0, 0] for x in xs])
+
+
+def _rows(t, n=12, shape=(3, 4), dtype="float32"):
+    data = t.tensor(np.random.RandomState(0).randn(n, *shape) * 9).to(getattr(t, dtype))
+    data[0].sum().item()  # it is there
+    return [data[i] for i in range(n)]
+
+
+def _written(t):
+    rows = _rows(t)
+    for i, x in enumerate(rows):
+        rows[i] = x.sub(0.5).div_(0.31)
+    return rows
+
+
+ALIKE = [
+    lambda t: [(x - 0.13) / 0.31 for x in _rows(t)],
+    lambda t: [x * (i + 5) + (i + 4) / 7.3 for i, x in enumerate(_rows(t))],  # numbers of their own
+    lambda t: [x * complex(0.0, 0.0 if i % 2 else -0.0) for i, x in enumerate(_rows(t))],
+    lambda t: [x * float("nan") for x in _rows(t)],
+    lambda t: [x.float() / 255 for x in _rows(t, dtype="uint8")],
+    lambda t: [(x.half() * 3).float() for x in _rows(t)],
+    lambda t: [x * m + m for m in [t.full((4,), 1.5)] for x in _rows(t)],  # a tensor that all share
+    lambda t: [t.where(x > 0, x, t.zeros(3, 4)).flip(1).t()[1:] for x in _rows(t)],
+    lambda t: [x[0, 1] * 2 for x in _rows(t)],
+    lambda t: [t.ones(3, 4) * 2 for _ in range(9)],  # the same value
+    lambda t: [x // (i + 4) for i, x in enumerate(_rows(t, dtype="int64"))],
+    lambda t: [x + 1 if i != 5 else x - 2 for i, x in enumerate(_rows(t))],  # three runs
+    lambda t: [x * 2j + 1 for x in _rows(t, dtype="complex64")],
+    _written,
+]
+
+
+@pytest.mark.parametrize("number", range(len(ALIKE)))
+def test_samples_that_are_pending_in_the_same_way_are_computed_at_once(number, monkeypatch) -> None:
+    found = []
+    stacked = alike.stacked
+    monkeypatch.setattr(alike, "stacked", lambda *args: found.append(stacked(*args)) or found[-1])
+    theirs = torch.stack(ALIKE[number](torch))
+    for _ in range(3):  # interpreted, and compiled
+        samples = ALIKE[number](jtorch)
+        ours = jtorch.stack(samples)
+        same(ours, theirs)
+        same(samples[3], theirs[3])
+    assert len(found) == 3 and None not in found
+
+
+@pytest.mark.parametrize("samples", [
+    lambda t: [x + 1 if i % 2 else x - 2 for i, x in enumerate(_rows(t))],
+    lambda t: [t.nn.functional.pad(x, (i, 12 - i)) * 2 for i, x in enumerate(_rows(t))],
+    lambda t: [(x - x.mean()) / x.std() for x in _rows(t)],
+    lambda t: [t.softmax(x, 0) for x in _rows(t)],
+    lambda t: [x * (0.0 if i % 2 else -0.0) for i, x in enumerate(_rows(t))],
+    lambda t: [x[:1].expand(3, 4) + x for x in _rows(t)],
+    lambda t: [x.cummax(1)[0] for x in _rows(t)],
+    lambda t: [x * p for p in [t.nn.Parameter(t.full((4,), 2.0))] for x in _rows(t)],
+    lambda t: [t.manual_seed(i) and x + t.rand(3, 4) for i, x in enumerate(_rows(t))],
+])
+def test_samples_that_are_pending_in_other_ways(samples) -> None:
+    theirs = torch.stack(samples(torch))
+    for _ in range(3):
+        ours = jtorch.stack(samples(jtorch))
+        assert ours.requires_grad == theirs.requires_grad
+        same(ours, theirs)
+
+
+def test_pending_samples_keep_what_they_were_made_of() -> None:
+    data = jtorch.arange(48.0).reshape(12, 4).clone()
+    before = data.numpy().copy()
+    samples = [data[i] * 2 for i in range(12)]
+    whole = jtorch.stack(samples)
+    data.zero_()
+    samples[1].add_(1)
+    assert np.array_equal(whole.numpy(), before * 2) and np.array_equal(samples[1].numpy(), before[1] * 2 + 1)
+    samples = [jtorch.arange(4) // jtorch.tensor(i - 3) for i in range(12)]
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        jtorch.stack(samples).numpy()
+    whole = jtorch.func.vmap(lambda x: jtorch.stack([x * 2] * 9))(jtorch.ones(3))
+    assert whole.shape == (3, 9)
+    traced = jtorch.jit.trace(lambda x: jtorch.stack([x[i] * 2 for i in range(12)]))
+    for _ in range(2):
+        assert np.array_equal(traced(jtorch.tensor(before)).numpy(), before * 2)

@@ -39,7 +39,7 @@ ALSO: dict[str, set[str]] = {
     "ops.settings": {"runtime.threads"},  # set_num_threads
     "backends.cpu": {"runtime.blas"}, "cpu": {"amp"}, "cpu.amp": {"amp"},
     "capture.execute": {"runtime.memory"}, "capture.signature": {"runtime.memory"}, "capture.trace": {"runtime.memory"},
-    "capture.update": {"runtime.memory"},
+    "capture.update": {"runtime.memory"}, "capture.alike": {"runtime.memory"},
     # what the built-in functions of the eager path go by
     "capture.lone": {"runtime.layout", "runtime.memory", "runtime.objects"},
     # dispatch, interpret, creation: to refuse what there is no room for

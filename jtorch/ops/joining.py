@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from jtorch._tensor import Tensor, from_array, from_buffer
-from jtorch.capture import observe
+from jtorch._tensor import Tensor, from_array, from_buffer, wrap
+from jtorch.capture import alike, observe
 from jtorch.capture.record import current, is_data
 from jtorch.ir import arith
 from jtorch.ir.graph import Type, Value
@@ -106,11 +106,16 @@ def _side_by_side(tensors: Sequence[Tensor], kind: Type) -> Tensor | None:
 
 
 def stacked_data(tensors: Sequence[Tensor]) -> Tensor | None:
-    """Tensors of one type stacked along a new first axis by copying them; None where that is not all there is to do."""
-    kind = tensors[0]._type
-    if not current.recorder.knows_values or [t._type for t in tensors].count(kind) < len(tensors):
+    """Tensors of one type stacked along a new first axis: copied if they are there, and what is pending in the same way
+    for each of them computed for all at once; None where that is not all there is to do."""
+    kind, recorder = tensors[0]._type, current.recorder
+    if not recorder.knows_values or observe.sinks or [t._type for t in tensors].count(kind) < len(tensors):
         return None
-    return _side_by_side(tensors, Type(kind.dtype, (len(tensors), *kind.shape)))
+    joined = _side_by_side(tensors, Type(kind.dtype, (len(tensors), *kind.shape)))
+    if joined is None and len(tensors) >= MANY and kind.nbytes * len(tensors) <= SMALL:
+        found = alike.stacked(recorder, tuple([recorder.value(t) for t in tensors]))
+        return None if found is None else wrap(recorder, found)
+    return joined
 
 
 def concatenated_data(tensors: Sequence[Tensor]) -> Tensor | None:
