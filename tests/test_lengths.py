@@ -311,3 +311,97 @@ def test_the_tables_start_afresh_in_the_middle_of_training(monkeypatch, limit):
 
     both(work, (3, 12, 12, 5, 12))
     assert len(set(tables)) > 1
+
+
+@pytest.mark.parametrize("looks", [10_000, 7])
+def test_updates_written_by_hand_are_the_same_program_in_each_round(monkeypatch, looks):
+    """No optimizer steps and hardly anything is looked at: the graphs between the flushes neither grow nor change."""
+    monkeypatch.setattr(config, "eager_compile", "never")
+    recorder = jtorch.capture.record.current.recorder
+
+    class Cubic(jtorch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x ** 3 - x
+
+        @staticmethod
+        def backward(ctx, g):
+            x, = ctx.saved_tensors
+            return g * (3 * x ** 2 - 1)
+
+    def work(torch, cubic, rounds):
+        recorder.flush()
+        x = torch.linspace(-1, 1, 50, dtype=torch.float64)
+        y = torch.sin(3 * x)
+        weights = [torch.full((), 0.1 * i, dtype=torch.float64, requires_grad=True) for i in range(3)]
+        a, b, c = weights
+        for t in range(rounds):
+            loss = (a + b * cubic(x * c + 0.5) - y).pow(2).sum()
+            if t % looks == looks - 1:
+                loss.item()
+            loss.backward()
+            with torch.no_grad():
+                for w in weights:
+                    w -= 1e-3 * w.grad
+                    w.grad = None
+        return [w.detach().numpy() for w in weights]
+
+    work(jtorch, Cubic.apply, 40)
+    programs, values = len(recorder.programs), len(recorder.builder.table)
+    np.testing.assert_allclose(work(jtorch, Cubic.apply, 200), work(pytorch, lambda x: x ** 3 - x, 200), rtol=1e-10)
+    assert len(recorder.programs) - programs <= 4  # it takes a few rounds until the flushes lie where they stay
+    assert len(recorder.builder.table) - values < 200
+
+
+def fixed_point(torch, v, m):
+    for _ in range(1000):
+        v = m @ v + 1
+        v = v / v.norm()
+    return v
+
+
+def heat(torch, v, m):
+    u = v.clone()
+    for _ in range(500):
+        u[1:-1] += 0.1 * (u[2:] - 2 * u[1:-1] + u[:-2])
+    return u
+
+
+def nested(torch, v, m):
+    for _ in range(80):
+        for _ in range(10):
+            v = torch.sin(v) + 0.1
+        for k in range(3):
+            v = torch.roll(v, k + 1) * 0.9
+    return v
+
+
+def trajectory(torch, v, m):
+    states = []
+    for _ in range(400):
+        v = v + 0.01 * torch.stack([v[1] - v[0], v[0] * v[2], v[2] - v[1]])
+        states.append(v)
+    return torch.stack(states)
+
+
+def draws(torch, v, m):
+    torch.manual_seed(3)
+    for _ in range(500):
+        v = 0.9 * v + 0.1 * torch.randn(v.shape, dtype=v.dtype)
+    return v
+
+
+@pytest.mark.parametrize("work", [fixed_point, heat, nested, trajectory, draws], ids=lambda f: f.__name__)
+def test_a_loop_without_a_look_is_the_same_program_in_each_round(monkeypatch, work):
+    monkeypatch.setattr(config, "eager_compile", "never")
+    draw = np.random.default_rng(1)
+    v, m = draw.standard_normal(3 if work is trajectory else 20), draw.standard_normal((20, 20))
+    recorder = jtorch.capture.record.current.recorder
+    before = len(recorder.programs)
+    with jtorch.no_grad():
+        ours = work(jtorch, jtorch.tensor(v), jtorch.tensor(m)).numpy()
+    theirs = work(pytorch, pytorch.tensor(v), pytorch.tensor(m)).numpy()
+    np.testing.assert_allclose(ours, theirs, rtol=1e-10)
+    # A generator's words come in blocks, so that draws stand at another place of theirs in the next round.
+    assert len(recorder.programs) - before <= (10 if work is draws else 5)

@@ -36,6 +36,8 @@ def backward(tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retai
         recorder.holding -= 1
     for t, _ in pairs:
         _accumulate(recorder, t, gradients.pop(0), create_graph)
+    if not (create_graph or retain_graph):
+        recorder.rhythm.walked(recorder)
 
 
 def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], grad_outputs: Any = None,
@@ -71,8 +73,11 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
             raise RuntimeError("One of the differentiated Tensors appears to not have been used in the graph. Set "
                                "allow_unused=True if this is the desired behavior.")
         results.append(None if g is None else wrap(recorder, g if create_graph else recorder.detached(g)))
-    return tuple([g if g is None or not _has_hooks(t) else _hooked(t, g, create_graph)
-                  for t, g in zip(wanted, results)])
+    gradients = tuple([g if g is None or not _has_hooks(t) else _hooked(t, g, create_graph)
+                       for t, g in zip(wanted, results)])
+    if not keep:
+        recorder.rhythm.walked(recorder)
+    return gradients
 
 
 def _sequence(x: Any) -> tuple[Tensor, ...]:

@@ -238,7 +238,7 @@ class Move:
             if node in env:
                 stack.pop()
                 continue
-            missing = [] if self.cut and node in self.epoch.saved else [i for i in node.inputs if i not in env]
+            missing = [] if self.is_data(node) else [i for i in node.inputs if i not in env]
             if missing:
                 stack += missing
                 continue
@@ -246,9 +246,13 @@ class Move:
             self.rebuild(node)
         return env[v]
 
+    def is_data(self, node: Value) -> bool:
+        """Is a value taken as the flush saved it? Where the graph is rebuilt, only what has no derivative."""
+        return node in self.epoch.saved and (self.cut or not node.requires_grad)
+
     def rebuild(self, node: Value) -> None:
         recorder, epoch, env = self.recorder, self.epoch, self.env
-        if self.cut and node in epoch.saved:
+        if self.is_data(node):
             env[node] = recorder.leaf(epoch.saved[node])
         elif node.op is leaf:
             number = node.attrs[0]

@@ -10,6 +10,7 @@ from jtorch import dtypes
 from jtorch.capture import observe
 from jtorch.capture.cell import Cell, Epoch
 from jtorch.capture.execute import ProgramTable, buffer_of, compute, compute_once, statistics
+from jtorch.capture.rhythm import Rhythm
 from jtorch.capture.structure import Structures
 from jtorch.config import config
 from jtorch.ir.graph import Builder, Type, Value, topological, user_location
@@ -46,8 +47,8 @@ class Recorder:
     """Records one Python thread's operations. `builder` outlives epochs, so repeated work finds its Values again."""
 
     __slots__ = ("lock", "grad_enabled", "inference", "autocast", "holding", "tracing", "levels", "walks", "structures",
-                 "builder", "call_tables", "calls", "backwards", "programs", "leaf_table", "epoch", "look_up", "record",
-                 "write", "assign", "flush_ready", "__weakref__")
+                 "rhythm", "builder", "call_tables", "calls", "backwards", "programs", "leaf_table", "epoch", "look_up",
+                 "record", "write", "assign", "flush_ready", "__weakref__")
 
     def __init__(self) -> None:
         self.look_up: Callable[..., Any] = not_at_once
@@ -64,6 +65,7 @@ class Recorder:
         self.levels: list[Any] = []  # mapped functions that are running, the innermost last (capture.mapping)
         self.walks = 0  # how many backwards there were
         self.structures = Structures()
+        self.rhythm = Rhythm()
         self.reset()
 
     def reset(self) -> None:
@@ -99,6 +101,7 @@ class Recorder:
             if t._type.nbytes <= SNAPSHOT and not (t._requires_grad or self.levels) and is_data(t):
                 return self.leaf(Cell(t._type, None, None, buffer_of(t._array().copy())))
             epoch.flush_now = True
+            self.rhythm.interrupt()
         cell = storage.cell
         if t._view is None:
             v = self.cell_value(cell)
@@ -217,9 +220,9 @@ class Recorder:
     def after_record(self) -> None:
         """Called when an operation read exported memory, and now and then, to keep what is pending within bounds."""
         epoch = self.epoch
-        if self.tracing is not None or self.holding:
+        if self.tracing is not None or self.holding or epoch.flush_now and self.rhythm.waits(epoch):
             return
-        if epoch.flush_now or len(epoch.pending) >= config.max_pending_ops:
+        if epoch.flush_now or len(epoch.pending) >= config.max_pending_ops or self.rhythm.ends_here(epoch):
             self.flush()
         elif sum(c.type.nbytes for c in epoch.pending[-64:]) * (len(epoch.pending) / 64) > config.max_pending_bytes:
             self.flush()
@@ -294,9 +297,13 @@ class Recorder:
             seen, stack = set(), list(roots)
             while stack:
                 v = stack.pop()
-                if v in seen or v.op.name == "variable":
+                if v in seen:
                     continue
                 seen.add(v)
+                if v.op is variable:  # what it was: the update that made it is not repeated with its derivatives
+                    if v.inputs[0].op.kind not in ("leaf", "create"):
+                        kept[v.inputs[0]] = None
+                    continue
                 if v.op.kind not in ("elementwise", "movement", "marker", "create", "leaf"):
                     kept.update(dict.fromkeys(v.siblings))  # also a factor that nobody has asked for yet
                 for i in v.inputs:
