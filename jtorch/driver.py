@@ -33,6 +33,7 @@ from jtorch.codegen.plan import (
     plan_memory,
     redirect_unsafe,
     step_entry,
+    store_past,
     substitute,
 )
 from jtorch.codegen.scan_loop import ScanLoop
@@ -316,6 +317,7 @@ class Compilation:
             for v in (*e.reads, *e.writes) if temporaries else ():
                 if id(v) in temporaries:
                     substitute(e, v, temporaries[id(v)])
+        store_past(self.entries, aliases, emit)
         self.entries = order_entries(self.entries, aliases, frozenset(id(v) for v in outputs.values()))
         return plan_memory(self.entries, fixed)
 

@@ -107,6 +107,28 @@ def kernel(x, y, n, begin, end, worker):
     np.testing.assert_allclose(y, np.exp(x), rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.int32, np.int64])
+def test_stores_past_the_caches_leave_loops_vectorised(dtype):
+    source = """\
+def kernel(x, y, n, begin, end, worker):
+    past = i32(0)
+    for r in range(begin, end):
+        for i in range(n):
+            past = past | store_past(x[r * n + i] + x[r * n + i], y, r * n, i)
+    drain(past)
+"""
+    for n in (64, 83):  # of all rows some are aligned, and of some none but the first
+        x = np.arange(9 * n).astype(dtype)
+        memory = np.zeros(x.nbytes + 128, np.uint8)
+        for offset in (0, x.itemsize):
+            start = -memory.ctypes.data % 64 + offset
+            y = memory[start:start + x.nbytes].view(dtype)
+            run(source, x, y, n, end=9)
+            np.testing.assert_array_equal(y, x + x)
+    text = kernels.asm(kernels.load(source, kinds((x, y, 83))))
+    assert re.search(r"vmovnt\w+\s+%[yz]mm", text) and "sfence" in text and "jt.past" not in text
+
+
 def test_all_kinds_of_parameters():
     source = """\
 def kernel(a, b, c, n, f, begin, end, worker):

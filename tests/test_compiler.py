@@ -6,6 +6,7 @@ import pytest
 from random_graphs import random_graph
 
 from jtorch import driver, dtypes
+from jtorch.codegen import schedule
 from jtorch.ir import prims  # noqa: F401
 from jtorch.ir.graph import Builder, Graph, Type
 from jtorch.ir.interpret import interpret
@@ -125,6 +126,43 @@ def test_a_row_has_the_same_bits_whatever_rows_are_beside_it(name, attrs, n):
     for first, last in [(0, 1), (1, 2), (3, 20), (0, len(x) - 1)]:
         np.testing.assert_array_equal(run(x[first:last].copy())[0], whole[first:last])
     np.testing.assert_array_equal(run(x.copy(), in_place={0: 0})[0], whole)
+
+
+@pytest.mark.parametrize("d", [F, dtypes.float64, dtypes.float16, dtypes.bfloat16, dtypes.int64, dtypes.int16,
+                               dtypes.uint8])
+@pytest.mark.parametrize("shape", [(70_001,), (33, 1031), (64, 1024), (300, 7)])
+def test_results_stored_past_the_caches(monkeypatch, d, shape):
+    """Larger results are, whether their rows are aligned or not, and are the same; but not over what is just read."""
+    def run(**options):
+        graph = build([(d, shape)], lambda x: [x + x, permute_to(x, range(x.ndim)[::-1]) + 1])
+        exe = driver.compile_graph(graph, *options.values())
+        return execute(exe, graph, [x.copy()], **options), "".join(e.kernel.source for e in exe.entries)
+
+    x = (10 * floats(shape)[0]).astype(d.numpy)
+    usual, text = run()
+    assert "store_past" not in text
+    monkeypatch.setattr(schedule, "PAST_BYTES", 0)
+    past, text = run()
+    assert ("store_past" in text) == (d is not dtypes.uint8)
+    for found, wanted in zip(past, usual):
+        np.testing.assert_array_equal(found, wanted)
+    graph = build([(d, shape)], lambda x: x + x)
+    exe = driver.compile_graph(graph, {0: 0})
+    assert "store_past" not in exe.entries[0].kernel.source
+    np.testing.assert_array_equal(execute(exe, graph, [x.copy()], {0: 0})[0], usual[0])
+
+
+@pytest.mark.parametrize("n", [9, 1000, 3000])
+@pytest.mark.parametrize("name,attrs", [("softmax", {"axis": 1}), ("log_softmax", {"axis": 1}),
+                                        ("layer_norm", {"ndim": 1})])
+def test_rows_stored_past_the_caches_have_the_same_bits(monkeypatch, name, attrs, n):
+    graph = build([(F, (2 + 20_000 // n, n))], lambda p: op(name)(p, **attrs))
+    arrays = floats((2 + 20_000 // n, n))
+    [usual] = execute(check(graph, arrays), graph, arrays)
+    monkeypatch.setattr(schedule, "PAST_BYTES", 0)
+    exe = check(graph, arrays)
+    assert any("store_past" in e.kernel.source for e in exe.entries)
+    np.testing.assert_array_equal(execute(exe, graph, arrays)[0], usual)
 
 
 def test_softmax_over_columns():

@@ -15,7 +15,7 @@ from functools import cached_property
 
 from jtorch.codegen import scalar
 from jtorch.codegen.library.kernel_text import TILES
-from jtorch.codegen.loops import DENSE, Access, Apply, Constant, Fold, Iota, Literal, Load, Nest
+from jtorch.codegen.loops import DENSE, Access, Apply, Constant, Fold, Iota, Literal, Load, Nest, Store
 from jtorch.dtypes import by_name
 from jtorch.ir.primitive import op as operation
 
@@ -68,6 +68,7 @@ class Writer:
         self.kept: dict[int, str] = {}  # value -> its scratch
         self.reads_ahead = False  # loads ask for the next row as well
         self.asked_ahead = False  # some load did
+        self.stored_past = False  # some store went past the caches
         for i, v in enumerate(nest.values):
             if isinstance(v, Load | Iota):
                 self._name_strides(("v", i), v.access)
@@ -202,7 +203,17 @@ class Writer:
         dtype = self.nest.buffers[s.buffer]
         value = STORES[dtype].format(f"v{s.value}") if dtype in STORES else f"v{s.value}"
         place = self.index(("w", j), s.access, chain)
-        chain[-1].lines.append(f"p{s.buffer}[{place if s.part is None else part_index(place, s.part)}] = {value}")
+        if self.goes_past(s):
+            self.stored_past = True
+            start = place.removesuffix("i").removesuffix(" + ") or "0"
+            chain[-1].lines.append(f"past = past | store_past({value}, p{s.buffer}, {start}, i)")
+        else:
+            chain[-1].lines.append(f"p{s.buffer}[{place if s.part is None else part_index(place, s.part)}] = {value}")
+
+    def goes_past(self, s: Store) -> bool:
+        """Is this the store of a whole vector, to be made past the caches?"""
+        contiguous = s.access == DENSE or self.vector >= 0 and s.access[self.vector] == 1
+        return self.nest.past and contiguous and s.part is None and by_name(self.nest.buffers[s.buffer]).itemsize > 1
 
     # --- folds -------------------------------------------------------------------------------------------------------
 
@@ -258,6 +269,8 @@ class Writer:
         if self.codes:
             params += [("err", "p:int64", "error")] + [(name, "i", "code") for name in self.codes.values()]
         head = f"def kernel({', '.join([p[0] for p in params])}{', ' if params else ''}begin, end, worker):"
+        if self.stored_past:
+            top, body = ["past = i32(0)", *top], [*body, "drain(past)"]
         imports = [TILES, ""] if any(t.lstrip().startswith("transpose(") for t in body) else []
         lines = [*imports, head] + ["    " + t for t in top + body]
         return Kernel("\n".join(lines) + "\n", tuple([p[1] for p in params]), tuple(self.scratch),
@@ -537,7 +550,7 @@ def _kept_in_result(w: Writer, kept: dict[int, int], stores: list[int]) -> dict[
     the kept value, before it is written, and not again.
     """
     nest = w.nest
-    if len(kept) != 1 or len(stores) != 1 or w.loops - nest.parallel != 1:
+    if len(kept) != 1 or len(stores) != 1 or w.loops - nest.parallel != 1 or w.goes_past(nest.stores[stores[0]]):
         return {}
     (value, phase), (j,) = *kept.items(), stores
     s = nest.stores[j]

@@ -18,7 +18,8 @@
 
 A value depends on the loops of its loads. A Fold does not depend on the reduce loops any more; a value that reads a
 Fold and depends on reduce loops belongs to a later *phase*: the reduce loops run once for every phase. `chunked`
-nests split the outermost reduce loop: parallel loop 0 numbers its chunks, and the folds are partial.
+nests split the outermost reduce loop: parallel loop 0 numbers its chunks, and the folds are partial. The results of
+`past` nests are stored past the caches.
 
 Nests are hashable and contain no sizes, names or addresses: equal nests are the same kernel. What differs between two
 uses of a kernel (addresses, extents, strides, constants) is in the `Binding`.
@@ -98,10 +99,12 @@ class Nest:
     stores: tuple[Store, ...]
     schedule: str = "map"
     chunked: bool = False
+    past: bool = False
 
     @cached_property
     def hashed(self) -> int:
-        return hash((self.parallel, self.reduce, self.buffers, self.values, self.stores, self.schedule, self.chunked))
+        return hash((self.parallel, self.reduce, self.buffers, self.values, self.stores, self.schedule, self.chunked,
+                     self.past))
 
     def __hash__(self) -> int:
         return self.hashed
@@ -175,8 +178,8 @@ def show(nest: Nest) -> str:
             return ", ".join(names)
         return " + ".join([{1: n, -1: f"-{n}"}.get(s, f"{n}*s") for n, s in zip(names, access) if s != 0]) or "0"
 
-    chunked = " chunked" if nest.chunked else ""
-    lines = [f"nest {nest.schedule}{chunked} over ({', '.join(names)}), buffers ({', '.join(nest.buffers)}):"]
+    kind = nest.schedule + " chunked" * nest.chunked + " past" * nest.past
+    lines = [f"nest {kind} over ({', '.join(names)}), buffers ({', '.join(nest.buffers)}):"]
     for i, v in enumerate(nest.values):
         if isinstance(v, Load):
             text = f"b{v.buffer}[{at(v.access)}]" + (f" where v{v.guard}" if v.guard is not None else "")

@@ -81,11 +81,12 @@ def step_entry(group: Group | None, step: Step, kernel: Kernel) -> Entry:
     written = {s.buffer for s in step.nest.stores}
     for i, (source, _) in enumerate(step.binding.buffers):
         (writes if i in written else reads).append(source)
-    scratch = 0
-    if kernel.scratch:
-        for d in kernel.scratch:
-            scratch += scratch_bytes(step, kernel, d)
-    return Entry(reads, writes, group, step, kernel, scratch=scratch)
+    return Entry(reads, writes, group, step, kernel, scratch=scratch_of(step, kernel))
+
+
+def scratch_of(step: Step, kernel: Kernel) -> int:
+    """Bytes of a worker's scratch arrays."""
+    return sum(scratch_bytes(step, kernel, d) for d in kernel.scratch)
 
 
 def scratch_length(step: Step, kernel: Kernel) -> int:
@@ -241,6 +242,17 @@ def redirect_unsafe(entries: list[Entry], outputs: dict[int, Value], params: tup
         entries.append(copy_entry(temporary, outputs[number], emit))
         entries[-1].reads = [temporary]
     return redirected
+
+
+def store_past(entries: list[Entry], aliases: dict[int, int], emit: Callable[[Any], Kernel]) -> None:
+    """Let what is larger than the caches be stored past them, where it is not written over what the same kernel read:
+    that is in a cache."""
+    for e in entries:
+        step = e.step.stored_past() if e.step is not None else None
+        if step is None or {aliases.get(id(v)) for v in e.writes} & {id(v) for v in e.reads}:
+            continue
+        e.step, e.kernel = step, emit(step.nest)
+        e.scratch = scratch_of(step, e.kernel)
 
 
 LOOKBACK = 2  # regions by which an entry may run earlier than its place in the graph: more would only lengthen lives

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jtorch.codegen import scalar
@@ -21,6 +21,7 @@ READ_AHEAD = 1 << 14  # elements of a row up to which the next row is asked for:
 GROUP, GROUP_ELEMENTS = 16, 1 << 11  # rows that go through the phases of a kernel together: so many, or so long in all
 FAR_ELEMENTS = 1 << 9  # the same for what comes from memory, which is better read in order, and unasked
 NEAR_BYTES = 16 << 20  # traffic up to which it comes from a cache
+PAST_BYTES = 32 << 20  # results that are larger than a cache: nothing of them is there for long
 SHORT = 8  # below that a loop is not worth a vector
 ITEM_NANOSECONDS = 8_000  # work that is worth handing to another thread
 
@@ -41,7 +42,28 @@ class Step:
     ahead: int = 0  # 'row': how far the row that follows is, or 0 if it is not to be asked for
     elements: int = 0
     bytes: int = 0
+    written: int = 0  # of these
     flops: int = 0
+
+    def stored_past(self) -> Step | None:
+        """The same with its results stored past the caches, or None where that is of no use: they fit, or little is
+        read for them (what is only filled is as fast as it was)."""
+        nest = self.nest
+        if self.written < PAST_BYTES or self.bytes < 1.5 * self.written or nest.schedule == "column":
+            return None
+        step = replace(self, nest=replace(nest, past=True))
+        if nest.schedule == "row":
+            row = math.prod(self.binding.extents[nest.parallel:])
+            step.group, step.ahead = group_of(row, GROUP_ELEMENTS), ahead_of(row)
+        return step
+
+
+def group_of(row: int, elements: int) -> int:
+    return max(1, min(GROUP, elements // max(row, 1)))
+
+
+def ahead_of(row: int) -> int:
+    return row if row <= READ_AHEAD else 0
 
 
 def order_axes(axes: list[int], accesses: list[Strides]) -> list[int]:
@@ -261,27 +283,28 @@ def size_up(nest: Nest, binding: Binding, body: Body, parallel: list[int], reduc
     elements = rows * per_item
     axes = set(body.outer + body.inner)
     sizes = body.extents
-    moved = 0
+    moved = written = 0
     for a in body.accesses():
         if isinstance(a, Read | Write):
             n = 1
             for x in a.strides:
                 if x in axes:
                     n *= sizes[x]
-            source = a.source if isinstance(a, Read) else a.target
-            moved += n * source.dtype.itemsize
+            n *= (a.source if isinstance(a, Read) else a.target).dtype.itemsize
+            moved += n
+            written += n if isinstance(a, Write) else 0
     # scalars are computed once in a call of the kernel
     work = sum(s.cost for s, over in zip(body.statements, body.axes_of()) if isinstance(s, Compute) and over) + \
         sum(2 for s in body.statements if isinstance(s, Reduce))
     nanoseconds = moved / 20 + elements * work * 0.03 + rows * 2
-    step = Step(nest, binding, 0, 1, elements=elements, bytes=moved, flops=elements * work)
+    step = Step(nest, binding, 0, 1, elements=elements, bytes=moved, written=written, flops=elements * work)
     if nest.schedule == "map" and len(parallel) <= 1:
         step.total = rows
     elif nest.schedule == "row":
         step.total = rows
         near = moved <= NEAR_BYTES
-        step.group = max(1, min(GROUP, (GROUP_ELEMENTS if near else FAR_ELEMENTS) // max(math.prod(reduce), 1)))
-        step.ahead = reduce[-1] if near and reduce[-1] <= READ_AHEAD else 0
+        step.group = group_of(math.prod(reduce), GROUP_ELEMENTS if near else FAR_ELEMENTS)
+        step.ahead = ahead_of(reduce[-1]) if near else 0
     else:
         last = parallel[-1]
         block = {"column": COLUMN_BLOCK, "map": MAP_BLOCK, "tile": 2 * TILE}[nest.schedule]

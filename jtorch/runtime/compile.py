@@ -39,7 +39,7 @@ def fingerprint() -> str:
     runtime = Path(__file__).parent
     codegen = runtime.parent / "codegen"
     ours = [runtime / f"{name}.py" for name in ("compile", "frontend", "intrinsics", "kernel_ir", "kernel_types",
-                                                   "prefetch", "variants")]
+                                                   "prefetch", "streaming", "variants")]
     ours += [codegen / f"{name}.py" for name in ("far_angles", "irmath", "vecmath", "vecmath_inverse",
                                                    "vecmath_wide")]
     return toolchain.fingerprint(*ours)

@@ -159,6 +159,7 @@ class _Library:
     def create_ir_module(self, name):
         self.module = llvm.Module(name)
         self.module.has_scalef = "+avx512f" in self.features  # for vecmath
+        self.module.has_sfence = "+sse2" in self.features
         self.module.has_bfloat_dot = "+avx512bf16" in self.features  # for tiles
         self.module.has_wide = self.module.has_scalef and "+avx512dq" in self.features and "+avx512vl" in self.features
         return self.module

@@ -21,7 +21,7 @@ from numba.core.typing import signature
 
 from jtorch.codegen import vecmath, vecmath_inverse  # noqa: F401  the second adds to the first's functions
 from jtorch.codegen.irmath import F32, F64, I1, I32, I64, call_llvm
-from jtorch.runtime import prefetch
+from jtorch.runtime import prefetch, streaming
 
 I8, I16 = ir.IntType(8), ir.IntType(16)
 HALF = ir.HalfType()
@@ -286,6 +286,36 @@ def load_ahead(builder, sig, value, pointer, start, index):
     function = builder.module.globals.get(name) or ir.Function(
         builder.module, ir.FunctionType(value.type, [value.type, pointer.type, I64]), name)
     return builder.call(function, [value, builder.gep(pointer, [start]), index])
+
+
+def _past_rule(value, pointer, start, index):
+    common(value)
+    return types.int32, (pointer.dtype, pointer, types.int64, types.int64)
+
+
+@intrinsic(_past_rule, "store_past")
+def store_past(builder, sig, value, pointer, start, index):
+    """pointer[start + index] = value, past the caches. The result is for `drain`."""
+    name = streaming.symbol(str(value.type))
+    function = builder.module.globals.get(name) or ir.Function(
+        builder.module, ir.FunctionType(I32, [value.type, pointer.type, I64]), name)
+    return builder.call(function, [value, builder.gep(pointer, [start]), index])
+
+
+@intrinsic(lambda past: (types.none, (types.int32,)), "drain")
+def drain(builder, sig, past):
+    """What `store_past` stored is seen by other threads from here on."""
+    def fence():
+        if builder.module.has_sfence:
+            name = "llvm.x86.sse.sfence"
+            builder.call(builder.module.globals.get(name) or ir.Function(
+                builder.module, ir.FunctionType(ir.VoidType(), []), name), [])
+        else:
+            builder.fence("seq_cst")
+
+    with builder.if_then(builder.icmp_unsigned("!=", past, ir.Constant(I32, 0)), likely=False):
+        fence()  # never; but LLVM has to know `past` before it comes to the next line
+    fence()
 
 
 def _store_error_rule(pointer, code):

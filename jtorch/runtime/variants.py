@@ -1,8 +1,8 @@
 """Functions whose vector forms are ours, called from loops that LLVM vectorises.
 
-LLVM does not vectorise a loop that contains a prefetch or a branch to a rare path. A kernel that needs one calls a
-function which is pure as far as LLVM knows and has vector variants (`vector-function-abi-variant`) for the loop
-vectoriser to call. What the variants do is linked and inlined when the loops are vectors.
+LLVM does not vectorise a loop that contains a prefetch, a non-temporal store or a branch to a rare path. A kernel that
+needs one calls a function which is pure as far as LLVM knows and has vector variants (`vector-function-abi-variant`)
+for the loop vectoriser to call. What the variants do is linked and inlined when the loops are vectors.
 """
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from jtorch.codegen import far_angles, vecmath_wide
-from jtorch.runtime import prefetch
+from jtorch.runtime import prefetch, streaming
 
 LANES = (2, 4, 8, 16, 32)
 PURE = "nounwind willreturn memory(none)"
@@ -19,7 +19,8 @@ SLOW = "jt.far_angle"  # functions of this name that are called, not inlined
 
 @dataclass(frozen=True)
 class Function:
-    """A function whose result has the type of its first operand, `scalar`, and is a vector of it where it is.
+    """A function whose first operand is of type `scalar` or a vector of it, and its result likewise of `result`, or the
+    same.
 
     `others`: types of further operands, as (in declarations, in definitions); `kinds`: v, u, l1 for each operand, as
     LLVM's vector function ABI names them. `body(lanes)`: the lines after the entry label, on %x, %p, %i.
@@ -30,18 +31,25 @@ class Function:
     others: tuple[tuple[str, str], ...]
     kinds: str
     body: Callable[[int], list[str]]
+    result: str = ""
+
+    def type(self, lanes: int) -> str:
+        """Of its result."""
+        scalar = self.result or self.scalar
+        return f"<{lanes} x {scalar}>" if lanes else scalar
 
     @property
     def head(self) -> str:
         """The declaration as llvmlite prints it."""
         types = (self.scalar, *[declared for declared, _ in self.others])
         operands = ", ".join([f'{t} %".{i}"' for i, t in enumerate(types, 1)])
-        return f'declare {self.scalar} @"{self.name}"({operands})'
+        return f'declare {self.type(0)} @"{self.name}"({operands})'
 
     def definition(self, lanes: int) -> str:
         name, type_ = (f"{self.name}.{lanes}", f"<{lanes} x {self.scalar}>") if lanes else (self.name, self.scalar)
         operands = ", ".join([f"{type_} %x", *[f"{t} %{p}" for (_, t), p in zip(self.others, "pi")]])
-        return "\n".join([f'define available_externally {type_} @"{name}"({operands}) alwaysinline {{', "entry:",
+        head = f'define available_externally {self.type(lanes)} @"{name}"({operands}) alwaysinline {{'
+        return "\n".join([head, "entry:",
                           *self.body(lanes), "}"])
 
 
@@ -49,6 +57,9 @@ FUNCTIONS = [
     *[Function(prefetch.symbol(scalar), scalar, ((f"{scalar}*", "ptr"), ("i64", "i64")), "vul1",
                lambda lanes, scalar=scalar: prefetch.body(scalar, lanes))  # type: ignore[misc]
       for scalar in prefetch.BYTES],
+    *[Function(streaming.symbol(scalar), scalar, ((f"{scalar}*", "ptr"), ("i64", "i64")), "vul1",
+               lambda lanes, scalar=scalar: streaming.body(scalar, lanes), "i32")  # type: ignore[misc]
+      for scalar in streaming.BYTES],
     *[Function(name, "double", (), "v", lambda lanes, name=name: far_angles.body(name, lanes))  # type: ignore[misc]
       for name in (far_angles.HIGH, far_angles.LOW)],
     *[Function(vecmath_wide.symbol(name), "float", (), "v",
@@ -69,7 +80,7 @@ def declare(text: str) -> tuple[str, list[Function]]:
         text = text.replace(f.head, f'{f.head} {PURE} "vector-function-abi-variant"="{mapping}"')
         for lanes, v in variants.items():
             operands = ", ".join([f"<{lanes} x {f.scalar}>", *[t for _, t in f.others]])
-            added.append(f'declare <{lanes} x {f.scalar}> @"{v}"({operands}) {PURE}')
+            added.append(f'declare {f.type(lanes)} @"{v}"({operands}) {PURE}')
             kept.append(f'ptr @"{v}"')
     if added:
         all_kept = f"@llvm.compiler.used = appending global [{len(kept)} x ptr] [{', '.join(kept)}]"
@@ -84,4 +95,4 @@ def definitions(used: list[Function]) -> str:
     if any(name.startswith(SLOW) for name in names):
         lines.append(far_angles.support(LANES))
     lines.append(vecmath_wide.support([n for n in vecmath_wide.FUNCTIONS if vecmath_wide.symbol(n) in names]))
-    return "\n".join([prefetch.DECLARATION, *lines])
+    return "\n".join([prefetch.DECLARATION, *lines, streaming.METADATA])
