@@ -187,3 +187,24 @@ def test_numbers_that_meet_half_types(dtype):
                                                   t.tensor(0.3) / x, x - 0.1, x + 1000.7, x.clone().mul_(0.7))])
     for ours, theirs in zip(*found, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_formulas_of_half_types_are_rounded_once(dtype: str) -> None:
+    """Sums with a multiple are float32's, rounded at the end. PyTorch's lerp and addcmul fuse a product and a sum,
+    which is seen in a few bits of a thousand."""
+    torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
+    values = np.random.default_rng(1).standard_normal((3, 4096)).astype(np.float32)
+    exact, near = [], []
+    for t in (jtorch, torch):
+        a, b, c = [t.from_numpy(v).to(getattr(t, dtype)) for v in values]
+        c = c.abs() + 1
+        exact.append([a.add(b, alpha=0.3), a.sub(b, alpha=0.3), t.rsub(a, b, alpha=0.3), a.clone().add_(b, alpha=-0.3),
+                      t.addcdiv(a, b, c, value=0.3), t.addcdiv(a, b, c), t.lerp(a, b, c / 10)])
+        near.append([t.addcmul(a, b, c, value=0.3), t.addcmul(a, b, c), t.lerp(a, b, 0.3), t.lerp(a, b, 0.7)])
+    for ours, theirs in zip(*exact, strict=True):
+        np.testing.assert_array_equal(ours.float().numpy(), theirs.float().numpy())
+    for ours, theirs in zip(*near, strict=True):
+        assert (ours.float().numpy() != theirs.float().numpy()).mean() < 0.004
+        np.testing.assert_allclose(ours.float().numpy(), theirs.float().numpy(),
+                                   rtol=float(torch.finfo(theirs.dtype).eps), atol=1e-6)

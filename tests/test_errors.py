@@ -1,5 +1,7 @@
 """What is refused, and how: exception types and texts against PyTorch's."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -138,3 +140,20 @@ def test_refused_as_pytorch_does(index):
     if "invalid combination of arguments" in first or "unsupported operand" in first:
         return
     assert str(found).strip().splitlines()[0][:60] == first[:60], f"\n{found}\n{expected}"
+
+
+SPREADS = [((1,), {}), ((3, 1), {"dim": 1}), ((0, 3), {"dim": 0}), ((0, 3), {"dim": 1}), ((4,), {"correction": 4}),
+           ((), {}), ((4,), {"correction": 3}), ((1,), {"correction": 0}), ((2, 3), {})]
+
+
+@pytest.mark.parametrize("name", ["std", "var", "std_mean", "var_mean"])
+@pytest.mark.parametrize("shape, keywords", SPREADS, ids=str)
+def test_spread_without_degrees_of_freedom_warns(name, shape, keywords):
+    texts = []
+    for module in (torch, jtorch):
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            getattr(module, name)(module.zeros(shape, dtype=module.float64), **keywords)
+        texts.append([str(w.message).partition(" (Triggered")[0] for w in seen])
+        assert module is torch or all(w.filename == __file__ and w.category is UserWarning for w in seen)
+    assert texts[0] == texts[1]

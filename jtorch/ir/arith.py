@@ -85,6 +85,15 @@ def as_float(v: Value) -> Value:
     return v if v.dtype.category >= dtypes.FLOAT else ew.cast_to(v, v.builder.default_float)
 
 
+def rounded_once(formula: Callable[..., Value], *operands: Operand) -> Value:
+    """`formula(*operands)`; where that has a half type, it is computed in float32 and rounded at the end."""
+    b = builder_of(operands)
+    d = result_dtype(b, operands)
+    if d.itemsize == 2 and d.is_floating_point:
+        return ew.cast_to(formula(*[as_value(b, x, dtypes.float32) for x in operands]), d)
+    return formula(*operands)
+
+
 def _is_finer(x: Operand, d: dtype) -> bool:
     """Is `x` a number, or a tensor of no dimensions, that the half type `d` may have no place for?"""
     if isinstance(x, Value):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from jtorch._tensor import Size, Tensor
 from jtorch.capture.record import current
 from jtorch.dtypes import dtype
-from jtorch.ir.graph import Value, contiguous_strides
+from jtorch.ir.graph import Value, contiguous_strides, user_location
 from jtorch.views import type_name
 
 
@@ -128,6 +129,12 @@ def _rebuild_named(name: str, fields: tuple[str, ...], items: tuple[Any, ...]) -
     return named(name, " ".join(fields))(*items)
 
 
+def warn_user(message: str) -> None:
+    """A UserWarning at the user's line."""
+    file, line = user_location() or ("<jtorch>", 0)
+    warnings.warn_explicit(message, UserWarning, file, line)
+
+
 def value_of(t: Tensor) -> Value:
     return current.recorder.value(t)
 
@@ -137,7 +144,7 @@ def default_float() -> dtype:
 
 
 __all__ = ["NamedResult", "RESULTS", "Size", "check_shape", "default_float", "named", "reduction_axes",
-           "scalar_type", "shape_of", "value_of", "wrap_dim", "wrap_dims"]
+           "scalar_type", "shape_of", "value_of", "warn_user", "wrap_dim", "wrap_dims"]
 
 
 def memory_order(t: Tensor) -> tuple[int, ...] | None:

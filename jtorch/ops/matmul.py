@@ -210,13 +210,16 @@ def _combined(base: Value, y: Value, beta: Operand, alpha: Operand, name: str) -
                            f"tensor ({base.ndim})") from None
     if y.dtype.category <= dtypes.INT:  # the factors are integers too, then
         alpha, beta = (arith.as_value(y.builder, x, y.dtype) for x in (alpha, beta))
-    if isinstance(alpha, Value) or alpha != 1:
-        y = ew.cast_to(y * alpha, y.dtype)
-    if not isinstance(beta, Value) and beta == 0:
-        return y
-    if isinstance(beta, Value) or beta != 1:
-        base = ew.cast_to(base * beta, base.dtype)
-    return base + y
+    whole_y, whole_base = (not isinstance(x, Value) and x == 1 for x in (alpha, beta))
+    if whole_y and whole_base:
+        return base + y
+
+    def combined(base: Value, y: Value) -> Value:
+        multiple = y if whole_y else ew.cast_to(y * alpha, y.dtype)
+        if not isinstance(beta, Value) and beta == 0:
+            return multiple
+        return (base if whole_base else ew.cast_to(base * beta, base.dtype)) + multiple
+    return arith.rounded_once(combined, base, y)
 
 
 @define(inplace=True)

@@ -91,20 +91,20 @@ def fast_inplace(function: Function) -> Callable[[Tensor, Any], Tensor]:
 
 @define(inplace=True)
 def add(input: Operand, other: Operand, *, alpha: Operand = 1) -> Value:
-    return arith.add(input, other if _is_one(alpha) else _scaled(input, other, alpha))
+    return arith.add(input, other) if _is_one(alpha) else _with_multiple(arith.add, input, other, alpha)
 
 
 @define("sub", "subtract", inplace=True)
 def sub(input: Operand, other: Operand, *, alpha: Operand = 1) -> Value:
-    return arith.sub(input, other if _is_one(alpha) else _scaled(input, other, alpha))
+    return arith.sub(input, other) if _is_one(alpha) else _with_multiple(arith.sub, input, other, alpha)
 
 
 def _is_one(x: Any) -> bool:
     return not isinstance(x, Value) and x == 1
 
 
-def _scaled(input: Operand, other: Operand, alpha: Operand) -> Operand:
-    """alpha * other in the dtype of the sum with `input`."""
+def _with_multiple(op: Callable[..., Value], input: Operand, other: Operand, alpha: Operand) -> Value:
+    """input + or - alpha * other. `alpha` takes the dtype of the result."""
     builder = arith.builder_of((input, other))
     d = arith.result_dtype(builder, (input, other))
     of_alpha = arith.result_dtype(builder, (alpha,))
@@ -112,7 +112,8 @@ def _scaled(input: Operand, other: Operand, alpha: Operand) -> Operand:
         raise RuntimeError("Boolean alpha only supported for Boolean results.")
     if of_alpha.category >= dtypes.FLOAT > d.category:
         raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
-    return arith.mul(arith.as_value(builder, other, d), arith.as_value(builder, alpha, d))
+    x, y, factor = (arith.as_value(builder, v, d) for v in (input, other, alpha))
+    return arith.rounded_once(lambda x, y, factor: op(x, factor * y), x, y, factor)
 
 
 @define("mul", "multiply", inplace=True)
@@ -480,7 +481,7 @@ def float_power(input: Operand, exponent: Operand) -> Value:
 
 @define(method=False)
 def rsub(input: Value, other: Operand, *, alpha: Operand = 1) -> Value:
-    return arith.sub(other, input if _is_one(alpha) else _scaled(other, input, alpha))
+    return arith.sub(other, input) if _is_one(alpha) else _with_multiple(arith.sub, other, input, alpha)
 
 
 # --- three operands --------------------------------------------------------------------------------------------------
@@ -535,6 +536,10 @@ def lerp(input: Value, end: Value, weight: Operand) -> Value:
         raise RuntimeError(f"expected dtype {input.dtype.name} for `end` but got dtype {end.dtype.name}")
     if isinstance(weight, Value) and not arith.is_scalar(weight) and weight.dtype is not input.dtype:
         raise RuntimeError(f"expected dtype {input.dtype.name} for `weight` but got dtype {weight.dtype.name}")
+    return arith.rounded_once(_lerp, input, end, weight)
+
+
+def _lerp(input: Value, end: Value, weight: Operand) -> Value:
     w = arith.as_value(input.builder, weight, input.dtype)
     near = input + w * (end - input)
     far = end - (end - input) * (1 - w)
@@ -543,8 +548,9 @@ def lerp(input: Value, end: Value, weight: Operand) -> Value:
 
 @define(inplace=True)
 def addcmul(input: Value, tensor1: Operand, tensor2: Operand, *, value: Operand = 1) -> Value:
-    product = arith.mul(tensor1, tensor2)
-    return input + (product if _is_one(value) else product * value)
+    if _is_one(value):
+        return arith.rounded_once(lambda x, a, b: x + arith.mul(a, b), input, tensor1, tensor2)
+    return arith.rounded_once(lambda x, a, b, c: x + arith.mul(arith.mul(c, a), b), input, tensor1, tensor2, value)
 
 
 @define(inplace=True)
@@ -558,7 +564,9 @@ def addcdiv(input: Value, tensor1: Operand, tensor2: Operand, *, value: Operand 
                            "inputs and as (input + value * tensor1 / tensor2) for float inputs. The future addcdiv "
                            "behavior "
                            "is just the latter implementation: (input + value * tensor1 / tensor2), for all dtypes.")
-    return input + (tensor1 if _is_one(value) else arith.mul(tensor1, value)) / tensor2
+    if _is_one(value):
+        return arith.rounded_once(lambda x, a, b: x + arith.div(a, b), input, tensor1, tensor2)
+    return arith.rounded_once(lambda x, a, b, c: x + arith.div(arith.mul(c, a), b), input, tensor1, tensor2, value)
 
 
 @define("where", method=False)

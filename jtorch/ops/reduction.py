@@ -14,7 +14,7 @@ from jtorch.ir.prims import factor, indexing, library, reduce
 from jtorch.ir.prims.complex import complex_of, imag, real
 from jtorch.ir.prims.create import constant
 from jtorch.ir.prims.movement import permute_to, reshape_to, slice_axis
-from jtorch.ops.arguments import named, reduction_axes, wrap_dim, wrap_dims
+from jtorch.ops.arguments import named, reduction_axes, warn_user, wrap_dim, wrap_dims
 from jtorch.ops.attach import define
 from jtorch.views import type_name
 
@@ -224,15 +224,25 @@ def _spread(name: str, op: Any, input: Value, dim: Any, unbiased: Any, keepdim: 
     if correction is None:
         correction = 1 if unbiased is None else int(unbiased)
     if input.dtype.category < dtypes.FLOAT:
-        raise RuntimeError(f"{name}only support floating point and complex dtypes" if name.endswith(" ") else
-                           f"{name}: Expected a floating point or complex tensor")
+        raise RuntimeError(f"{'std and var' if name in ('std', 'var') else name} only support floating point and "
+                           "complex dtypes")
     axes = reduction_axes(dim, input.ndim)
+    _check_freedom(name, input, axes, correction)
     if input.dtype.is_complex:  # that of both parts
         return _complex_spread(op, input, axes, keepdim, correction)
     found = op(input, axes=axes, correction=correction)
     if isinstance(found, tuple):
         return tuple([finished(v, input, axes, keepdim) for v in found])
     return finished(found, input, axes, keepdim)
+
+
+def _check_freedom(name: str, x: Value, axes: tuple[int, ...], correction: Any) -> None:
+    """Warn where a result is of no more elements than are taken off for what is estimated. Like every check of a value
+    function, it is made once for calls that are the same."""
+    outputs = math.prod(n for a, n in enumerate(x.shape) if a not in axes)
+    if (x.type.numel // outputs if outputs else 0) <= correction:
+        warn_user(f"{name}(): degrees of freedom is <= 0. Correction should be strictly less than the reduction factor "
+                  "(input numel divided by output numel).")
 
 
 def _complex_spread(op: Any, x: Value, axes: tuple[int, ...], keepdim: bool, correction: Any) -> Any:
@@ -243,24 +253,24 @@ def _complex_spread(op: Any, x: Value, axes: tuple[int, ...], keepdim: bool, cor
 
 @define()
 def var(input: Value, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Value:
-    return _spread("std and var ", statistics.var, input, dim, unbiased, keepdim, correction)
+    return _spread("var", statistics.var, input, dim, unbiased, keepdim, correction)
 
 
 @define()
 def std(input: Value, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Value:
-    return _spread("std and var ", statistics.std, input, dim, unbiased, keepdim, correction)
+    return _spread("std", statistics.std, input, dim, unbiased, keepdim, correction)
 
 
 @define(method=False, out=False)
 def var_mean(input: Value, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
              correction: Any = None) -> Any:
-    return _spread("var_mean ", statistics.var_mean, input, dim, unbiased, keepdim, correction)
+    return _spread("var_mean", statistics.var_mean, input, dim, unbiased, keepdim, correction)
 
 
 @define(method=False, out=False)
 def std_mean(input: Value, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
              correction: Any = None) -> Any:
-    spread = _spread("std_mean ", statistics.std, input, dim, unbiased, keepdim, correction)
+    spread = _spread("std_mean", statistics.std, input, dim, unbiased, keepdim, correction)
     if isinstance(dim, bool):
         dim = None
     return spread, along(statistics.mean, input, dim, keepdim)
