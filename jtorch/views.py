@@ -210,17 +210,24 @@ MANY = 10_000
 
 
 class Memo:
-    """How views were made, by what they depend on: a view that was asked for before costs no arithmetic again."""
+    """How views were made, by what they depend on: a view that was asked for before costs no arithmetic again.
 
-    def __init__(self) -> None:
+    `anywhere`: what is selected does not depend on where the tensor begins in its memory, so the keys need not say it.
+    """
+
+    def __init__(self, anywhere: bool = False) -> None:
         self.made: dict[tuple, Any] = {}
-        self.views = 0
+        self.views, self.anywhere = 0, anywhere
 
     def again(self, t: Tensor, key: tuple) -> Any:
         """The view or tuple of views of `t` that was noted, None where there is none."""
-        found = self.made.get(key)
+        found: Any = self.made.get(key)
         if found is None:
             return None
+        if self.anywhere:
+            kind, operations, (strides, offset) = found
+            offset += t.storage_offset()
+            found = kind, operations, (strides, offset) if offset or strides != kind.strides else None
         return views_of(t, (found,))[0] if type(found) is tuple else tuple(views_of(t, found))
 
     def note(self, t: Tensor, key: tuple, result: Any) -> Any:
@@ -234,7 +241,8 @@ class Memo:
                     or any(o[0] is graft for o in chain)):
                 return result
             operations = tuple([o for o in (v._view or ())[start:] if o[0] is not variable and o[0] is not detach])
-            found.append((v._type, operations, v._geometry))
+            place = (v.stride(), v.storage_offset() - t.storage_offset()) if self.anywhere else v._geometry
+            found.append((v._type, operations, place))
         self.views += len(views)
         if self.views > MANY:
             self.made.clear()

@@ -6,20 +6,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from ctypes import memmove
-from typing import Any
 
 import numpy as np
 
 from jtorch.capture.cell import Cell, Epoch
-from jtorch.capture.execute import buffer_of
+from jtorch.capture.execute import array_of, buffer_of
 from jtorch.capture.record import Recorder
+from jtorch.dtypes import float32, float64
 from jtorch.ir.graph import Type, Value, kind_of
 from jtorch.ir.passes.batch import Batching, all_examples
-from jtorch.ir.prims.create import is_scalar
-from jtorch.ir.prims.movement import concatenate
+from jtorch.ir.prims.create import full, is_scalar, leaf
+from jtorch.ir.prims.elementwise import cast
+from jtorch.ir.prims.movement import concatenate, expand
 from jtorch.runtime.memory import allocator
 
-KINDS = frozenset(["elementwise", "movement", "create", "leaf"])
+KINDS = frozenset(["elementwise", "movement", "create"])
 """What gives the same bits for one sample and for many."""
 
 RUNS = 3
@@ -30,103 +31,119 @@ DATA = 4 << 20
 """Bytes of data that is put side by side; to copy more takes longer than a larger graph."""
 
 
-class Run:
-    """Consecutive values that are the same computation as `pattern`. `leaves`: for each leaf of the pattern that is not
-    the same one in all of them, the numbers of their leaves."""
+class Form:
+    """How a value is computed, but for what it is computed of: `work` is equal for values that are alike, and `given`
+    stands in the places that it leaves open. `work` is None where results may differ if all are computed at once."""
 
-    __slots__ = ("pattern", "size", "leaves")
+    __slots__ = ("work", "given")
 
-    def __init__(self, pattern: Value, members: Sequence[dict[Value, Value]]) -> None:
-        self.pattern, self.size = pattern, 1 + len(members)
-        self.leaves = [(v, [v.attrs[0], *[m[v].attrs[0] for m in members]]) for v in members[0] if v.op.kind == "leaf"
-                       and any(m[v] is not v for m in members)] if members else []
+    def __init__(self, v: Value) -> None:
+        places: dict[Value, int] = {}
+        rows: list[tuple] = []
+        given: list[Value] = []
+        stack = [v]
+        while stack:
+            v = stack[-1]
+            waiting = () if v in places or is_given(v) else [i for i in v.inputs if i not in places]
+            if waiting:
+                stack += waiting
+                continue
+            stack.pop()
+            if v in places:
+                continue
+            places[v] = len(places)
+            if is_given(v):
+                given.append(v)
+                rows.append((v.type,))
+                continue
+            op = v.op
+            if op.kind not in KINDS or op.batch is None and v.inputs:
+                rows.clear()
+                break
+            rows.append((op, tuple([places[i] for i in v.inputs]), v.attrs, kind_of(v.attrs)))
+        self.work, self.given = tuple(rows) or None, given
 
-    def value(self, recorder: Recorder) -> Value:
-        """The results of all of them, one after the other along a new first axis."""
-        together = []
-        for v, numbers in self.leaves:
-            data = side_by_side(recorder.epoch, v, numbers)
+
+def is_given(v: Value) -> bool:
+    """Is this a number, or data, moved or not: to be had without a computation?"""
+    op = v.op
+    if op is cast:  # numbers that are rounded once
+        return is_scalar(v.inputs[0]) and v.inputs[0].dtype is float64 and v.dtype in (float32, float64)
+    return op is leaf or op is full and not v.shape or is_moved_data(v)
+
+
+def is_moved_data(v: Value) -> bool:
+    if v.op.kind != "movement":
+        return v.op is leaf and v.attrs[0] >= 0
+    return v.op is not expand and v.op is not concatenate and is_moved_data(v.inputs[0])
+
+
+def together(recorder: Recorder, pattern: Value, forms: Sequence[Form]) -> Value:
+    """The results of values that are alike, one after the other along a new first axis; `pattern` is the first."""
+    bound = []
+    for column in zip(*[form.given for form in forms]):
+        if any(v is not column[0] for v in column):
+            data = side_by_side(recorder.epoch, column)
             if data is not None:
-                together.append((v, recorder.leaf(data)))
-        key = ("alike", self.pattern, self.size, tuple(together))
-        found = recorder.calls.get(key)
-        if found is None:
-            batching = Batching(recorder.builder, self.size)
-            for v, examples in together:
-                batching.bind(v, examples)
-            found = recorder.calls[key] = all_examples(batching.run([self.pattern])[0], self.size)
-        return found
-
-
-def side_by_side(epoch: Epoch, v: Value, numbers: Sequence[int]) -> Cell | None:
-    """The data of leaves of one type as one cell; None for Python numbers that are all the same."""
-    kind = Type(v.dtype, (len(numbers), *v.shape))
-    if is_scalar(v):
-        given = [epoch.scalars[-n - 1] for n in numbers]
-        if given[0] and given.count(given[0]) == len(given):  # not zeros, which are equal whatever their signs
-            return None
-        return Cell(kind, None, None, buffer_of(np.array(given, v.dtype.numpy)))
-    joined = allocator.alloc(kind.nbytes)
-    at, step, leaves = joined.ptr, v.type.nbytes, epoch.leaves
-    for n in numbers:
-        memmove(at, leaves[n].buffer.ptr, step)
-        at += step
-    return Cell(kind, None, None, joined)
-
-
-def same_work(pattern: Value, v: Value) -> dict[Value, Value] | None:
-    """What stands in `v`'s computation for each value of the pattern's; None if they differ in more than leaves."""
-    found: dict[Value, Value] = {}
-    stack = [(pattern, v)]
-    while stack:
-        a, b = stack.pop()
-        known = found.get(a)
-        if known is not None:
-            if known is not b:
-                return None
-            continue
-        op = a.op
-        if op is not b.op or a.type is not b.type or op.kind not in KINDS:
-            return None
-        if op.batch is None and a.inputs:  # the mapped computation would be one of each sample again
-            return None
-        if op.kind == "leaf":
-            if a is not b and is_scalar(a) is not is_scalar(b):
-                return None
-        elif len(a.inputs) != len(b.inputs) or a.attrs != b.attrs or kind_of(a.attrs) != kind_of(b.attrs):
-            return None
-        found[a] = b
-        stack += zip(a.inputs, b.inputs)
+                bound.append((column[0], recorder.leaf(data)))
+    key = ("alike", pattern, len(forms), tuple(bound))
+    found = recorder.calls.get(key)
+    if found is None:
+        batching = Batching(recorder.builder, len(forms))
+        for v, examples in bound:
+            batching.bind(v, examples)
+        found = recorder.calls[key] = all_examples(batching.run([pattern])[0], len(forms))
     return found
 
 
-def runs_of(values: Sequence[Value]) -> tuple[Run, ...]:
-    """The values as few runs; none where that is not to be had, or not worth it."""
-    runs: list[Run] = []
-    pattern, members = values[0], []
-    for v in values[1:]:
-        same = same_work(pattern, v)
-        if same is not None:
-            members.append(same)
-            continue
-        runs.append(Run(pattern, members))
-        pattern, members = v, []
-        if len(runs) == RUNS:
-            return ()
-    runs.append(Run(pattern, members))
-    copied = sum([len(numbers) * v.type.nbytes for run in runs for v, numbers in run.leaves])
-    return tuple(runs) if copied <= DATA else ()
+def side_by_side(epoch: Epoch, values: Sequence[Value]) -> Cell | None:
+    """What is given, of one type, as one cell; None for numbers that are all the same."""
+    kind = Type(values[0].dtype, (len(values), *values[0].shape))
+    if not kind.shape[1:] and not any(map(is_moved_data, values)):
+        numbers = [number_of(epoch, v) for v in values]
+        if numbers[0] and numbers.count(numbers[0]) == len(numbers):  # not zeros: they are equal whatever their signs
+            return None
+        return Cell(kind, None, None, buffer_of(np.array(numbers, kind.dtype.numpy)))
+    joined = allocator.alloc(kind.nbytes)
+    at, step, leaves, rows = joined.ptr, values[0].type.nbytes, epoch.leaves, None
+    for i, v in enumerate(values):
+        if v.op is leaf and v.attrs[0] >= 0:
+            memmove(at + i * step, leaves[v.attrs[0]].buffer.ptr, step)
+        else:
+            if rows is None:
+                rows = joined.numpy(kind.dtype.numpy, kind.shape)
+            rows[i] = array_of_given(epoch, v)
+    return Cell(kind, None, None, joined)
+
+
+def number_of(epoch: Epoch, v: Value) -> bool | int | float | complex:
+    """The number that a 0-d value is given as."""
+    if v.op is full:
+        return v.attrs[1]
+    return epoch.scalars[-(v if v.op is leaf else v.inputs[0]).attrs[0] - 1]
+
+
+def array_of_given(epoch: Epoch, v: Value) -> np.ndarray:
+    """What `is_given`, as an array."""
+    if v.op is leaf and v.attrs[0] >= 0:
+        return array_of(epoch.leaves[v.attrs[0]].buffer, v.type)
+    if is_moved_data(v):
+        return v.op.numpy(*[array_of_given(epoch, i) for i in v.inputs], **v.kwargs)  # type: ignore[misc]
+    return np.array(number_of(epoch, v), v.dtype.numpy)
 
 
 def stacked(recorder: Recorder, values: tuple[Value, ...]) -> Value | None:
     """Values of one type along a new first axis, computed together; None if they are not alike, or have a history."""
-    key: tuple[Any, ...] = ("runs", values)
-    runs = recorder.calls.get(key)
-    if runs is None:
-        if any(v.requires_grad for v in values):
+    forms = []
+    for v in values:
+        form = recorder.forms.get(v)
+        if form is None:
+            form = recorder.forms[v] = Form(v)
+        if form.work is None or v.requires_grad:
             return None
-        runs = recorder.calls[key] = runs_of(values)
-    if not runs:
+        forms.append(form)
+    starts = [i for i, form in enumerate(forms) if not i or form.work != forms[i - 1].work]
+    if len(starts) > RUNS or sum([g.type.nbytes for form in forms for g in form.given]) > DATA:
         return None
-    parts = [run.value(recorder) for run in runs]
+    parts = [together(recorder, values[a], forms[a:b]) for a, b in zip(starts, [*starts[1:], len(forms)])]
     return concatenate(*parts, axis=0) if len(parts) > 1 else parts[0]

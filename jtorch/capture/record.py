@@ -18,7 +18,7 @@ from jtorch.ir.passes.batch import dependents
 from jtorch.ir.prims.complex import conj
 from jtorch.ir.prims.create import detach, graft, make_leaf, variable
 from jtorch.ir.prims.elementwise import neg
-from jtorch.ir.prims.movement import as_part
+from jtorch.ir.prims.movement import as_part, slice_
 from jtorch.lazy import lazy_module
 from jtorch.storage import SharedBuffer
 
@@ -47,8 +47,8 @@ class Recorder:
     """Records one Python thread's operations. `builder` outlives epochs, so repeated work finds its Values again."""
 
     __slots__ = ("lock", "grad_enabled", "inference", "autocast", "holding", "tracing", "levels", "walks", "structures",
-                 "rhythm", "builder", "call_tables", "calls", "backwards", "programs", "leaf_table", "epoch", "look_up",
-                 "record", "write", "assign", "flush_ready", "__weakref__")
+                 "rhythm", "builder", "call_tables", "calls", "backwards", "forms", "programs", "leaf_table", "epoch",
+                 "look_up", "record", "write", "assign", "flush_ready", "__weakref__")
 
     def __init__(self) -> None:
         self.look_up: Callable[..., Any] = not_at_once
@@ -74,6 +74,7 @@ class Recorder:
         self.call_tables: dict[dtypes.dtype | None, dict[tuple, Any]] = {}  # by what autocast lowers to
         self.set_autocast(self.autocast)
         self.backwards: dict[tuple, Any] = {}  # (roots, cotangents) -> gradients
+        self.forms: dict[Value, Any] = {}  # of values that were stacked (capture.alike)
         self.programs = ProgramTable(self.structures)
         self.leaf_table: dict[tuple[int, Any], Value] = {}  # (number, id of the type or Python type) -> leaf
         self.epoch = Epoch(self)
@@ -143,17 +144,23 @@ class Recorder:
 
     def part(self, t: Tensor, cell: Cell) -> Value | None:
         """The elements of a view as a leaf of their own, where they lie together in data that nobody writes to: the
-        same work on another part (a sample, a slice of a dataset) is then the same program."""
-        kind, buffer, storage = t._type, cell.buffer, t._storage
+        same work on another part (a sample, a slice of a dataset) is then the same program. Few elements of one row
+        that do not lie together (a crop of a sample) are copied."""
+        kind, whole, buffer, storage = t._type, cell.type, cell.buffer, t._storage
         strides, offset = t._geometry or (kind.strides, 0)
-        if (buffer is None or cell.value is not None or strides != kind.strides or kind.nbytes >= cell.type.nbytes
-                or kind.dtype is not cell.type.dtype or self.tracing is not None or self.levels):
+        if (buffer is None or cell.value is not None or kind.nbytes >= whole.nbytes or kind.dtype is not whole.dtype
+                or self.tracing is not None or self.levels):
+            return None
+        scattered = strides != kind.strides
+        if scattered and (kind.nbytes > SNAPSHOT or not is_of_one_row(t._view)):  # type: ignore[arg-type]
             return None
         for operation, _ in t._view:  # type: ignore[union-attr]
             if operation in _NOT_MEMORY:
                 return None
         if storage.settled != storage.version and not storage.is_settled():
             return None
+        if scattered:
+            return self.leaf(Cell(kind, None, None, buffer_of(t._array().copy())))
         return self.leaf(Cell(kind, None, None, SharedBuffer.over(buffer, offset * kind.dtype.itemsize, kind.nbytes)))
 
     def cell_value(self, cell: Cell) -> Value:
@@ -373,6 +380,12 @@ def unusual(epoch: Epoch, wanted: list[Cell]) -> list[Cell]:
         lost = dependents([c.value for c in wanted])  # type: ignore[misc]
         wanted = [c for c in wanted if c.value.siblings[0] not in lost]  # type: ignore[union-attr]
     return wanted
+
+
+def is_of_one_row(chain: tuple[tuple[Any, Any], ...]) -> bool:
+    """Does a view begin with the choice of one row of what it is a view of?"""
+    operation, attrs = chain[0]
+    return operation is slice_ and attrs[1][0] - attrs[0][0] == 1
 
 
 def is_data(t: Tensor) -> bool:

@@ -182,13 +182,13 @@ def _row(t: Tensor, i: int) -> Tensor:
     return views_of(t, ((kind, operations, None if dense and not offset else (strides, offset)),))[0]
 
 
-_parts = Memo()
+_parts = Memo(anywhere=True)
 
 
 def _part(t: Tensor, index: Any) -> Tensor | None:
     """The view that integers, slices of integers, None and Ellipsis select, remembered for the next time; None where
     other things stand in the brackets."""
-    key: list[Any] = [t._type, t._geometry]
+    key: list[Any] = [t._type, t._geometry and t._geometry[0]]
     for item in index if type(index) is tuple else (index,):
         if type(item) is slice:
             item = item.start, item.stop, item.step
