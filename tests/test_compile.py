@@ -129,6 +129,18 @@ def kernel(x, y, n, begin, end, worker):
     assert re.search(r"vmovnt\w+\s+%[yz]mm", text) and "sfence" in text and "jt.past" not in text
 
 
+@pytest.mark.parametrize("text", ["maximum(x, f32(0))", "maximum(f32(0.0), x)", "minimum(x, f32(0))",
+                                  "minimum(f32(0), x)"])
+def test_extrema_with_a_constant_are_one_instruction(text):
+    """NaN wins, and of two zeros the one that is not the constant, as in torch.clamp."""
+    wins = np.greater if "maximum" in text else np.less
+    same(elementwise(text, np.float32, X), np.where(wins(np.float32(0), X), np.float32(0), X))
+    source = ("def kernel(p, q, begin, end, worker):\n    for i in range(begin, end):\n"
+              f"        x = p[i]\n        q[i] = {text}\n")
+    asm = kernels.asm(kernels.load(source, kinds((X, X))))
+    assert re.search(r"v(max|min)ps.*[yz]mm", asm) and "vcmp" not in asm
+
+
 def test_all_kinds_of_parameters():
     source = """\
 def kernel(a, b, c, n, f, begin, end, worker):

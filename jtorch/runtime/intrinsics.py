@@ -178,6 +178,10 @@ def convert(builder, value, source, target):
         return builder.icmp_unsigned("!=", value, zero)
     signed = isinstance(source, types.Integer) and source.signed
     if isinstance(target, types.Float):
+        if isinstance(value, ir.Constant) and isinstance(value.constant, int | float):
+            return ir.Constant(to, float(value.constant))
+        if isinstance(source, types.Boolean) and value.type == I1:
+            return builder.select(value, ir.Constant(to, 1.0), ir.Constant(to, 0.0))
         if isinstance(source, types.Float):
             return builder.fpext(value, to) if target.bitwidth > source.bitwidth else builder.fptrunc(value, to)
         return builder.sitofp(value, to) if signed else builder.uitofp(value, to)
@@ -587,11 +591,20 @@ def absolute(builder, sig, a):
     return builder.select(builder.icmp_signed("<", a, _zero(a)), builder.neg(a), a)
 
 
+def is_number(value: ir.Value) -> bool:
+    """Is this a constant, and not NaN?"""
+    return isinstance(value, ir.Constant) and value.constant == value.constant
+
+
 def _extremum(symbol, llvm_number, name_nan, name_number, builtin):
     """Maximum or minimum: one that propagates NaN as torch.maximum does, and one that prefers numbers as fmax does."""
     @intrinsic(binary, name_nan, operators=(builtin,))
     def propagating(builder, sig, a, b):
         if isinstance(sig.return_type, types.Float):
+            if is_number(b):
+                a, b = b, a
+            if is_number(a):  # then NaN loses the comparison: one instruction
+                return builder.select(builder.fcmp_ordered(symbol, a, b), a, b)
             wins = builder.or_(builder.fcmp_ordered(symbol, a, b), builder.fcmp_unordered("uno", a, a))
         else:
             wins = (builder.icmp_signed if _signed(sig) else builder.icmp_unsigned)(symbol, a, b)
