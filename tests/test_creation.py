@@ -445,3 +445,12 @@ def test_pending_samples_keep_what_they_were_made_of() -> None:
     traced = jtorch.jit.trace(lambda x: jtorch.stack([x[i] * 2 for i in range(12)]))
     for _ in range(2):
         assert np.array_equal(traced(jtorch.tensor(before)).numpy(), before * 2)
+
+
+@pytest.mark.parametrize("case", [
+    lambda t: t.vander(t.tensor([1.0, 2, 3])), lambda t: t.vander(t.tensor([1, 2, 3], dtype=t.int32), 4, True),
+    lambda t: t.vander(t.tensor([True, False])), lambda t: t.vander(t.ones(2), 0), lambda t: t.vander(t.ones(2), N=1),
+    lambda t: t.vander(t.ones(0)), lambda t: t.vander(t.ones(0), 3),
+])
+def test_vander(case) -> None:
+    same(case(jtorch), case(torch))

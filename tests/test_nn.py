@@ -30,6 +30,10 @@ X2, X3, X4, X5 = floats(4, 6), floats(3, 4, 8), floats(2, 4, 8, 8), floats(2, 4,
 
 # name -> (constructor of either library, inputs)
 LAYERS = {
+    "AdaptiveLogSoftmaxWithLoss": (lambda n: n.AdaptiveLogSoftmaxWithLoss(16, 50, [10, 20, 35], div_value=2.0),
+                                   [floats(12, 16), ints(50, 12)]),
+    "AdaptiveLogSoftmaxWithLoss one": (lambda n: n.AdaptiveLogSoftmaxWithLoss(8, 9, [2, 5], head_bias=True),
+                                       [floats(8), np.asarray(3)]),
     "Identity": (lambda n: n.Identity(), [X2]),
     "Linear": (lambda n: n.Linear(6, 3), [X2]),
     "Linear 3d no bias": (lambda n: n.Linear(8, 3, bias=False), [X3]),
@@ -313,7 +317,7 @@ def test_layer(name: str) -> None:
 ELSEWHERE = {
     "Module", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Container", "RNNBase", "RNNCellBase",
     "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout",  # random
-    "FractionalMaxPool2d", "FractionalMaxPool3d",
+    "FractionalMaxPool2d", "FractionalMaxPool3d", "CrossMapLRN2d",
 }
 
 
@@ -703,3 +707,69 @@ def test_attention_kernel_choice_is_accepted() -> None:
     with pytest.raises(AssertionError, match="Backend must be an instance of SDPBackend"), \
             nn.attention.sdpa_kernel("math"):  # type: ignore[arg-type]
         pass
+
+
+def test_adaptive_softmax_gives_all_classes() -> None:
+    x = floats(12, 16)
+    ours, theirs = build(lambda n: n.AdaptiveLogSoftmaxWithLoss(16, 50, [10, 20, 35]))
+    close(ours.log_prob(jtorch.tensor(x)), theirs.log_prob(torch.tensor(x)))
+    close(ours.predict(jtorch.tensor(x)), theirs.predict(torch.tensor(x)))
+    near = x * 0
+    near[:, 0] = 1  # all at the head's own classes
+    for layer in (ours, theirs):
+        layer.head.weight.detach()[0, 0] = 50
+    close(ours.predict(jtorch.tensor(near)), theirs.predict(torch.tensor(near)))
+
+
+@pytest.mark.parametrize("case", [
+    lambda t: t.nn.AdaptiveLogSoftmaxWithLoss(4, 10, []),
+    lambda t: t.nn.AdaptiveLogSoftmaxWithLoss(4, 10, [5, 5]),
+    lambda t: t.nn.AdaptiveLogSoftmaxWithLoss(4, 10, [5])(t.ones(2, 4), t.tensor([1, 10])),
+    lambda t: t.nn.AdaptiveLogSoftmaxWithLoss(4, 10, [5])(t.ones(2, 4), t.tensor([1])),
+    lambda t: t.nn.AdaptiveLogSoftmaxWithLoss(4, 10, [5])(t.ones(2, 4), t.tensor(1)),
+    lambda t: t.nn.AdaptiveLogSoftmaxWithLoss(4, 10, [5])(t.ones(2, 4), t.tensor([[1]])),
+    lambda t: t.nn.CrossMapLRN2d(3)(t.ones(2, 3)),
+    lambda t: t.nn.FractionalMaxPool2d(2),
+    lambda t: t.nn.FractionalMaxPool2d(2, output_size=2, output_ratio=0.4),
+    lambda t: t.nn.FractionalMaxPool3d(2, output_ratio=1.4),
+    lambda t: t.nn.functional.fractional_max_pool2d(t.ones(1, 1, 4, 4), 2),
+    lambda t: t.nn.functional.fractional_max_pool2d(t.ones(1, 1, 4, 4), 4, output_size=2),
+    lambda t: t.nn.functional.fractional_max_pool2d(t.ones(1, 0, 4, 4), 2, output_size=2),
+    lambda t: t.vander(t.ones(2, 2)),
+    lambda t: t.vander(t.ones(2), -1),
+])
+def test_rare_layers_refuse_what_pytorch_refuses(case) -> None:
+    with pytest.raises((ValueError, RuntimeError)) as theirs:
+        case(torch)
+    with pytest.raises(theirs.type) as ours:
+        case(jtorch)
+    assert str(ours.value) == str(theirs.value)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+def test_cross_map_normalization(size: int) -> None:
+    """Values as PyTorch's. Its gradient is of another window than its values; ours is theirs."""
+    ours, theirs = build(lambda n: n.CrossMapLRN2d(size, 0.1, 0.6, 2.0))
+    assert repr(ours) == repr(theirs)
+    close(ours(jtorch.tensor(X4)), theirs(torch.tensor(X4)))
+    x = jtorch.tensor(X4[:1, :, :2, :2].astype(np.float64), requires_grad=True)
+    assert jtorch.autograd.gradcheck(ours, (x,))
+
+
+@pytest.mark.parametrize("n, arguments", [
+    (2, {"output_size": (4, 5)}), (2, {"output_ratio": (0.5, 0.7)}), (2, {"output_size": 1}), (3, {"output_size": 3}),
+    (3, {"output_ratio": (0.5, 0.4, 0.6)}),
+], ids=str)
+def test_fractional_max_pool_draws_the_same_windows(n: int, arguments: dict[str, Any]) -> None:
+    shape = (2, 3, 9, 11) if n == 2 else (2, 3, 7, 8, 9)
+    found = []
+    for t in (jtorch, torch):
+        x = t.tensor(floats(*shape), requires_grad=True)
+        t.manual_seed(3)
+        layer = getattr(t.nn, f"FractionalMaxPool{n}d")((3, 2, 2)[:n], return_indices=True, **arguments)
+        y, index = layer(x)
+        (y ** 2).sum().backward()
+        single = layer(x[0].detach())[0]
+        found.append([y.detach().numpy(), index.numpy(), x.grad.numpy(), single.numpy()])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_array_equal(ours, theirs)

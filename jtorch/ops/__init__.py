@@ -6,6 +6,7 @@ from jtorch.ops import (  # noqa: F401  importing attaches them
     creation,
     decompositions,
     distances,
+    foreach,
     fourier,
     indexing,
     interchange,

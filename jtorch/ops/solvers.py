@@ -388,17 +388,36 @@ def _vander(x: Value, *, N: int | None = None) -> Value:
     n = x.shape[-1] if N is None else N
     if n <= 1 and N is not None:
         raise RuntimeError("N must be greater than 1.")
+    return concatenate(*_powers(x, n), axis=x.ndim)
+
+
+def _powers(x: Value, count: int) -> list[Value]:
+    """x ** 0, x ** 1, …, each with an axis of one element behind its own."""
     if x.dtype.category <= dtypes.INT:
         x = ew.cast_to(x, dtypes.int64)
     powers = [ew.ones_like(x)]
-    for _ in range(n - 1):
+    for _ in range(count - 1):
         powers.append(powers[-1] * x)
-    columns = [reshape_to(p, (*p.shape, 1)) for p in powers[:max(n, 0)]]
-    return concatenate(*columns, axis=x.ndim)
+    return [reshape_to(p, (*p.shape, 1)) for p in powers[:count]]
 
 
 def vander(x: Tensor, *, N: int | None = None) -> Tensor:
     return _vander(x, N=N)
+
+
+@public
+def _torch_vander(x: Value, N: int | None = None, increasing: bool = False) -> Value:
+    """[len(x), N]: the powers of x, as `numpy.vander`."""
+    if x.ndim != 1:
+        raise RuntimeError("x must be a one-dimensional tensor.")
+    n = x.shape[0] if N is None else N
+    if n < 0:
+        raise RuntimeError("N must be non-negative.")
+    columns = _powers(x, max(n, 1))
+    if not increasing:
+        columns.reverse()
+    y = concatenate(*columns, axis=1)
+    return y if n else slice_axis(y, 1, 0, 0)
 
 
 def attach_torch_names() -> None:
@@ -410,6 +429,7 @@ def attach_torch_names() -> None:
     for name, function in functions.items():
         FUNCTIONS[name] = function
         attach(**{name: function})
+    FUNCTIONS["vander"] = _torch_vander
 
 
 attach_torch_names()

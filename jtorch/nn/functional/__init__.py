@@ -10,6 +10,7 @@ from jtorch.nn.functional import (
     distance,
     dropouts,
     embeddings,
+    fractional,
     loss,
     normalization,
     pooling,
@@ -23,6 +24,7 @@ from jtorch.nn.functional.convolution import *  # noqa: F403
 from jtorch.nn.functional.distance import *  # noqa: F403
 from jtorch.nn.functional.dropouts import *  # noqa: F403
 from jtorch.nn.functional.embeddings import *  # noqa: F403
+from jtorch.nn.functional.fractional import *  # noqa: F403
 from jtorch.nn.functional.loss import *  # noqa: F403
 from jtorch.nn.functional.normalization import *  # noqa: F403
 from jtorch.nn.functional.pooling import *  # noqa: F403
@@ -32,5 +34,5 @@ from jtorch.ops import padding
 from jtorch.ops.padding import *  # noqa: F403
 
 __all__ = [*activation.__all__, *affine.__all__, *attention.__all__, *convolution.__all__, *distance.__all__,
-           *dropouts.__all__, *embeddings.__all__, *loss.__all__, *normalization.__all__, *padding.__all__,
-           *pooling.__all__, *rearranging.__all__, *resampling.__all__]
+           *dropouts.__all__, *embeddings.__all__, *fractional.__all__, *loss.__all__, *normalization.__all__,
+           *padding.__all__, *pooling.__all__, *rearranging.__all__, *resampling.__all__]

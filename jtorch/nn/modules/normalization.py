@@ -127,3 +127,24 @@ class LocalResponseNorm(Module):
 
     def extra_repr(self) -> str:
         return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
+
+
+class CrossMapLRN2d(Module):
+    """Division by the mean square of neighbouring channels of images, kept for old models. PyTorch's running sum never
+    lets go of the first channel, and neither does this one."""
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1) -> None:
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim != 4:
+            raise ValueError(f"CrossMapLRN2d: Expected input to be 4D, got {input.ndim}D instead.")
+        squares, channels, reach = input * input, input.shape[1], (self.size - 1) // 2
+        padded = F.pad(squares, (0, 0, 0, 0, reach, reach))
+        near = sum((padded[:, k:k + channels] for k in range(1, 2 * reach + 1)), padded[:, :channels])
+        first = squares[:, :1] * (jtorch.arange(channels) > reach).reshape(-1, 1, 1)
+        return input / ((near + first) * (self.alpha / self.size) + self.k) ** self.beta
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
