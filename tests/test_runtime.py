@@ -480,6 +480,17 @@ def test_numpy_views_keep_memory_alive():
     assert memory.stats()["allocated"] == 0
 
 
+def test_borrowed_arrays():
+    """They lie over the buffer's memory, do not keep it alive, and are made anew for another key."""
+    buffer = Allocator().alloc(64)
+    array = buffer.borrowed("floats", np.float32, (16,))
+    array[:] = np.arange(16)
+    assert buffer.borrowed("floats", np.float32, (16,)) is array
+    other = buffer.borrowed("columns", np.float32, (4, 2), 4, [16, 8])
+    assert other.tolist() == [[1, 3], [5, 7], [9, 11], [13, 15]]
+    assert sys.getrefcount(buffer) == 2
+
+
 def test_buffer_from_numpy():
     array = np.arange(12.0).reshape(3, 4)
     buffer = Buffer.from_numpy(array)

@@ -28,6 +28,9 @@ NUMBERS = (bool, int, float, complex)
 CONSTANTS = frozenset([(t, x) for t in (int, float) for x in (-2, -1, 0, 1, 2, 3)] +
                        [(float, 0.5), (float, -0.5), (bool, True), (bool, False)])
 """Numbers that are worth a constant: the compiler simplifies with them. The others do not enter cache keys."""
+OPERAND = "o"
+"""The kind of a parameter that takes tensors or numbers. (This object is in `Function.kinds`: the built-in functions
+compare it by identity.)"""
 LARGE = 1 << 30
 """Results of so many bytes are refused at the user's line if there is no room for them."""
 
@@ -48,7 +51,7 @@ class Function:
         self.sequences = tuple(["..." in w for w in written])
         self.gaps = tuple(["None, ..." in w for w in written])  # sequences that may hold None
         self.optional = tuple(["| None" in w for w in written])
-        self.kinds = tuple(["o" if "Operand" in w else "v" if "Value" in w else "s" for w in written])
+        self.kinds = tuple([OPERAND if "Operand" in w else "v" if "Value" in w else "s" for w in written])
 
     def apply(self, recorder: Recorder, values: list[Any]) -> Any:
         n = self.positional

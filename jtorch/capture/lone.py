@@ -10,6 +10,7 @@ from typing import Any
 from jtorch._tensor import Tensor
 from jtorch.capture import observe
 from jtorch.capture.cell import Cell, Epoch, serials
+from jtorch.capture.dispatch import CONSTANTS, OPERAND, Function
 from jtorch.capture.execute import Plan, Program, ProgramTable
 from jtorch.capture.record import VIEWED, WRITTEN, Recorder
 from jtorch.ir.graph import Type, Value
@@ -77,6 +78,7 @@ def configuration() -> objects.Configuration | None:
         **_slots(Buffer, ("ptr", "nbytes", "_home"), range(W.BUFFER_PTR, W.BUFFER_HOME + 1)),
         **_slots(Ready, ("row", "homes", "sizes"), range(W.READY_ROW, W.READY_SIZES + 1)),
         **_slots(ProgramTable, ("ready", "renewing"), (W.PROGRAMS_READY, W.PROGRAMS_RENEWING)),
+        **_slots(Function, ("kinds",), (W.FUNCTION_KINDS,)),
         **_slots(Type, ("nbytes", "strides"), (W.TYPE_NBYTES, W.TYPE_STRIDES)),
     }
     known = {
@@ -84,6 +86,7 @@ def configuration() -> objects.Configuration | None:
         W.TUPLE: tuple, W.LIST: list, W.VALUE: Value, W.CELL: Cell, W.STORAGE: Storage, W.TENSOR: Tensor,
         W.EPOCH: Epoch, W.BUFFER: Buffer, W.RECORDER_ENTER: Recorder.enter, W.SERIALS: serials,
         W.SINKS: observe.sinks, W.VIEWED: VIEWED, W.WRITTEN: WRITTEN, W.ACQUIRE: "acquire", W.RELEASE: "release",
+        W.OPERAND: OPERAND, W.CONSTANTS: CONSTANTS,
     }
     return objects.configuration(known, slots, {W.FLOAT_DATA: OBJECT_FIELDS})
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from jtorch.codegen import scalar
+from jtorch.codegen import scalar, summing_loops
 from jtorch.codegen.library.kernel_text import TILES
 from jtorch.codegen.loops import DENSE, Access, Apply, Constant, Fold, Iota, Literal, Load, Nest, Store
 from jtorch.dtypes import by_name
@@ -22,7 +22,6 @@ from jtorch.ir.primitive import op as operation
 POINTERS = {"float16": "p:uint16", "bfloat16": "p:uint16", "complex64": "p:float32", "complex128": "p:float64"}
 LOADS = {"float16": "f16_to_f32({})", "bfloat16": "bf16_to_f32({})"}
 STORES = {"float16": "f32_to_f16({})", "bfloat16": "f32_to_bf16({})"}
-SUM_BLOCK = 8192  # elements of a row that are summed before the next level of the sum
 FOLDED_LINES = 24  # statements of an element up to which a reduction over rows takes several rows together
 MANY_FOLDED_LINES = 3  # and many, if it is of sums: each statement is compiled as many times
 KEEP_COST = 8  # a value of this cost that a later phase needs again is kept, not recomputed
@@ -238,17 +237,6 @@ class Writer:
         """Does this fold gather rounding errors?"""
         v = self.nest.values[f]
         return v.op in ("sum", "prod") and by_name(v.dtype).is_floating_point
-
-    def blocked(self, folds: list[int], lines: list[str], n: int) -> tuple[list[str], None]:
-        """The vector loop of a row in blocks, each summed on its own: rounding errors grow with a block's length."""
-        sums = [f for f in folds if self.is_sum(f)]
-        for f in sums:
-            lines = [re.sub(rf"\ba{f}\b", f"h{f}", line) for line in lines]
-        block = [f"stop = min(start + {SUM_BLOCK}, n{n})",
-                 *[self.start(f).replace(f"a{f}", f"h{f}", 1) for f in sums],
-                 "for i in range(start, stop):", *indent(lines),
-                 *[f"a{f} = {self.combine(f, f'a{f}', f'h{f}')}" for f in sums]]
-        return [f"for start in range(0, n{n}, {SUM_BLOCK}):", *indent(block)], None
 
     def new_scratch(self, dtype: str) -> str:
         self.scratch.append(dtype)
@@ -482,14 +470,17 @@ def emit_row(w: Writer) -> Kernel:
         lines = inner.lines
         for depth in reversed(range(len(reduce))):
             n = reduce[depth]
-            outermost = depth == 0 and nest.chunked
-            bounds = "clo, chi" if outermost else f"0, n{n}"
-            if counted and depth == len(reduce) - 1:
+            innermost, outermost = depth == len(reduce) - 1, depth == 0 and nest.chunked
+            low, high = ("clo", "chi") if outermost else ("0", f"n{n}")
+            if counted and innermost:
                 lines = ["t = t0 + i", *lines]
-            if depth == len(reduce) - 1 and not nest.chunked and any(w.is_sum(f) for f in folds[phase]):
-                lines, bounds = w.blocked(folds[phase], lines, n)
-            block = lines if bounds is None else [f"for {w.counter[n]} in range({bounds}):", *indent(lines)]
-            if counted and depth == len(reduce) - 1:
+            if innermost and not nest.chunked and any(w.is_sum(f) for f in folds[phase]):
+                block = summing_loops.blocked(w, folds[phase], lines, n)
+            elif innermost:
+                block = summing_loops.innermost(w, folds[phase], lines, low, high)
+            else:
+                block = [f"for {w.counter[n]} in range({low}, {high}):", *indent(lines)]
+            if counted and innermost:
                 block += [f"t0 = t0 + n{n}"]
             lines = (chain[depth + 1].lines if depth else []) + block
         item.lines += (["t0 = 0"] if counted else []) + lines

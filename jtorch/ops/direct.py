@@ -51,7 +51,7 @@ def copied(t: Tensor, source: Tensor) -> bool:
         size = kind.dtype.itemsize
         memmove(t._storage.cell.buffer.ptr + at * size, source._storage.cell.buffer.ptr + start * size, kind.nbytes)
     else:
-        np.copyto(t._array(), source._array())
+        np.copyto(elements(t), elements(source))
     return written(t._storage)
 
 
@@ -64,7 +64,7 @@ def filled(t: Tensor, number: Any) -> bool:
         offset = 0 if t._geometry is None else t._geometry[1] * kind.dtype.itemsize
         ELEMENTS[kind.dtype].from_address(t._storage.cell.buffer.ptr + offset).value = number
     else:
-        t._array()[...] = number
+        elements(t)[...] = number
     return written(t._storage)
 
 
@@ -107,8 +107,16 @@ def places_written(t: Tensor, indices: Sequence[Tensor | None], values: Any) -> 
         return False
     if not writable_now(t, indices[0]._type.numel * kind.dtype.itemsize):
         return False
-    t._array()[tuple([i._array() for i in indices])] = values._array() if type(values) is Tensor else values  # type: ignore[union-attr]
+    elements(t)[tuple([elements(i) for i in indices])] = elements(values) if type(values) is Tensor else values  # type: ignore
     return written(storage)
+
+
+def elements(t: Tensor) -> np.ndarray:
+    """The elements of a tensor that are there, for the time in which its buffer is held."""
+    kind, geometry = t._type, t._geometry
+    size, (strides, offset) = kind.dtype.itemsize, geometry if geometry is not None and kind.numel else (None, 0)
+    return t._storage.cell.buffer.borrowed((kind, geometry), kind.dtype.numpy, kind.shape, offset * size,
+                                           strides and [s * size for s in strides])
 
 
 def fits(d: dtype, number: Any) -> bool:

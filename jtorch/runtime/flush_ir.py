@@ -71,7 +71,9 @@ def flush(b: ObjectEmitter, run: ir.Function, args: Word) -> None:
     b.api("PyDict_Clear", b.slot(after, ConfWords.EPOCH_LEAF_VALUES))
     for slot in (ConfWords.EPOCH_LEAVES, ConfWords.EPOCH_SCALARS, ConfWords.EPOCH_PENDING):
         items = b.slot(after, slot)
-        b.api("PyList_SetSlice", items, 0, b.api("PyList_Size", items), 0)
+        size = b.api("PyList_Size", items)
+        with b.if_then(b.not_(b.alike(size, b.const(0)))):
+            b.api("PyList_SetSlice", items, 0, size, 0)
     _let_go(b, wanted, number)
     release()
     b.ret(b.new(b.known(ConfWords.TRUE)))
@@ -86,11 +88,11 @@ def _lock(b: ObjectEmitter, lock: Word, raised: Word) -> Callable[[], None]:
     with b.if_then(b.alike(taken, b.const(0))):
         b.store(b.const(1), raised)
     b.need(taken)
-    b.api("Py_DecRef", taken)
+    b.drop(taken)
 
     def release() -> None:
         b.api("PyErr_Clear")
-        b.api("Py_DecRef", call(ConfWords.RELEASE))
+        b.drop(call(ConfWords.RELEASE))
 
     b.undo(release)
     return release
@@ -123,7 +125,7 @@ def _each(b, array, number):
 def _let_go(b: ObjectEmitter, items: Word, number: Word) -> None:
     with _each(b, items, number) as (_, item):
         with b.if_then(b.not_(b.alike(item, b.const(0)))):
-            b.api("Py_DecRef", item)
+            b.drop(item)
 
 
 def _wanted(b: ObjectEmitter, epoch: Word, wanted: Word) -> Word:
@@ -160,7 +162,7 @@ def _ready(b: ObjectEmitter, recorder: Word, wanted: Word, number: Word) -> Word
     table = b.select(b.alike(b.value(renewing), b.const(0)), b.slot(programs, ConfWords.PROGRAMS_READY),
                      b.slot(programs, ConfWords.PROGRAMS_RENEWING))
     ready = b.api("PyDict_GetItemWithError", table, b.value(key))
-    b.api("Py_DecRef", b.value(key))
+    b.drop(b.value(key))
     b.need(ready)
     return ready
 

@@ -3,6 +3,7 @@
 Every field is one signed 64-bit word; the numbers below are word indices. Python fills these tables
 (`threads`, `program`), the native loop (`native_ir`) reads them.
 """
+import sys
 
 WORD = 8
 """Bytes in a word."""
@@ -12,6 +13,9 @@ LINE = 8
 
 MAX_THREADS = 256
 """Upper bound of the pool's size; the pool's memory has a chunk counter for each."""
+
+PLAIN_COUNTS = sys.version_info < (3, 12) and not hasattr(sys, "gettotalrefcount")
+"""Is a reference count a plain word? Later Pythons have objects that live forever, debug builds count in total."""
 
 
 PYTHON_API = (
@@ -48,6 +52,8 @@ OBJECTS_API = (
     "PyObject_VectorcallMethod",
     "PyObject_RichCompareBool",
     "PyWeakref_NewRef",
+    "PyObject_IsTrue",
+    "PySet_Contains",
     "PyGC_Disable",
     "PyGC_Enable",
 )
@@ -158,11 +164,12 @@ class ConfWords:
     RECORDER_ENTER, TUPLE, LIST, SINKS, VIEWED, WRITTEN, ACQUIRE, RELEASE = range(52, 60)
     PROGRAMS_READY, PROGRAMS_RENEWING, TYPE_NBYTES, TYPE_STRIDES = range(60, 64)
     EPOCH, EPOCH_SERIAL, EPOCH_FLUSH_NOW, SERIALS = range(64, 68)
-    EPOCH_SHARED = tuple(range(68, 81))  # slots whose contents the next epoch takes over
+    FUNCTION_KINDS, OPERAND, CONSTANTS = range(68, 71)
+    EPOCH_SHARED = tuple(range(71, 84))  # slots whose contents the next epoch takes over
     (EPOCH_RECORDER, EPOCH_LEAVES, EPOCH_LEAF_VALUES, EPOCH_SCALARS, EPOCH_PENDING, EPOCH_VARIABLES,
      EPOCH_VARIABLE_VALUES, EPOCH_SAVED, EPOCH_SPENT, EPOCH_SPENT_BEFORE, EPOCH_HOOKS, EPOCH_FUNCTIONS,
      EPOCH_MAPPED) = EPOCH_SHARED
-    SIZE = 81
+    SIZE = 84
 
 
 class Status:

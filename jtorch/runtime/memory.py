@@ -68,8 +68,9 @@ class SizeClass(list):
 class Buffer:
     """A piece of memory: `ptr` (address) and `nbytes`. It lives as long as something refers to it."""
 
-    __slots__ = ("ptr", "nbytes", "_home", "_owner", "__weakref__")
+    __slots__ = ("ptr", "nbytes", "_home", "_owner", "_borrowed", "__weakref__")
     _owner: Any  # what the memory belongs to, where that is not the allocator
+    _borrowed: tuple[Any, numpy.ndarray]
 
     def __init__(self, ptr: int, nbytes: int, home: SizeClass | None):
         self.ptr = ptr
@@ -102,6 +103,20 @@ class Buffer:
         memory: Any = (ctypes.c_char * self.nbytes).from_address(self.ptr)
         memory.buffer = self
         return numpy.ndarray(shape, dtype, memory, offset, strides)
+
+    def borrowed(self, key, dtype, shape, offset=0, strides=None) -> numpy.ndarray:
+        """`numpy` for somebody who holds the buffer as long as the array, and hands neither on: the array does not keep
+        the buffer alive, and the last one asked for is kept for whoever asks with an equal key."""
+        try:
+            known, array = self._borrowed
+            if known == key:
+                return array
+        except AttributeError:
+            pass
+        memory = (ctypes.c_char * self.nbytes).from_address(self.ptr)
+        array = numpy.ndarray(shape, dtype, memory, offset, strides)
+        self._borrowed = key, array
+        return array
 
     def copy_from(self, source: Buffer) -> None:
         """Take over the contents of a buffer of the same size."""

@@ -9,7 +9,7 @@ import platform
 from pathlib import Path
 
 from . import cache, compile_pool, toolchain
-from .layout import OBJECTS_API, PYTHON_API
+from .layout import OBJECTS_API, PLAIN_COUNTS, PYTHON_API
 from .loader import make_loader
 
 METH_FASTCALL = 0x0080
@@ -76,7 +76,7 @@ def _cache_key():
     here = Path(__file__).parent
     sources = ("layout.py", "native_ir.py", "object_emitter.py", "record_ir.py", "flush_ir.py", "objects_ir.py",
                "native.py")
-    return "runtime-" + toolchain.fingerprint(*(here / name for name in sources))
+    return f"runtime-{int(PLAIN_COUNTS)}-" + toolchain.fingerprint(*(here / name for name in sources))
 
 
 def compile_native():

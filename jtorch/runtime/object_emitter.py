@@ -3,6 +3,7 @@ from contextlib import contextmanager
 
 from llvmlite import ir
 
+from .layout import PLAIN_COUNTS
 from .native_ir import I1, I64, VOID, Emitter
 
 OBJECTS_API = {
@@ -29,6 +30,8 @@ OBJECTS_API = {
     "PyObject_VectorcallMethod": (I64, [I64, I64, I64, I64]),
     "PyObject_RichCompareBool": (I64, [I64, I64, I64]),
     "PyWeakref_NewRef": (I64, [I64, I64]),
+    "PyObject_IsTrue": (I64, [I64]),
+    "PySet_Contains": (I64, [I64, I64]),
     "PyGC_Disable": (I64, []),
     "PyGC_Enable": (I64, []),
 }
@@ -70,18 +73,33 @@ class ObjectEmitter(Emitter):
         place = self._place(owner, slot)
         old = self.load(place, typ=I64)
         self.store(item, place)
-        self.api("Py_DecRef", old)
+        self.drop(old)
 
     def new(self, item):
         """The item, with one reference more."""
-        self.api("Py_IncRef", item)
+        if PLAIN_COUNTS:
+            self.put(item, 0, self.add(self.get(item, 0), self.const(1)))
+        else:
+            self.api("Py_IncRef", item)
         return item
+
+    def drop(self, item):
+        """One reference to the item less."""
+        if not PLAIN_COUNTS:
+            self.api("Py_DecRef", item)
+            return
+        references = self.get(item, 0)
+        with self.if_else(self.alike(references, self.const(1))) as (last, others):
+            with last:
+                self.api("Py_DecRef", item)
+            with others:
+                self.put(item, 0, self.sub(references, self.const(1)))
 
     def make(self, kind):
         """A new instance of a type of the configuration, with nothing in its slots; given up if Python has to do it."""
         made = self.api("PyType_GenericAlloc", self.known(kind), 0)
         self.need(made)
-        self.undo(lambda: self.api("Py_DecRef", made))
+        self.undo(lambda: self.drop(made))
         return made
 
     def tuple(self, *items):

@@ -3,7 +3,7 @@ written into one. In Python: `dispatch.evaluate`, `_tensor.wrap`, `views.assign`
 from llvmlite import ir
 
 from .layout import ConfWords
-from .native_ir import I32
+from .native_ir import I1, I32
 from .object_emitter import ObjectEmitter
 
 EQUAL = 2
@@ -16,22 +16,20 @@ class Recording:
     def look_up(self, b, args, count):
         recorder = b.get(args, 0)
         epoch, raised = self._begin(b, recorder)
-        value, keep_number = self._looked_up(b, recorder, epoch, args, count, 1, raised)
-        keep_number()
-        b.api("Py_DecRef", epoch)
+        value = self._looked_up(b, recorder, epoch, args, count, 1, raised)
+        b.drop(epoch)
         b.ret(value)
 
     def record(self, b, args, count):
         recorder = b.get(args, 0)
         epoch, raised = self._begin(b, recorder)
-        value, keep_number = self._looked_up(b, recorder, epoch, args, count, 1, raised)
+        value = self._looked_up(b, recorder, epoch, args, count, 1, raised)
         none, false, true = b.known(ConfWords.NONE), b.known(ConfWords.FALSE), b.known(ConfWords.TRUE)
         b.need(b.alike(b.type_of(value), b.known(ConfWords.VALUE)))
         b.need(b.or_(b.alike(b.slot(value, ConfWords.VALUE_REQUIRES_GRAD), false),
                      b.alike(b.slot(recorder, ConfWords.RECORDER_GRAD_ENABLED), true)))
         cell, storage, tensor = [b.make(kind) for kind in (ConfWords.CELL, ConfWords.STORAGE, ConfWords.TENSOR)]
         pending = self._pending(b, recorder, epoch)
-        keep_number()
         kind, zero = b.slot(value, ConfWords.VALUE_TYPE), b.known(ConfWords.ZERO)
         b.fill(cell, {ConfWords.CELL_TYPE: kind, ConfWords.CELL_VALUE: value, ConfWords.CELL_EPOCH: epoch,
                       ConfWords.CELL_BUFFER: none, ConfWords.CELL_PREVIOUS: none, ConfWords.CELL_RANGE: none,
@@ -44,23 +42,23 @@ class Recording:
                         ConfWords.TENSOR_REQUIRES_GRAD: false, ConfWords.TENSOR_GRAD: none})
         b.api("PyList_Append", pending, cell)
         for item in (cell, storage, value, epoch):
-            b.api("Py_DecRef", item)
+            b.drop(item)
         b.ret(tensor)
 
     def write(self, b, args, count):
         recorder, target = b.get(args, 0), b.get(args, 2)
         epoch, raised = self._begin(b, recorder)
-        value, keep_number = self._looked_up(b, recorder, epoch, args, count, 2, raised)
-        self._written(b, recorder, epoch, target, value, keep_number)
-        b.api("Py_DecRef", value)
-        b.api("Py_DecRef", epoch)
+        value = self._looked_up(b, recorder, epoch, args, count, 2, raised)
+        self._written(b, recorder, epoch, target, value)
+        b.drop(value)
+        b.drop(epoch)
         b.ret(b.new(target))
 
     def assign(self, b, args, _):
         recorder, target, value = [b.get(args, i) for i in range(3)]
         epoch, _ = self._begin(b, recorder)
         self._written(b, recorder, epoch, target, value)
-        b.api("Py_DecRef", epoch)
+        b.drop(epoch)
         b.ret(b.new(target))
 
     def _begin(self, b: ObjectEmitter, recorder):
@@ -72,20 +70,26 @@ class Recording:
             b.api("PyErr_Clear")
             b.ret(b.new(b.known(ConfWords.NONE)))
         epoch = b.new(b.slot(recorder, ConfWords.RECORDER_EPOCH))
-        b.undo(lambda: b.api("Py_DecRef", epoch))
+        b.undo(lambda: b.drop(epoch))
         return epoch, raised
 
     def _looked_up(self, b, recorder, epoch, args, count, skipped, raised):
-        """What the table of calls has for a function and its arguments (a new reference), and what keeps a number among
-        them that is read at run time. The function stands behind the recorder, the arguments behind `skipped` more."""
+        """What the table of calls has for a function and its arguments, a new reference. The function stands behind the
+        recorder, the arguments `skipped` behind that."""
         function, none = b.get(args, 1), b.known(ConfWords.NONE)
         key = b.api("PyTuple_New", b.sub(count, b.const(skipped)))
         b.need(key)
         outside = b.otherwise
-        b.undo(lambda: b.api("Py_DecRef", key))
+        b.undo(lambda: b.drop(key))
         b.api("PyTuple_SetItem", key, 0, b.new(function))
-        part, number = b.variable(b.const(0)), b.variable(b.const(0))
-        at = b.variable(b.const(skipped + 1))
+        numbers = b.slot(epoch, ConfWords.EPOCH_SCALARS)
+        known_before = b.api("PyList_Size", numbers)
+
+        def forget_numbers():
+            b.api("PyList_SetSlice", numbers, known_before, b.api("PyList_Size", numbers), 0)
+
+        b.undo(forget_numbers)
+        part, at = b.variable(b.const(0)), b.variable(b.const(skipped + 1))
         with b.loop() as (packed, again):
             place = b.value(at)
             b.leave_if(b.icmp_signed(">=", place, count), packed)
@@ -98,12 +102,9 @@ class Recording:
             real = b.alike(kind, b.known(ConfWords.FLOAT))
             whole = b.or_(b.alike(kind, b.known(ConfWords.INT)), b.alike(kind, b.known(ConfWords.BOOL)))
             with b.if_then(b.or_(real, whole)):
-                pair = b.api("PyTuple_New", 2)
-                b.need(pair)
-                b.api("PyTuple_SetItem", pair, 0, b.new(kind))
-                b.api("PyTuple_SetItem", pair, 1, b.new(item))
-                b.store(pair, part)
-                b.store(place, number)
+                parameter = b.api("PyTuple_GetItem", b.slot(function, ConfWords.FUNCTION_KINDS),
+                                  b.sub(place, b.const(skipped + 1)))
+                b.store(self._number(b, recorder, numbers, item, parameter), part)
                 b.branch(ready)
             of_list = b.alike(kind, b.known(ConfWords.LIST))
             with b.if_else(b.or_(of_list, b.alike(kind, b.known(ConfWords.TUPLE)))) as (several, one):
@@ -116,24 +117,14 @@ class Recording:
             b.api("PyTuple_SetItem", key, b.sub(place, b.const(skipped)), b.value(part))
             b.bump(at)
         calls = b.slot(recorder, ConfWords.RECORDER_CALLS)
-        found, kept = b.variable(b.api("PyDict_GetItemWithError", calls, key)), b.variable(b.const(0))
-        with b.if_then(b.alike(b.value(found), b.const(0))):
-            place = b.value(number)
-            other = self._as_scalar(b, recorder, epoch, args, key, place, skipped)
-            b.store(b.api("PyDict_GetItemWithError", calls, other), found)
-            b.api("Py_DecRef", other)
-            b.need(b.value(found))
-            b.store(b.get(args, place), kept)
-        value = b.new(b.value(found))
-        b.api("Py_DecRef", key)
+        value = b.api("PyDict_GetItemWithError", calls, key)
+        b.need(value)
+        b.new(value)
+        b.drop(key)
         b.otherwise = outside
-        b.undo(lambda: b.api("Py_DecRef", value))
-
-        def keep_number():
-            with b.if_then(b.icmp_signed("!=", b.value(kept), b.const(0))):
-                b.api("PyList_Append", b.slot(epoch, ConfWords.EPOCH_SCALARS), b.value(kept))
-
-        return value, keep_number
+        b.undo(forget_numbers)
+        b.undo(lambda: b.drop(value))
+        return value
 
     def _pending(self, b, recorder, epoch):
         """The epoch's list of pending cells, if one may be added without more ado."""
@@ -145,7 +136,7 @@ class Recording:
         b.need(b.alike(b.slot(recorder, ConfWords.RECORDER_EPOCH), epoch))
         return pending
 
-    def _written(self, b, recorder, epoch, target, value, keep_number=None):
+    def _written(self, b, recorder, epoch, target, value):
         """`views.assign`: make the Value the contents of the target, or of what it is a view of."""
         none, false = b.known(ConfWords.NONE), b.known(ConfWords.FALSE)
         collect = b.no_collection()
@@ -169,14 +160,12 @@ class Recording:
             base = self._of_cell(b, recorder, epoch, old)
             key = b.tuple(b.known(ConfWords.WRITTEN), base, view, value)
             b.store(b.api("PyDict_GetItemWithError", b.slot(recorder, ConfWords.RECORDER_CALLS), key), contents)
-            b.api("Py_DecRef", key)
+            b.drop(key)
             b.need(b.value(contents))
             self._need_plain(b, b.value(contents))
         home = b.api("PyWeakref_NewRef", storage, 0)
         b.need(home)
 
-        if keep_number is not None:
-            keep_number()
         b.fill(cell, {ConfWords.CELL_TYPE: b.slot(old, ConfWords.CELL_TYPE), ConfWords.CELL_VALUE: b.value(contents),
                       ConfWords.CELL_EPOCH: epoch, ConfWords.CELL_BUFFER: none, ConfWords.CELL_RANGE: none})
         b.begin(cell, ConfWords.CELL_HOME, home)
@@ -233,7 +222,7 @@ class Recording:
         packed = b.api("PyTuple_New", size)
         b.need(packed)
         outside = b.otherwise
-        b.undo(lambda: b.api("Py_DecRef", packed))
+        b.undo(lambda: b.drop(packed))
         b.store(packed, result)
         b.leave_if(b.icmp_signed("==", size, b.const(0)), made)
         whole = b.alike(b.type_of(item_of(b.const(0))), integer)
@@ -241,7 +230,7 @@ class Recording:
             with ints:
                 kinds = b.api("PyTuple_New", size)
                 b.need(kinds)
-                b.undo(lambda: b.api("Py_DecRef", kinds))
+                b.undo(lambda: b.drop(kinds))
                 with b.count(size) as (i, _):
                     item = item_of(i)
                     b.need(b.alike(b.type_of(item), integer))
@@ -254,7 +243,7 @@ class Recording:
                 b.store(pair, result)
                 b.otherwise = b.append_basic_block("not_tensors")
                 with b.at(b.otherwise):
-                    b.api("Py_DecRef", packed)
+                    b.drop(packed)
                     b.branch(outside)
             with tensors:
                 with b.count(size) as (i, _):
@@ -330,7 +319,7 @@ class Recording:
         base = self._of_cell(b, recorder, epoch, cell)
         key = b.tuple(b.known(ConfWords.VIEWED), base, view)
         found = b.api("PyDict_GetItemWithError", b.slot(recorder, ConfWords.RECORDER_CALLS), key)
-        b.api("Py_DecRef", key)
+        b.drop(key)
         b.need(found)
         return found
 
@@ -354,31 +343,40 @@ class Recording:
             b.api("PyTuple_SetItem", key, 0, b.api("PyLong_FromLong", b.api("PyList_Size", leaves)))
             b.api("PyTuple_SetItem", key, 1, b.api("PyLong_FromLong", b.slot(cell, ConfWords.CELL_TYPE)))
             leaf = b.api("PyDict_GetItemWithError", b.slot(recorder, ConfWords.RECORDER_LEAF_TABLE), key)
-            b.api("Py_DecRef", key)
-            b.api("Py_DecRef", cell)
+            b.drop(key)
+            b.drop(cell)
             b.need(leaf)
             b.api("PyList_Append", leaves, cell)
             b.api("PyDict_SetItem", values, cell, leaf)
             b.store(leaf, result)
         return b.value(result)
 
-    def _as_scalar(self, b, recorder, epoch, args, key, place, skipped):
-        """The key with `Recorder.scalar` of a Python number in its place, where that is no constant."""
-        b.need(place)
-        item = b.get(args, place)
+    def _number(self, b, recorder, numbers, item, parameter):
+        """What stands in the key for a Python number, a new reference: itself with its type, or, for an operand that is
+        no constant, the leaf by which it is read at run time (`Recorder.scalar`)."""
         kind = b.type_of(item)
-        with b.if_then(b.alike(kind, b.known(ConfWords.INT))):  # what has no place in int64 gives -1
-            b.need(b.icmp_signed("!=", b.api("PyLong_AsLongLong", item), b.const(-1)))
-        scalars = b.api("PyList_Size", b.slot(epoch, ConfWords.EPOCH_SCALARS))
-        name = b.api("PyTuple_New", 2)
-        b.api("PyTuple_SetItem", name, 0, b.api("PyLong_FromLong", b.sub(b.const(-1), scalars)))
-        b.api("PyTuple_SetItem", name, 1, b.new(kind))
-        leaf = b.api("PyDict_GetItemWithError", b.slot(recorder, ConfWords.RECORDER_LEAF_TABLE), name)
-        b.api("Py_DecRef", name)
-        b.need(leaf)
-        size = b.api("PyTuple_Size", key)
-        other = b.api("PyTuple_New", size)
-        with b.count(size) as (i, _):
-            here = b.alike(i, b.sub(place, b.const(skipped)))
-            b.api("PyTuple_SetItem", other, i, b.new(b.select(here, leaf, b.api("PyTuple_GetItem", key, i))))
-        return other
+        pair = b.tuple(kind, item)
+        result = b.variable(pair)
+        outside = b.otherwise
+        b.undo(lambda: b.drop(pair))
+        with b.if_then(b.alike(parameter, b.known(ConfWords.OPERAND))):
+            constant = b.trunc(b.api("PySet_Contains", b.known(ConfWords.CONSTANTS), pair), I1)
+            with b.if_else(constant) as (baked_in, read):
+                with baked_in:  # Python's keys tell 0.0 and -0.0 apart
+                    b.need(b.trunc(b.api("PyObject_IsTrue", item), I1))
+                with read:
+                    with b.if_then(b.alike(kind, b.known(ConfWords.INT))):  # what has no place in int64 gives -1
+                        b.need(b.icmp_signed("!=", b.api("PyLong_AsLongLong", item), b.const(-1)))
+                    name = b.api("PyTuple_New", 2)
+                    b.need(name)
+                    place = b.sub(b.const(-1), b.api("PyList_Size", numbers))
+                    b.api("PyTuple_SetItem", name, 0, b.api("PyLong_FromLong", place))
+                    b.api("PyTuple_SetItem", name, 1, b.new(kind))
+                    leaf = b.api("PyDict_GetItemWithError", b.slot(recorder, ConfWords.RECORDER_LEAF_TABLE), name)
+                    b.drop(name)
+                    b.need(leaf)
+                    b.api("PyList_Append", numbers, item)
+                    b.store(b.new(leaf), result)
+                    b.drop(pair)
+        b.otherwise = outside
+        return b.value(result)
