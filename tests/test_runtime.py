@@ -530,7 +530,7 @@ def sgemm(a, b, c):
     i, f, p = ctypes.c_int, ctypes.c_float, ctypes.c_void_p
     function = ctypes.CFUNCTYPE(None, i, i, i, i, i, i, f, p, i, p, i, f, p, i)(blas.load().address["sgemm"])
     (m, k), n = a.shape, b.shape[1]
-    order, plain = blas.ROW_MAJOR, blas.NO_TRANS
+    order, plain = 101, 111  # CBLAS: row-major, not transposed
     function(order, plain, plain, m, n, k, 1.0, address(a), k, address(b), n, 0.0, address(c), n)
 
 

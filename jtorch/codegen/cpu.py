@@ -159,23 +159,11 @@ class Writer:
         assert isinstance(v, Apply)
         return v.text.format(*[f"v{a}" for a in v.args])
 
-    def cone(self, targets: Iterable[int], stop: set) -> list[int]:
-        """Values that the targets need and `stop` does not have, operands first."""
-        found: set[int] = set()
-        stack = [t for t in targets if t not in stop]
-        while stack:
-            i = stack.pop()
-            if i in found or i in stop:
-                continue
-            found.add(i)
-            stack.extend(getattr(self.nest.values[i], "args", ()))
-        return sorted(found)
-
     def place(self, targets: Iterable[int], chain: list[Level]) -> None:
         """Write the statements that compute `targets`, each into the outermost level of the chain that has its
         loops."""
         have = set().union(*[level.have for level in chain])
-        for i in self.cone(targets, have):
+        for i in self.nest.cone(targets, have):
             v = self.nest.values[i]
             assert not isinstance(v, Fold), f"v{i} is used before it is folded"
             needs = self.needs[i]
@@ -433,7 +421,7 @@ def emit_row(w: Writer) -> Kernel:
             item = Level(outer)
             wanted = [nest.values[f].arg for f in folds[phase]] + [nest.stores[j].value for j in point_stores[phase]]
             wanted += [nest.stores[j].value for j in row_stores] if phase == run[-1] else []
-            for i in w.cone(wanted, top.have | {i for i, first in kept.items() if first < phase}):
+            for i in w.nest.cone(wanted, top.have | {i for i, first in kept.items() if first < phase}):
                 if i in cells:
                     item.lines.append(f"v{i} = {cells[i]}")
                     item.have.add(i)
@@ -453,7 +441,7 @@ def emit_row(w: Writer) -> Kernel:
                 inner.have.add(i)
                 inner.lines.append(f"v{i} = {place_of(i)}")
         targets = [nest.values[f].arg for f in folds[phase]] + [nest.stores[j].value for j in point_stores[phase]]
-        used = set(w.cone(targets, top.have | item.have))
+        used = set(w.nest.cone(targets, top.have | item.have))
         inner.lines = [t for t in inner.lines if not t.startswith("v") or int(t[1:t.index(" ")]) in used]
         for f in folds[phase]:
             item.lines.append(w.start(f))
@@ -523,7 +511,7 @@ def _choose_kept(w: Writer, folds: list[list[int]], stores: list[list[int]], red
     for phase in range(len(folds)):
         targets = [nest.values[f].arg for f in folds[phase]] + [nest.stores[j].value for j in stores[phase]]
         while True:
-            cone = w.cone(targets, rows | {i for i, p in kept.items() if p < phase})
+            cone = w.nest.cone(targets, rows | {i for i, p in kept.items() if p < phase})
             again = [i for i in cone if i in first and isinstance(nest.values[i], Apply)
                      and nest.values[i].cost >= KEEP_COST and w.vector in w.needs[i]]
             if not again:
@@ -546,7 +534,7 @@ def _kept_in_result(w: Writer, kept: dict[int, int], stores: list[int]) -> dict[
     (value, phase), (j,) = *kept.items(), stores
     s = nest.stores[j]
     loads = {i for i, v in enumerate(nest.values) if isinstance(v, Load) and w.vector in w.needs[i]}
-    if not loads <= set(w.cone([value], set())) or loads & set(w.cone([s.value], {value})):
+    if not loads <= set(w.nest.cone([value], set())) or loads & set(w.nest.cone([s.value], {value})):
         return {}
     same = nest.buffers[s.buffer] == nest.values[value].dtype in ("float32", "float64")
     return {value: j} if same and s.access == DENSE and phase == nest.last_phase - 1 else {}
@@ -601,7 +589,7 @@ def emit_column(w: Writer) -> Kernel:
             item.lines += ["for i in range(lo, hi):", *indent(level.lines)]
 
     def _load_ready(targets: list[int], level: Level) -> None:
-        for i in w.cone(targets, ready | top.have | item.have):
+        for i in w.nest.cone(targets, ready | top.have | item.have):
             v = nest.values[i]
             for a in v.args if isinstance(v, Apply) else ():
                 if a in ready and a not in level.have:

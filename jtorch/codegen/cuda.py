@@ -166,21 +166,10 @@ class Writer:
         operand = self.nest.values[v.args[0]].dtype if v.args else v.dtype
         return self.typed(cuda_scalar.translate(v.text.format(*[f"v{a}" for a in v.args]), operand), v.dtype)
 
-    def cone(self, targets: Iterable[int], have: set) -> list[int]:
-        """What has to be computed for the targets, operands first."""
-        found: set[int] = set()
-        stack = list(targets)
-        while stack:
-            i = stack.pop()
-            if i not in found and i not in have:
-                found.add(i)
-                stack.extend(getattr(self.nest.values[i], "args", ()))
-        return sorted(found)
-
     def place(self, targets: Iterable[int], chain: list[Level]) -> None:
         """Write the statements that compute the targets, each into the outermost level of the chain that has its
         loops."""
-        for i in self.cone(targets, set().union(*[level.have for level in chain])):
+        for i in self.nest.cone(targets, set().union(*[level.have for level in chain])):
             v = self.nest.values[i]
             depth = next(d for d, level in enumerate(chain) if self.nest.loops_of[i] <= level.loops)
             if self.nest.phase_of[i]:

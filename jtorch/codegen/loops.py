@@ -26,6 +26,7 @@ uses of a kernel (addresses, extents, strides, constants) is in the `Binding`.
 """
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -108,6 +109,17 @@ class Nest:
 
     def __hash__(self) -> int:
         return self.hashed
+
+    def cone(self, targets: Iterable[int], stop: set[int]) -> list[int]:
+        """The numbers of the values that the targets need and `stop` does not have, operands first."""
+        found: set[int] = set()
+        stack = [t for t in targets if t not in stop]
+        while stack:
+            i = stack.pop()
+            if i not in found:
+                found.add(i)
+                stack += [a for a in getattr(self.values[i], "args", ()) if a not in stop]
+        return sorted(found)
 
     @cached_property
     def loops_of(self) -> list[frozenset[int]]:

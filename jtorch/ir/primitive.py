@@ -102,7 +102,6 @@ class Reduction:
 
     identity: Any
     combine: str
-    numpy_combine: Callable[..., Any] | None = None
     arg: bool = False
 
 

@@ -21,9 +21,6 @@ PREFIX = "scipy_"
 ROUTINES = ("sgemm", "dgemm", "sgemv", "dgemv", "sger", "dger", "sdot", "ddot", "saxpy", "daxpy")
 """What is called through CBLAS; integers are int32."""
 
-ROW_MAJOR, NO_TRANS, TRANS = 101, 111, 112
-"""CBLAS constants."""
-
 AVX512 = {"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512cd"}
 """What OpenBLAS's SkylakeX kernels need."""
 

@@ -47,7 +47,7 @@ def _sum_numpy(a: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     return np.sum(a, axis=axes, dtype=a.dtype)
 
 
-sum_ = reduction("sum", Reduction(0, "reassoc_add(acc, a)", np.add), _sum_numpy,
+sum_ = reduction("sum", Reduction(0, "reassoc_add(acc, a)"), _sum_numpy,
                  lambda g, y, x, axes: (keep_axes(g, x, axes),), linear=True)
 
 
@@ -62,7 +62,7 @@ def _by_slope(vjp: Callable[..., tuple]) -> Callable[..., Value]:
     return jvp
 
 
-prod = reduction("prod", Reduction(1, "reassoc_mul(acc, a)", np.multiply),
+prod = reduction("prod", Reduction(1, "reassoc_mul(acc, a)"),
                  lambda a, axes: np.prod(a, axis=axes, dtype=a.dtype), _prod_vjp, jvp=_by_slope(_prod_vjp))
 
 
@@ -73,17 +73,17 @@ def _extremum_vjp(g: Value, y: Value, x: Value, axes: tuple[int, ...]) -> tuple:
     return (where(hit, keep_axes(g / count, x, axes), zeros_like(x)),)
 
 
-max_ = reduction("max", Reduction("lowest", "max_nan(acc, a)", np.maximum), lambda a, axes: np.max(a, axis=axes),
+max_ = reduction("max", Reduction("lowest", "max_nan(acc, a)"), lambda a, axes: np.max(a, axis=axes),
                  _extremum_vjp, jvp=_by_slope(_extremum_vjp), empty_ok=False)
-min_ = reduction("min", Reduction("highest", "min_nan(acc, a)", np.minimum), lambda a, axes: np.min(a, axis=axes),
+min_ = reduction("min", Reduction("highest", "min_nan(acc, a)"), lambda a, axes: np.min(a, axis=axes),
                  _extremum_vjp, jvp=_by_slope(_extremum_vjp), empty_ok=False)
-max_number = reduction("max_number", Reduction("lowest", "max_number(acc, a)", np.maximum),
+max_number = reduction("max_number", Reduction("lowest", "max_number(acc, a)"),
                        lambda a, axes: np.max(a, axis=axes), None, empty_ok=False, domain="axes float",
                        no_grad="it is subtracted where that changes nothing")
 """What keeps an exponential in range: the maximum, but NaN may win or not, which saves two instructions of three."""
-any_ = reduction("any", Reduction(False, "acc | a", np.logical_or), lambda a, axes: np.any(a, axis=axes), None,
+any_ = reduction("any", Reduction(False, "acc | a"), lambda a, axes: np.any(a, axis=axes), None,
                  no_grad="the result is boolean")
-all_ = reduction("all", Reduction(True, "acc & a", np.logical_and), lambda a, axes: np.all(a, axis=axes), None,
+all_ = reduction("all", Reduction(True, "acc & a"), lambda a, axes: np.all(a, axis=axes), None,
                  no_grad="the result is boolean")
 
 
