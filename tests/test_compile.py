@@ -326,6 +326,27 @@ def test_integer_division(dtype):
                                   np.array(truncated, np.uint64).astype(dtype))
 
 
+def test_integer_division_near_multiples():
+    """Quotients of 64 bits go through float64, which does not hold all of them."""
+    draw = np.random.default_rng(0)
+    n = 20_000
+    b = (draw.integers(1, 2**63, n, dtype=np.uint64) >> draw.integers(0, 63, n, dtype=np.uint64)).astype(np.int64) | 1
+    many = draw.integers(0, 2**63 // b.astype(np.uint64), n, dtype=np.uint64).astype(np.int64)
+    a = b * many + draw.integers(-2, 3, n)
+    a, b = a * draw.choice([-1, 1], n), b * draw.choice([-1, 1], n)
+    for text, of in (("x // y", np.floor_divide), ("x % y", np.remainder), ("fmod(x, y)", np.fmod)):
+        np.testing.assert_array_equal(elementwise(text, np.int64, a, b), of(a, b))
+
+
+def test_fmod_of_far_quotients():
+    a, b = (np.random.default_rng(i).integers(1 << 23, 255 << 23, 20_000, np.int32).view(np.float32) for i in (1, 2))
+    expected = np.fmod(a.astype(np.float64), b.astype(np.float64)).astype(np.float32)
+    normal = (expected == 0) | (np.abs(expected) > np.finfo(np.float32).tiny)  # the others are zeros in kernels
+    np.testing.assert_array_equal(elementwise("fmod(x, y)", np.float32, a, b)[normal], expected[normal])
+    wanted = np.sin(expected[:9].astype(np.float64))
+    np.testing.assert_allclose(elementwise("sin(fmod(x, y))", np.float32, a[:9], b[:9]), wanted, 1e-6, 1e-37)
+
+
 def test_shifts_and_powers():
     a, b = (m.ravel().copy() for m in np.meshgrid(np.array([1, -8, 77, -1], np.int32),
                                                   np.array([0, 1, 31, 32, 40, -1], np.int32)))

@@ -172,8 +172,8 @@ class Writer:
                 depth = max(depth, 1)  # folds exist within an item
             level = chain[depth]
             if isinstance(v, Apply) and v.fails:
-                level.lines.append(f"if {v.fails.format(*[f'v{a}' for a in v.args])}:")
-                level.lines.append(f"    store_error(err, {self.codes[i]})")
+                failed = v.fails.format(*[f"v{a}" for a in v.args])
+                level.lines.append(f"bad{i} = bad{i} | ({failed})")  # reported behind the loops: these are vectors
             level.lines.append(f"v{i} = {self.text(i, chain[:depth + 1])}")
             level.have.add(i)
 
@@ -248,7 +248,9 @@ class Writer:
         if self.stored_past:
             top, body = ["past = i32(0)", *top], [*body, "drain(past)"]
         imports = [TILES, ""] if any(t.lstrip().startswith("transpose(") for t in body) else []
-        lines = [*imports, head] + ["    " + t for t in top + body]
+        before = [f"bad{i} = False" for i in self.codes]
+        after = [line for i, code in self.codes.items() for line in (f"if bad{i}:", f"    store_error(err, {code})")]
+        lines = [*imports, head, *indent(before + top + body + after)]
         return Kernel("\n".join(lines) + "\n", tuple([p[1] for p in params]), tuple(self.scratch),
                       tuple([p[2] for p in params]))
 

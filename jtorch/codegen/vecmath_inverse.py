@@ -5,6 +5,7 @@ halving of the argument beyond 1/2); Stirling's series with the reflection formu
 """
 from __future__ import annotations
 
+from jtorch.codegen.far_quotients import near_quotient
 from jtorch.codegen.irmath import (
     F32,
     F64,
@@ -148,12 +149,11 @@ def lgamma(x):
 
 @define(F32, arity=2)
 def fmod(a, b):
-    """a - n b with the sign of a, exactly. Each step takes 50 bits off the quotient, which has at most 277; the float64
-    remainders are exact, since they are multiples of the last digit of a or b."""
+    """a - n b with the sign of a, exactly: a quotient of up to 50 bits is at most one too large or too small, and the
+    float64 remainders are exact, since they are multiples of the last digit of a or b."""
     x, y = fabs(f64(a)), fabs(f64(b))
-    inverse = 1.0 / y
-    for _ in range(6):
-        x = fma(-trunc(x * inverse), y, x)
+    x = near_quotient(x, y)
+    x = fma(-trunc(x * (1.0 / y)), y, x)
     x = select(x < 0.0, x + y, x)
     x = select(x < y, x, x - y)
     x = select(y.equals(INF) & (fabs(f64(a)) < INF), fabs(f64(a)), x)

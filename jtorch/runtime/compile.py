@@ -40,8 +40,8 @@ def fingerprint() -> str:
     codegen = runtime.parent / "codegen"
     ours = [runtime / f"{name}.py" for name in ("compile", "frontend", "intrinsics", "kernel_ir", "kernel_types",
                                                    "prefetch", "streaming", "variants")]
-    ours += [codegen / f"{name}.py" for name in ("far_angles", "irmath", "vecmath", "vecmath_inverse",
-                                                   "vecmath_wide")]
+    ours += [codegen / f"{name}.py" for name in ("far_angles", "far_quotients", "irmath", "vecmath",
+                                                   "vecmath_inverse", "vecmath_wide")]
     return toolchain.fingerprint(*ours)
 
 

@@ -443,9 +443,31 @@ def _quotient(builder, sig, a, b):
     """
     signed = _signed(sig)
     if a.type.width == 64:
+        if signed and getattr(builder.module, "has_wide", False):
+            return _long_quotient(builder, a, b)
         return (builder.sdiv if signed else builder.udiv)(a, b)
     widen, narrow = (builder.sitofp, builder.fptosi) if signed else (builder.uitofp, builder.fptoui)
     return narrow(builder.fdiv(widen(a, F64), widen(b, F64)), a.type)
+
+
+def _long_quotient(builder, a, b):
+    """The same for int64 where processors convert them to float64 in vectors.
+
+    The first quotient is good to 3 * 2**-53 of itself, so what it leaves is less than |b| + 3072. A second one of that is
+    right, or one too far where less than 3 * 2**-53 of it is missing to the next integer: then the rest has not a's sign.
+    """
+    divisor, largest = builder.sitofp(b, F64), ir.Constant(F64, 2.0**63 - 1024)
+    quotient, rest = ir.Constant(a.type, 0), a
+    for _ in range(2):
+        part = builder.fdiv(builder.sitofp(rest, F64), divisor)
+        part = builder.select(builder.fcmp_ordered(">", part, largest), largest, part)
+        whole = builder.fptosi(part, a.type)
+        quotient, rest = builder.add(quotient, whole), _rest(builder, rest, b, whole)
+    zero, bits = _zero(a), ir.Constant(a.type, 63)
+    beyond = builder.and_(builder.icmp_signed("!=", rest, zero),
+                          builder.icmp_signed("<", builder.xor(rest, a), zero))
+    back = builder.or_(builder.ashr(builder.xor(a, b), bits), ir.Constant(a.type, 1))  # the sign of a / b
+    return builder.select(beyond, builder.sub(quotient, back), quotient)
 
 
 def _rest(builder, a, b, quotient):

@@ -6,10 +6,11 @@ for the loop vectoriser to call. What the variants do is linked and inlined when
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from jtorch.codegen import far_angles, vecmath_wide
+from jtorch.codegen import far_angles, far_quotients, vecmath_wide
 from jtorch.runtime import prefetch, streaming
 
 LANES = (2, 4, 8, 16, 32)
@@ -23,7 +24,8 @@ class Function:
     same.
 
     `others`: types of further operands, as (in declarations, in definitions); `kinds`: v, u, l1 for each operand, as
-    LLVM's vector function ABI names them. `body(lanes)`: the lines after the entry label, on %x, %p, %i.
+    LLVM's vector function ABI names them: those with v are vectors too. `body(lanes)`: the lines after the entry label,
+    on %x, %p, %i.
     """
 
     name: str
@@ -45,12 +47,17 @@ class Function:
         operands = ", ".join([f'{t} %".{i}"' for i, t in enumerate(types, 1)])
         return f'declare {self.type(0)} @"{self.name}"({operands})'
 
+    def types(self, others: Sequence[str], lanes: int) -> list[str]:
+        """Of the operands, in the form for so many lanes; 0 is that for one number."""
+        kinds = re.findall(r"v|u|l1", self.kinds)
+        return [f"<{lanes} x {t}>" if lanes and kind == "v" else t for t, kind in zip((self.scalar, *others), kinds)]
+
     def definition(self, lanes: int) -> str:
-        name, type_ = (f"{self.name}.{lanes}", f"<{lanes} x {self.scalar}>") if lanes else (self.name, self.scalar)
-        operands = ", ".join([f"{type_} %x", *[f"{t} %{p}" for (_, t), p in zip(self.others, "pi")]])
+        name = f"{self.name}.{lanes}" if lanes else self.name
+        types = self.types([t for _, t in self.others], lanes)
+        operands = ", ".join([f"{t} %{p}" for t, p in zip(types, "xpi")])
         head = f'define available_externally {self.type(lanes)} @"{name}"({operands}) alwaysinline {{'
-        return "\n".join([head, "entry:",
-                          *self.body(lanes), "}"])
+        return "\n".join([head, "entry:", *self.body(lanes), "}"])
 
 
 FUNCTIONS = [
@@ -62,6 +69,7 @@ FUNCTIONS = [
       for scalar in streaming.BYTES],
     *[Function(name, "double", (), "v", lambda lanes, name=name: far_angles.body(name, lanes))  # type: ignore[misc]
       for name in (far_angles.HIGH, far_angles.LOW)],
+    Function(far_quotients.NAME, "double", (("double", "double"),), "vv", far_quotients.body),
     *[Function(vecmath_wide.symbol(name), "float", (), "v",
                lambda lanes, name=name: vecmath_wide.body(name, lanes))  # type: ignore[misc]
       for name in vecmath_wide.FUNCTIONS],
@@ -79,7 +87,7 @@ def declare(text: str) -> tuple[str, list[Function]]:
         mapping = ",".join([f"_ZGV_LLVM_N{lanes}{f.kinds}_{f.name}({v})" for lanes, v in variants.items()])
         text = text.replace(f.head, f'{f.head} {PURE} "vector-function-abi-variant"="{mapping}"')
         for lanes, v in variants.items():
-            operands = ", ".join([f"<{lanes} x {f.scalar}>", *[t for _, t in f.others]])
+            operands = ", ".join(f.types([t for _, t in f.others], lanes))
             added.append(f'declare {f.type(lanes)} @"{v}"({operands}) {PURE}')
             kept.append(f'ptr @"{v}"')
     if added:
@@ -94,5 +102,7 @@ def definitions(used: list[Function]) -> str:
     names = {f.name for f in used}
     if any(name.startswith(SLOW) for name in names):
         lines.append(far_angles.support(LANES))
+    if far_quotients.NAME in names:
+        lines.append(far_quotients.support(LANES))
     lines.append(vecmath_wide.support([n for n in vecmath_wide.FUNCTIONS if vecmath_wide.symbol(n) in names]))
     return "\n".join([prefetch.DECLARATION, *lines, streaming.METADATA])
