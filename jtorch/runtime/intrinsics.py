@@ -453,8 +453,9 @@ def _quotient(builder, sig, a, b):
 def _long_quotient(builder, a, b):
     """The same for int64 where processors convert them to float64 in vectors.
 
-    The first quotient is good to 3 * 2**-53 of itself, so what it leaves is less than |b| + 3072. A second one of that is
-    right, or one too far where less than 3 * 2**-53 of it is missing to the next integer: then the rest has not a's sign.
+    The first quotient is good to 3 * 2**-53 of itself, so what it leaves is less than |b| + 3072. A second one of that
+    is right, or one too far where less than 3 * 2**-53 of it is missing to the next integer: then the rest has not a's
+    sign.
     """
     divisor, largest = builder.sitofp(b, F64), ir.Constant(F64, 2.0**63 - 1024)
     quotient, rest = ir.Constant(a.type, 0), a
