@@ -1,8 +1,8 @@
 """Quotients beyond `FAR` in fmod: a path that most loops never enter.
 
 A step of x - trunc(x / y) * y takes 50 bits off a quotient, and one of two float32 numbers has up to 277. So the first
-steps are a call of a function that is pure as far as LLVM knows and has vector forms (`runtime/variants.py`), in which a
-vector without a far quotient returns at once.
+steps are a call of a function that is pure as far as LLVM knows and has vector forms (`runtime/variants.py`), in which
+a vector without a far quotient returns at once.
 
     near_quotient(x, y)    x >= 0 less a multiple of y > 0, so that at most FAR * y are left
 """
