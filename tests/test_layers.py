@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ir": GROUND,
     "codegen": GROUND | {"ir"},
     "runtime": GROUND | {"codegen.vecmath", "codegen.vecmath_inverse", "codegen.vecmath_wide",
-                         "codegen.far_angles", "codegen.irmath"},  # text that kernels call
+                         "codegen.far_angles", "codegen.far_quotients", "codegen.irmath"},  # text that kernels call
     "driver": GROUND | {"ir", "codegen", "runtime"},
     **{room: GROUND | TENSOR | {"ir", "driver"} for room in TENSOR},
     **{room: GROUND | TENSOR | FACES | {"ir", "driver"} for room in FACES},

@@ -457,6 +457,9 @@ def test_searchsorted() -> None:
     for right in (False, True):
         check("searchsorted", [edges, x], right=right)
         check("searchsorted", [edges[0].copy(), x], right=right)
+        for n in (0, 1, 2, 16):
+            check("searchsorted", [edges[:, :n], x], right=right)
+        check("searchsorted", [edges[0].copy(), draw.array((3000,), np.float32)], right=right)
 
 
 # --- random draws and running reductions -----------------------------------------------------------------------------

@@ -237,23 +237,32 @@ def put_elements(index: Pointer, src: Pointer, out: Pointer, error: Pointer, cod
                         out[target] = COMBINE
 
 
-def search_elements(edges: Pointer, x: Pointer, out: Pointer, n: int, count: int, row: int, block: int, begin: int,
-                    end: int, worker: int) -> None:
-    """out[i] = how many of the ascending edges[row of i, n] come before x[i]; an item is a block of i."""
+def search_elements(edges: Pointer, x: Pointer, out: Pointer, n: int, count: int, block: int, begin: int, end: int,
+                    worker: int) -> None:
+    """out[row, i] = how many of the ascending edges[row, n] come before x[row, i]; an item is a block of i of one row.
+    All searches of a block take a step before any takes the next: no branch, and no step waits for the one before."""
+    blocks = index_div(count + block - 1, block)
     for item in range(begin, end):
-        for i in range(item * block, min(item * block + block, count)):
-            base = index_div(i, row) * n
-            v = x[i]
-            lo = i64(0)
-            hi = n
-            while lo < hi:
-                middle = index_div(lo + hi, 2)
-                edge = edges[base + middle]
-                if ROW:
-                    lo = middle + 1
-                else:
-                    hi = middle
-            out[i] = lo
+        row = index_div(item, blocks)
+        i0 = index_mod(item, blocks) * block
+        first = row * count + i0
+        last = row * count + min(i0 + block, count)
+        base = row * n
+        for i in range(first, last):
+            out[i] = 0
+        left = n
+        while left > 1:
+            half = index_div(left, 2)
+            for i in range(first, last):
+                v = x[i]
+                edge = edges[base + out[i] + half - 1]
+                out[i] += select(ROW, half, 0)
+            left -= half
+        if n > 0:
+            for i in range(first, last):
+                v = x[i]
+                edge = edges[base + out[i]]
+                out[i] += select(ROW, 1, 0)
 
 
 OUT_OF_RANGE = ("code", IndexOutOfBoundsError, "index out of range in self")
@@ -501,10 +510,10 @@ def searchsorted(low: Lowering) -> None:
         below = f"({below}) | (isnan({b}) & ~isnan({a}))"
         if low.node.attr("right"):
             below += f" | (isnan({a}) & isnan({b}))"
-    block = 1024
+    block = min(row, 1024)
     low.call(search_elements, [("edges", pointer(d), edges.arg), ("x", pointer(d), x.arg), ("out", "p:int64", out.arg),
-                               *integers("n count row block", n, x.numel, row, block)],
-             -(-x.numel // block), grain_of(block * 5.0 * max(1, n.bit_length())), holes={"ROW": below})
+                               *integers("n count block", n, row, block)],
+             x.numel // row * -(-row // block), grain_of(block * 1.5 * max(1, n.bit_length())), holes={"ROW": below})
 
 
 # --- copies into a part ----------------------------------------------------------------------------------------------
