@@ -328,7 +328,7 @@ def attention() -> Iterator[Sample]:
 @of("adaptive_avg_pool")
 def adaptive() -> Iterator[Sample]:
     for spatial, output in (((6,), (3,)), ((7,), (3,)), ((7, 5), (1, 1)), ((7, 5), (3, 4)), ((3, 4, 5), (2, 4, 3)),
-                            ((3, 2), (5, 4))):
+                            ((3, 2), (5, 4)), ((52,), (3,)), ((35, 3), (2, 2))):
         nd = len(spatial)
         yield Sample((distinct(2, 3, *spatial),), {"output": output}, lambda T, x, o=output, nd=nd: getattr(
             F(T), f"adaptive_avg_pool{nd}d")(x, o))

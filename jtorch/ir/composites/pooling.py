@@ -58,6 +58,26 @@ LONG = 16
 """Elements of a window from which on the few windows of an axis are summed one by one, as slices."""
 
 
+def _is_few_long(n: int, m: int) -> bool:
+    return n > LONG * m and 0 < m <= 2 * LONG
+
+
+def _spread(share: Value, axis: int, n: int) -> Value:
+    """Each element of `share` at all n places of its window. Neighbours overlap in one place at most, where both are
+    added."""
+    m = share.shape[axis]
+    spans = [*window.spans(n, m), (n, n)]
+    both = slice_axis(share, axis, 0, m - 1) + slice_axis(share, axis, 1, m) if m > 1 else share
+    parts, at = [], 0
+    for j, ((_, stop), (following, _)) in enumerate(zip(spans, spans[1:])):
+        alone = slice_axis(share, axis, j, j + 1)
+        parts.append(expand(alone, (*share.shape[:axis], following - at, *share.shape[axis + 1:])))
+        at = max(stop, following)
+        if at > following:
+            parts.append(slice_axis(both, axis, j, j + 1))
+    return concatenate(*parts, axis=axis)
+
+
 def _adaptive_avg_pool(b: Builder, x: Value, output: Shape) -> Value:
     lead = x.ndim - len(output)
     alike = _alike(x.shape[lead:], output)
@@ -68,7 +88,7 @@ def _adaptive_avg_pool(b: Builder, x: Value, output: Shape) -> Value:
         return mean_over(reshape_to(x, (*x.shape[:lead], *split)), tuple(range(lead + 1, lead + 2 * len(output), 2)))
     for axis, m in enumerate(output, lead):
         n = x.shape[axis]
-        if n > LONG * m and 0 < m <= 2 * LONG:
+        if _is_few_long(n, m):
             parts = [mean_over(slice_axis(x, axis, *ends), (axis,)) for ends in window.spans(n, m)]
             x = concatenate(*[add_axis(v, axis) for v in parts], axis=axis) if m > 1 else add_axis(parts[0], axis)
             continue
@@ -89,9 +109,11 @@ def _adaptive_avg_pool_vjp(g: Value, y: Value, x: Value, output: Shape) -> tuple
         thin = reshape_to(g / prod(k for _, k in pairs), (*x.shape[:lead], *[s for m, _ in pairs for s in (m, 1)]))
         return (reshape_to(expand(thin, (*x.shape[:lead], *[s for pair in pairs for s in pair])), x.shape),)
     for axis, m in reversed(list(enumerate(output, lead))):
-        index, size = _places(g.builder, x.shape[axis], m)
+        n = x.shape[axis]
+        index, size = _places(g.builder, n, m)
         share = g / expand(along(cast_to(size, g.dtype), axis, g.ndim), g.shape)
-        g = sample_axis_grad(share, axis, index, filled(g, 1.0, index.shape), x.shape[axis])
+        g = (_spread(share, axis, n) if _is_few_long(n, m)
+             else sample_axis_grad(share, axis, index, filled(g, 1.0, index.shape), n))
     return (g,)
 
 

@@ -5,6 +5,7 @@ adding are each other's derivatives.
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -254,7 +255,8 @@ def _searchsorted_numpy(edges: np.ndarray, x: np.ndarray, right: bool) -> np.nda
     side = "right" if right else "left"
     if edges.ndim == 1:
         return np.searchsorted(edges, x, side).astype(np.int64)
-    rows = zip(edges.reshape(-1, edges.shape[-1]), x.reshape(-1, x.shape[-1]))
+    count = math.prod(x.shape[:-1])
+    rows = zip(edges.reshape(count, edges.shape[-1]), x.reshape(count, x.shape[-1]))
     return np.array([np.searchsorted(e, v, side) for e, v in rows], np.int64).reshape(x.shape)
 
 
