@@ -18,7 +18,15 @@ class Unavailable(Exception):
     """This implementation takes no part in this case; the message says why."""
 
 
-class Torch:
+class Implementation:
+    """What all of them have."""
+
+    def compiling(self) -> int:
+        """How many kernels are compiled in the background: as long as there are, calls are not what they will be."""
+        return 0
+
+
+class Torch(Implementation):
     """PyTorch, op by op."""
 
     compiled = False
@@ -57,8 +65,13 @@ class Jtorch(Torch):
 
     def load(self) -> None:
         import jtorch
+        from jtorch.runtime import kernels
 
         self.torch: Any = jtorch
+        self.kernels = kernels
+
+    def compiling(self) -> int:
+        return self.kernels.compiling()
 
     def step(self, fn: Callable[..., Any], inputs: tuple[Any, ...]) -> Step:
         synchronize = self.torch.synchronize
@@ -81,7 +94,7 @@ class JtorchTrace(Jtorch):
         return lambda: traced(*inputs)
 
 
-class Jax:
+class Jax(Implementation):
     """JAX, jitted by hand."""
 
     compiled = True
@@ -98,7 +111,7 @@ class Jax:
         return case.build_jax()
 
 
-class OnnxRuntime:
+class OnnxRuntime(Implementation):
     """ONNX Runtime on a model exported by PyTorch beforehand (see `export_onnx`)."""
 
     compiled = True

@@ -15,15 +15,19 @@ SAMPLES = 5
 
 
 def seconds_per_call(
-    step: Callable[[], Any], seconds: float = SECONDS, warm_up_seconds: float = WARM_UP_SECONDS
+    step: Callable[[], Any],
+    seconds: float = SECONDS,
+    warm_up_seconds: float = WARM_UP_SECONDS,
+    compiling: Callable[[], int] = int,
 ) -> float:
     """Median time of a call over many short samples, without garbage collection in between.
 
     A sample is a loop just long enough for the clock, so that a stall spoils one sample and not the median. The
-    warm-up is long enough for compilers that wait for a repetition before they start.
+    warm-up is long enough for compilers that wait for a repetition before they start, and goes on while `compiling()`
+    says that kernels are compiled in the background.
     """
     start, calls = time.perf_counter(), 0
-    while calls < WARM_UP_CALLS or time.perf_counter() - start < warm_up_seconds:
+    while calls < WARM_UP_CALLS or time.perf_counter() - start < warm_up_seconds or compiling():
         step()
         calls += 1
     gc.collect()

@@ -40,7 +40,7 @@ def measure(implementation_name: str, case_name: str, model_path: Path) -> dict[
     if case.measure == "first":
         result["seconds"] = done - start
     else:
-        result["seconds"] = seconds_per_call(step) / case.operations
+        result["seconds"] = seconds_per_call(step, compiling=implementation.compiling) / case.operations
     return result | mark.peak()
 
 

@@ -54,6 +54,9 @@ def test_report_shows_ratios_and_reasons():
 
 def test_clocks():
     assert 0 < seconds_per_call(lambda: None) < 1e-4
+    waiting = list(range(9))
+    seconds_per_call(lambda: None, 0.001, 0, lambda: len(waiting) and waiting.pop() + 1)
+    assert not waiting  # what is still compiled is not measured
     assert copy_seconds(1 << 20) > 0
     assert MemoryMark().peak().keys() == {"peak_mib", "peak_above_import_mib"}
 

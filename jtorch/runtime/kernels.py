@@ -92,6 +92,11 @@ def request(source: str, params: tuple[str, ...]) -> Handle:
         return Handle(key, _pending.get(key) or _submit(key))
 
 
+def compiling() -> int:
+    """How many kernels are still being compiled in the background."""
+    return sum(not future.done() for future in list(_pending.values()))
+
+
 def asm(kernel: Kernel) -> str:
     """The kernel's assembly, to look at (compiles it again)."""
     return compile.assembly(kernel.source, kernel.params)
