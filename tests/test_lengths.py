@@ -3,6 +3,7 @@ which a backward walks one by one), and sequences of other lengths."""
 from __future__ import annotations
 
 import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -405,3 +406,39 @@ def test_a_loop_without_a_look_is_the_same_program_in_each_round(monkeypatch, wo
     np.testing.assert_allclose(ours, theirs, rtol=1e-10)
     # A generator's words come in blocks, so that draws stand at another place of theirs in the next round.
     assert len(recorder.programs) - before <= (10 if work is draws else 5)
+def test_a_step_of_training_lets_go_of_what_was_before_it(monkeypatch):
+    """Once a backward has gone through all of it, nothing needs the old weights: they are written over, also where
+    gradients and the loss of that step are still held."""
+    monkeypatch.setattr(config, "eager_compile", "sync")
+    w, u, b = parameters(jtorch)
+    x = jtorch.ones(2, 3, dtype=jtorch.float64)
+    kept, places, before = [], set(), None
+    for _ in range(6):
+        w.grad = u.grad = b.grad = None
+        loss = (jtorch.tanh(x @ w.T + b) @ u).sum()
+        loss.backward()
+        with jtorch.no_grad():
+            for p in (w, u, b):
+                p.sub_(0.1 * p.grad)
+        loss.item()
+        assert before is None or before() is None
+        kept.append((loss, w.grad))
+        before = weakref.ref(w._storage.cell)
+        places.add(w._storage.cell.buffer.ptr)
+    assert len(places) < 4 and len({g.sum().item() for _, g in kept}) == 6
+
+
+def test_what_a_backward_may_still_go_through_is_not_written_over():
+    def work(torch, w, u, b, steps):
+        y = torch.tanh(w.sum(1) * u.sum(0) + b)
+        z = (y * w.sum()).exp()
+        y.sum().backward(retain_graph=True)
+        with torch.no_grad():
+            kept = [p.clone() for p in (w, u, b)]
+        z.sum().item()
+        with torch.no_grad():
+            for p in (u, b):
+                p.sub_(p.grad)
+        z.sum().item()
+        return y, z, w.grad, u.grad, b.grad, *kept, u, b
+    both(work, 1)

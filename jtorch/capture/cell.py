@@ -51,11 +51,12 @@ class Epoch:
     Leaves are numbered by first use. `variables[j]` is the tensor, or the materialised cell with a history, behind
     `variable(..., number=j)`. `saved` holds residuals that the flush kept for a later backward; `spent` the nodes that
     a backward without `retain_graph` went through. `hooks` maps values to gradient hooks, `functions` holds the
-    contexts of custom autograd functions by number.
+    contexts of custom autograd functions by number. `lasting`: may a backward still go through what the flush computes?
     """
 
     __slots__ = ("recorder", "serial", "leaves", "leaf_values", "scalars", "variables", "variable_values", "pending",
-                 "saved", "spent", "spent_before", "hooks", "flush_now", "functions", "mapped", "__weakref__")
+                 "saved", "spent", "spent_before", "hooks", "flush_now", "functions", "mapped", "lasting",
+                 "__weakref__")
 
     leaves: list[Cell]
     leaf_values: dict[Cell, Value]
@@ -70,6 +71,7 @@ class Epoch:
     functions: list[Any]
     flush_now: bool
     mapped: bool  # are there placeholders of mapped functions among the values?
+    lasting: bool
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -78,7 +80,7 @@ class Epoch:
         self.variables, self.variable_values, self.saved = [], {}, {}
         self.spent, self.hooks, self.functions = set(), {}, []
         self.spent_before = 0
-        self.flush_now = self.mapped = False
+        self.flush_now = self.mapped = self.lasting = False
 
     def next(self) -> Epoch:
         """The epoch after this one, of which nothing will be asked. If it knew no gradients, its emptied containers
@@ -99,7 +101,7 @@ class Epoch:
         after.hooks = self.hooks
         after.functions = self.functions
         after.spent_before = 0
-        after.flush_now = after.mapped = False
+        after.flush_now = after.mapped = after.lasting = False
         return after
 
     def forget(self) -> None:
@@ -109,6 +111,11 @@ class Epoch:
         self.variables.clear()
         self.variable_values.clear()
         self.pending.clear()
+
+    def leads_back(self, cell: Cell) -> bool:
+        """May a backward go through this cell of the epoch?"""
+        v = cell.value
+        return v is not None and v.requires_grad and cell.epoch is self and v.siblings[0] not in self.spent
 
     def spend(self, nodes: Iterable[Value]) -> None:
         self.spent.update(nodes)

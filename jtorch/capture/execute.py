@@ -256,7 +256,7 @@ def takeovers(epoch: Epoch, plan: Plan, donors: Sequence[Cell | None]) -> tuple[
                 taken[place] = donor.buffer
         # What may be differentiated later needs the leaves as they are: nothing is written over beside it. And a result
         # that is a leaf itself (a clone of what was there) is that memory.
-        elif not epoch.variables and leaf.attrs[0] not in plan.given and sys.getrefcount(donor) <= _DONOR_REFERENCES:
+        elif not epoch.lasting and leaf.attrs[0] not in plan.given and sys.getrefcount(donor) <= _DONOR_REFERENCES:
             taken[place] = donor.buffer
             if program is not None and leaf.attrs[0] in program.reads:
                 in_place.append((place, leaf.attrs[0]))

@@ -246,13 +246,14 @@ class Recorder:
         if self.tracing is not None:
             self.tracing.refuse_value()
         with self.lock:
-            wanted = []
+            wanted, early = [], []  # what is to be computed, and what was while Values were held
             for c in pending:
-                if c.buffer is None and getrefcount(c) > _INTERNAL_REFERENCES:
-                    wanted.append(c)
+                if getrefcount(c) > _INTERNAL_REFERENCES:
+                    (wanted if c.buffer is None else early).append(c)
             if observe.sinks or epoch.mapped:
                 wanted = unusual(epoch, wanted)
             pending.clear()
+            epoch.lasting = bool(epoch.variables) and any(epoch.leads_back(c) for c in (*wanted, *early))
             try:
                 if wanted:
                     self.compute(epoch, wanted)
@@ -262,7 +263,7 @@ class Recorder:
                 raise
             finally:
                 epoch.leaf_values.clear()
-                self.epoch = epoch.next() if self.release(epoch, wanted) else Epoch(self)
+                self.epoch = epoch.next() if self.release(epoch, wanted + early) else Epoch(self)
             if len(self.builder.table) > config.max_interned:
                 self.reset()
 
@@ -322,8 +323,8 @@ class Recorder:
     @staticmethod
     def release(epoch: Epoch, cells: Sequence[Cell]) -> bool:
         """A computed cell keeps its history only while a backward may still go through it; without one, the epoch lets
-        go of what its computation was made of: nothing will be asked of it again. Is it so?"""
-        finished = not epoch.variables
+        go of what its computation was made of: nothing will be asked of it again. Are its emptied containers free?"""
+        finished = not epoch.lasting
         for c in cells:
             c.previous = None
             v = c.value
@@ -338,9 +339,10 @@ class Recorder:
         if finished:
             epoch.leaves.clear()
             epoch.scalars.clear()
-        else:
-            epoch.variable_values.clear()
-        return finished
+        if not epoch.variables:
+            return finished
+        epoch.variable_values.clear()
+        return False
 
     def materialise(self, cell: Cell) -> None:
         """Compute `cell`, whoever recorded it."""
