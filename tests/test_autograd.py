@@ -361,3 +361,52 @@ def test_hooks_come_before_what_keeps_the_gradient():
     assert y.grad.tolist() == [40.0, 80.0] and x.grad.tolist() == [80.0, 160.0]
     x.register_hook(lambda g: g + 1)
     assert torch.autograd.grad((x * x).sum(), [x])[0].tolist() == [3.0, 5.0]
+
+
+NAMED = """x + 1; 1 - x; x * 2; x / 2; x ** 2; x ** x; 2 ** x; x @ x; w @ x; w @ w.t(); x.exp(); x.log2(); x.expm1()
+    x.relu(); x.clamp(0, 1); w.sum(1); w.sum(); w.prod(1); w.max(); w.max(1)[0]; w.median(); x.norm()
+    F.softmax(w, 1); x.clone(); x.view(2, 2); w.t().reshape(-1); w.t(); t.transpose(1, 2); t.permute(2, 0, 1)
+    x.unsqueeze(0); w[:, None]; w[0]; w[0, 1]; w[:, 0]; w[:, 1:]; t[0, :, 1]; t[..., 0]; t[0, :, 1:]
+    x[[0, 1]]; x.repeat(2); torch.stack([x, x]); torch.cat([x, x]); x.roll(1); w.tril(); x.index_select(0, i)
+    w.masked_fill(w > 0.5, 0.0); x.topk(2)[0]; torch.zeros(4).index_add(0, i, b); torch.dot(x, x)
+    torch.addmm(b, w, w.t()); F.linear(w, w, b); F.linear(t, w, b); F.linear(t, w)
+    F.adaptive_avg_pool2d(t[None], 1); F.embedding(i, w)
+    F.interpolate(t[None], scale_factor=2, mode='bilinear'); F.pad(x, (1, 1)); F.normalize(w, dim=1)
+    F.l1_loss(x, x.detach()); F.mse_loss(x, x.detach()); F.cross_entropy(w, i)
+    F.cross_entropy(w, i, label_smoothing=0.1); F.kl_div(w.log_softmax(1), w.detach(), reduction='batchmean')
+    torch.linalg.inv(w[:, :3]); torch.fft.rfft(x); F.dropout(x, 0.5); torch.linalg.svd(w)[1]; (x * 2).add_(1)
+    (x * 2).relu_(); F.layer_norm(w, (4,)); torch.lerp(x, x * 2, 0.5); x.sigmoid().clone()
+"""
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+def test_operations_have_pytorchs_names(flushed):
+    theirs = pytest.importorskip("torch", reason="PyTorch is the oracle here")
+
+    def names(torch):
+        torch.manual_seed(0)
+        given = {"torch": torch, "F": torch.nn.functional, "i": torch.tensor([0, 1, 2])}
+        for name, shape in (("x", (4,)), ("w", (3, 4)), ("b", (3,)), ("t", (2, 3, 4))):
+            given[name] = torch.rand(shape, requires_grad=True)
+        found = {}
+        for text in NAMED.replace("\n", ";").split(";"):
+            if text.strip():
+                result = eval(text, given)
+                if flushed:
+                    result.sum().item()
+                found[text.strip()] = result.grad_fn.name(), type(result.grad_fn).__name__
+        return found
+    ours = names(torch)
+    assert ours == {**names(theirs), "x.sigmoid().clone()": ("SigmoidBackward0",) * 2}  # a copy is the same value
+
+
+def test_operands_of_a_node_are_in_pytorchs_order():
+    x = torch.ones(3, requires_grad=True)
+    node = (2 * x.sin() + 1).grad_fn
+    assert [type(f).__name__ for f, _ in node.next_functions] == ["MulBackward0", "NoneType"]
+    node = node.next_functions[0][0]
+    assert [type(f).__name__ for f, _ in node.next_functions] == ["SinBackward0", "NoneType"]
+    assert type(x.clone().grad_fn.next_functions[0][0]).__name__ == "AccumulateGrad"
+    loss = (x * 3).sum().sqrt()
+    loss.backward()
+    assert repr(loss).endswith("grad_fn=<SqrtBackward0>)")  # also where the graph is given up

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jtorch.autograd.node import name_of
+from jtorch.autograd.names import name_of
 from jtorch.capture.execute import array_of, compute_once
 from jtorch.capture.record import Recorder, current
 from jtorch.ir.graph import Value

@@ -1,48 +1,21 @@
 """What `Tensor.grad_fn` shows: the operations behind a tensor, named as PyTorch names them."""
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 from jtorch._tensor import Tensor, wrap
+from jtorch.autograd.names import is_number, name_of
 from jtorch.capture.cell import Epoch
 from jtorch.capture.record import current
 from jtorch.ir.graph import Value
 from jtorch.ir.prims.create import variable
-from jtorch.ir.prims.function import custom_function
-
-_NAMES = {
-    "reshape": "View", "concatenate": "Cat", "layer_norm": "NativeLayerNorm", "batch_norm_train": "NativeBatchNorm",
-    "batch_norm": "NativeBatchNorm", "group_norm": "NativeGroupNorm", "cross_entropy": "NllLoss",
-    "max_pool": "MaxPool2DWithIndices", "avg_pool": "AvgPool2D", "vector_norm": "LinalgVectorNorm", "take": "Index",
-    "cast": "ToCopy", "max": "Amax", "min": "Amin", "attention": "ScaledDotProductAttention",
-    "bce_with_logits": "BinaryCrossEntropyWithLogits", "graft": "CopySlices", "slice_update": "SliceScatter",
-}
-"""Operations whose name is not PyTorch's in capitals."""
-
-
-def name_of(v: Value, epoch: Epoch | None) -> str:
-    """PyTorch's name of the derivative of the operation that made a value."""
-    name = v.op.name
-    if v.op is custom_function:
-        number = v.attr("number")
-        owner = number if epoch is None or not isinstance(number, int) else epoch.functions[number]
-        return f"{owner.name}Backward"
-    if name in ("sum", "mean"):
-        return f"{name.capitalize()}Backward{int(len(v.attr('axes')) < v.inputs[0].ndim)}"
-    if name == "matmul":
-        word = "Mm" if v.ndim == 2 else "Bmm"
-    elif name == "linear":
-        word = "Addmm" if len(v.inputs) == 3 else "Mm"
-    elif name == "permute" and v.ndim == 2:
-        word = "T"
-    else:
-        word = _NAMES.get(name) or "".join([part.capitalize() for part in name.split("_")])
-    return f"{word}Backward0"
 
 
 class Node:
-    """An operation in the graph behind a tensor. Two are equal where they stand for the same operation."""
+    """An operation in the graph behind a tensor; its class has the operation's name. Two are equal where they stand for
+    the same one."""
 
     def __init__(self, value: Value, epoch: Epoch) -> None:
         self._value, self._epoch = value, epoch
@@ -54,7 +27,10 @@ class Node:
     @property
     def next_functions(self) -> tuple[tuple[Node | None, int], ...]:
         """The operations that made the operands, and which of their results it was; (None, 0) without a gradient."""
-        return tuple([(node_of(i, self._epoch), i.index) if i.requires_grad else (None, 0) for i in self._value.inputs])
+        operands = self._value.inputs
+        if self._value.op.name in ("add", "mul") and is_number(operands[0]):
+            operands = operands[::-1]  # 2 * x is x * 2
+        return tuple([(node_of(i, self._epoch), i.index) if i.requires_grad else (None, 0) for i in operands])
 
     def register_prehook(self, fn: Callable[[tuple[Tensor, ...]], Any]) -> Any:
         """Call `fn((gradient,))` before the operation's derivative runs; it may return a tuple with a replacement."""
@@ -95,6 +71,17 @@ class AccumulateGrad(Node):
         return f"<AccumulateGrad object at {id(self._value):#x}>"
 
 
+class CloneBackward0(Node):
+    """A copy of a leaf, which is the same Value."""
+
+    def name(self) -> str:
+        return "CloneBackward0"
+
+    @property
+    def next_functions(self) -> tuple[tuple[Node | None, int], ...]:
+        return ((node_of(self._value, self._epoch), 0),)
+
+
 class RetainGrad:
     """The hook of `Tensor.retain_grad`, which sees what the others have made of the gradient."""
 
@@ -129,9 +116,14 @@ def node_of(v: Value, epoch: Epoch) -> Node:
         owner = epoch.variables[v.attrs[0]] if v.attrs[0] < len(epoch.variables) else None
         if isinstance(owner, Tensor):
             return AccumulateGrad(v, epoch, owner)
-        if owner is not None and owner.value is not None and isinstance(owner.epoch, Epoch):
-            return node_of(owner.value, owner.epoch)
-    return Node(v, epoch)
+        if owner is not None and owner.value is not None:  # computed by an earlier epoch, perhaps one that is given up
+            return node_of(owner.value, owner.epoch if isinstance(owner.epoch, Epoch) else epoch)
+    return _class(name_of(v, epoch))(v, epoch)
+
+
+@functools.cache
+def _class(name: str) -> type[Node]:
+    return type(name, (Node,), {"__module__": __name__})
 
 
 def grad_fn(t: Tensor) -> Node | None:
@@ -139,7 +131,9 @@ def grad_fn(t: Tensor) -> Node | None:
     if t._requires_grad or not t.requires_grad:
         return None
     recorder = current.recorder
-    return node_of(recorder.value(t), recorder.epoch)
+    v = recorder.value(t)
+    node = node_of(v, recorder.epoch)
+    return CloneBackward0(v, recorder.epoch) if type(node) is AccumulateGrad else node
 
 
 def gradient_edge(t: Tensor) -> tuple[Node, int]:

@@ -8,6 +8,7 @@ from typing import Any
 from jtorch._tensor import Tensor, wrap
 from jtorch.autograd.anomaly_mode import check, checks_gradients
 from jtorch.autograd.modes import set_grad_enabled
+from jtorch.autograd.names import is_number
 from jtorch.autograd.node import RetainGrad
 from jtorch.autograd.pieces import MANY, SEED, run_piece
 from jtorch.capture.cell import Cell, Epoch
@@ -213,12 +214,6 @@ def keeps_operands(v: Value) -> bool:
         return True
     a, b = v.inputs
     return not (is_number(b) or (name == "mul" and is_number(a)))
-
-
-def is_number(v: Value) -> bool:
-    while v.op.linear and len(v.inputs) == 1:
-        v = v.inputs[0]
-    return v.op.kind == "create" and not v.inputs or (v.op is leaf and v.attrs[0] < 0)
 
 
 class Move:

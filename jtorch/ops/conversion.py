@@ -113,7 +113,7 @@ def _repr(self: Tensor, *, tensor_contents: Any = None) -> str:
 def _format(self: Tensor, spec: str) -> str:
     if not self._type.shape and type(self) is Tensor:
         return item(self).__format__(spec)
-    return object.__format__(str(self), spec) if not spec else format(str(self), spec)
+    return object.__format__(self, spec)
 
 
 def _reversed(self: Tensor) -> Tensor:

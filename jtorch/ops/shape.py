@@ -329,8 +329,8 @@ def tensor_words(x: Tensor) -> str:
 
 
 @expose("broadcast_to")
-def broadcast_to(input: Tensor, size: Any) -> Tensor:
-    return expand(input, size)
+def broadcast_to(input: Tensor, *sizes: Any, size: Any = None) -> Tensor:
+    return expand(input, *sizes, size=size)
 
 
 @expose("expand_as", function=False)
