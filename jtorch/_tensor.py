@@ -51,6 +51,7 @@ class Tensor(TensorMethods):
     holds.
     """
 
+    __module__ = "jtorch"  # its public name, as `type(x)` prints it
     __slots__ = ("_storage", "_type", "_view", "_geometry", "_value", "_version", "_epoch", "_requires_grad", "_grad",
                  "__dict__", "__weakref__")
     _storage: Storage

@@ -773,3 +773,27 @@ def test_fractional_max_pool_draws_the_same_windows(n: int, arguments: dict[str,
         found.append([y.detach().numpy(), index.numpy(), x.grad.numpy(), single.numpy()])
     for ours, theirs in zip(*found, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_warnings_of_defaults() -> None:
+    def messages(library: Any) -> list[tuple[type, str, str]]:
+        n = library.nn
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            n.TransformerEncoder(n.TransformerEncoderLayer(4, 2, 8), 1)
+            n.TransformerEncoder(n.TransformerEncoderLayer(4, 2, 8, batch_first=True), 1)
+            n.TransformerEncoder(n.TransformerEncoderLayer(4, 2, 8, batch_first=True, norm_first=True), 1)
+            n.TransformerEncoder(n.TransformerEncoderLayer(4, 2, 8, 0.1, "gelu", batch_first=True, bias=False), 1)
+            n.TransformerEncoder(n.TransformerEncoderLayer(4, 1, 8, batch_first=True), 1)
+            n.TransformerEncoder(n.TransformerEncoderLayer(4, 1, 8), 1, enable_nested_tensor=False)
+            grid = n.functional.affine_grid(library.ones(1, 2, 3), (1, 1, 3, 3))
+            n.functional.grid_sample(library.ones(1, 1, 3, 3), grid)
+        return [(w.category, str(w.message), w.filename) for w in seen]
+    assert messages(jtorch) == messages(torch)
+
+
+def test_prefix_of_keys_is_stripped() -> None:
+    for library in (jtorch, torch):
+        state = library.nn.Sequential(library.nn.Linear(2, 2)).state_dict(prefix="module.")
+        library.nn.modules.utils.consume_prefix_in_state_dict_if_present(state, "module.")
+        assert list(state) == ["0.weight", "0.bias"] and list(state._metadata) == ["", "0"]

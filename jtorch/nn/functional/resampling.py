@@ -142,8 +142,15 @@ def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None)
     return interpolate(input, size, scale_factor, mode="bilinear", align_corners=True)
 
 
+_ALIGNED = ("Default grid_sample and affine_grid behavior has changed to align_corners=False since 1.3.0. Please "
+            "specify align_corners=True if the old behavior is desired. See the documentation of grid_sample for "
+            "details.")
+
+
 def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
     """Sampling places of an affine map: [N, 2, 3] -> [N, H, W, 2], or [N, 3, 4] -> [N, D, H, W, 3]."""
+    if align_corners is None:
+        warnings.warn(_ALIGNED, stacklevel=2)
     if not theta.is_floating_point():
         raise ValueError(f"Expected theta to have floating point type, but got {theta.dtype}")
     *spatial, = tuple(size)[2:]
@@ -163,6 +170,8 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
 def grid_sample(input: Value, grid: Value, mode: str = "bilinear", padding_mode: str = "zeros",
                 align_corners: bool | None = None) -> Value:
     """Sample images at the places of a grid in [-1, 1]."""
+    if align_corners is None:
+        warnings.warn(_ALIGNED, stacklevel=5)  # past what records the call
     if mode not in ("bilinear", "nearest", "bicubic"):
         raise ValueError(
             f"nn.functional.grid_sample(): expected mode to be 'bilinear', 'nearest' or 'bicubic', but got: '{mode}'"

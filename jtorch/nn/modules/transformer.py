@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import jtorch
 from jtorch._tensor import Tensor
 from jtorch.nn import functional as F
 from jtorch.nn import init
-from jtorch.nn.modules.activation import MultiheadAttention
+from jtorch.nn.modules.activation import GELU, MultiheadAttention, ReLU
 from jtorch.nn.modules.container import ModuleList
 from jtorch.nn.modules.dropout import Dropout
 from jtorch.nn.modules.linear import Linear
@@ -124,6 +125,23 @@ class TransformerDecoderLayer(_TransformerLayer):
         return self.dropout3(self._feed_forward(x))
 
 
+def _slow_with_padding(layer: Module) -> str | None:
+    """What keeps PyTorch from leaving padding out, as its warning says it. Here nothing depends on it."""
+    if not isinstance(layer, TransformerEncoderLayer):
+        return " was not TransformerEncoderLayer"
+    if layer.norm_first:
+        return ".norm_first was True"
+    if not layer.self_attn.batch_first:
+        return ".self_attn.batch_first was not True(use batch_first for better inference performance)"
+    if layer.self_attn.in_proj_bias is None:
+        return ".self_attn was passed bias=False"
+    if layer.activation not in (F.relu, F.gelu) and not isinstance(layer.activation, ReLU | GELU):
+        return ".activation_relu_or_gelu was not True"
+    if layer.norm1.eps != layer.norm2.eps:
+        return ".norm1.eps was not equal to encoder_layer.norm2.eps"
+    return ".self_attn.num_heads is odd" if layer.self_attn.num_heads % 2 else None
+
+
 class TransformerEncoder(Module):
     """A stack of encoder layers."""
 
@@ -134,6 +152,10 @@ class TransformerEncoder(Module):
         self.num_layers = num_layers
         self.norm = norm
         self.enable_nested_tensor, self.mask_check = enable_nested_tensor, mask_check
+        reason = _slow_with_padding(encoder_layer) if enable_nested_tensor else None
+        if reason is not None:
+            warnings.warn("enable_nested_tensor is True, but self.use_nested_tensor is False because encoder_layer"
+                          f"{reason}", stacklevel=2)
 
     def forward(self, src: Tensor, mask: Tensor | None = None, src_key_padding_mask: Tensor | None = None,
                 is_causal: bool | None = None) -> Tensor:
