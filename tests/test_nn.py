@@ -797,3 +797,32 @@ def test_prefix_of_keys_is_stripped() -> None:
         state = library.nn.Sequential(library.nn.Linear(2, 2)).state_dict(prefix="module.")
         library.nn.modules.utils.consume_prefix_in_state_dict_if_present(state, "module.")
         assert list(state) == ["0.weight", "0.bias"] and list(state._metadata) == ["", "0"]
+
+
+def test_numbers_that_are_out_of_range_are_refused_at_once() -> None:
+    calls = {
+        "embedding": lambda t: t.nn.Embedding(3, 2)(t.tensor([0, 5])),
+        "negative": lambda t: t.nn.functional.embedding(t.tensor([-1]), t.ones(3, 2)),
+        "cross_entropy": lambda t: t.nn.functional.cross_entropy(t.ones(2, 3), t.tensor([0, 5])),
+        "images": lambda t: t.nn.functional.cross_entropy(t.ones(1, 3, 2, 2), t.tensor([[[0, 1], [4, 0]]])),
+        "nll_loss": lambda t: t.nn.functional.nll_loss(t.ones(2, 3), t.tensor([-100, -3])),
+    }
+    for name, call in calls.items():
+        messages = []
+        for library in (jtorch, torch):
+            with pytest.raises(IndexError) as error:  # though nobody looks at the result
+                call(library)
+            messages.append(str(error.value))
+        assert messages[0] == messages[1], name
+    ignored = nn.functional.cross_entropy(jtorch.ones(2, 3), jtorch.tensor([-100, 1]))
+    np.testing.assert_allclose(ignored.item(), np.log(3), rtol=1e-6)
+
+
+def test_sequential_keeps_names_before_an_inserted_module() -> None:
+    printed = []
+    for n in (nn, torch.nn):
+        layers = n.Sequential()
+        layers.add_module("first", n.Linear(1, 2))
+        layers.append(n.ReLU()).insert(1, n.Tanh()).insert(-1, n.Sigmoid())
+        printed.append(repr(layers))
+    assert printed[0] == printed[1]

@@ -16,6 +16,7 @@ from jtorch.ir.prims.create import constant, detach, iota
 from jtorch.ir.prims.indexing import put_add, scatter, take
 from jtorch.ir.prims.reduce import max_, sum_
 from jtorch.ir.prims.sample import sample
+from jtorch.ops.arguments import out_of_range
 
 __all__ = ["embedding", "embedding_bag", "one_hot"]
 
@@ -57,6 +58,8 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, max
         if not -n <= padding_idx < n:
             raise AssertionError("Padding_idx must be within num_embeddings")
         padding_idx %= n
+    if out_of_range(input, 0, weight.shape[0]) is not None:
+        raise IndexError("index out of range in self")
     if max_norm is not None:
         _renorm_rows(weight, input, max_norm, norm_type)
     return _embedding(input, weight, padding_idx, bool(scale_grad_by_freq))

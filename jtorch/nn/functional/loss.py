@@ -21,6 +21,7 @@ from jtorch.nn.functional.activation import relu
 from jtorch.nn.functional.arguments import reduction_of
 from jtorch.nn.functional.distance import pairwise_distance
 from jtorch.nn.functional.embeddings import one_hot
+from jtorch.ops.arguments import out_of_range
 from jtorch.ops.padding import pad
 
 __all__ = ["binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cross_entropy",
@@ -121,10 +122,24 @@ def _cross_entropy(input: Value, target: Value, weight: Value | None, ignore_ind
                                         reduction=reduction)
 
 
+def _check_classes(input: Tensor, target: Tensor, ignore_index: int) -> None:
+    """IndexError at the user's line for a class that there is not, where the classes are at hand."""
+    if not input.ndim or target.dtype is not dtypes.int64:
+        return
+    classes = input.shape[1 if input.ndim > 1 else 0]
+    if out_of_range(target, 0, classes) is None:
+        return
+    numbers = target._array()
+    wrong = numbers[(numbers != ignore_index) & ((numbers < 0) | (numbers >= classes))]
+    if wrong.size:
+        raise IndexError(f"Target {wrong[0]} is out of bounds.")
+
+
 def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
                   ignore_index: int = -100, reduce: bool | None = None, reduction: str = "mean",
                   label_smoothing: float = 0.0) -> Tensor:
     """-log softmax(scores) at the target class, or against target probabilities."""
+    _check_classes(input, target, ignore_index)
     return _cross_entropy(
         input, target, weight, ignore_index, reduction_of(reduction, size_average, reduce), label_smoothing
     )
@@ -202,6 +217,7 @@ def _nll_loss(input: Value, target: Value, weight: Value | None, ignore_index: i
 def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
              ignore_index: int = -100, reduce: bool | None = None, reduction: str = "mean") -> Tensor:
     """-input at the target class."""
+    _check_classes(input, target, ignore_index)
     return _nll_loss(input, target, weight, ignore_index, reduction_of(reduction, size_average, reduce))
 
 

@@ -104,9 +104,10 @@ class Sequential(Module):
         size = len(self)
         if not -size <= index <= size:
             raise IndexError(f"Index out of range: {index}")
-        modules = list(self)
-        modules.insert(index + size if index < 0 else index, module)
-        self.__dict__["_modules"] = {str(i): m for i, m in enumerate(modules)}
+        place = index + size if index < 0 else index
+        for i in range(size, place, -1):  # modules before that place keep their names
+            self._modules[str(i)] = self._modules[str(i - 1)]
+        self._modules[str(place)] = module
         return self
 
     def extend(self, sequential: Iterable[Module]) -> Sequential:
