@@ -9,6 +9,7 @@ from typing import Any
 from jtorch.codegen import scalar
 from jtorch.codegen.body import Body, Compute, Number, Position, Read, Reduce, Strides, Write
 from jtorch.codegen.loops import DENSE, Access, Apply, Binding, Constant, Fold, Iota, Literal, Load, Nest, Store
+from jtorch.dtypes import by_name
 
 CHUNK_ELEMENTS = 1 << 14  # what one chunk of a split reduction folds
 MAX_CHUNKS = 512
@@ -22,6 +23,7 @@ GROUP, GROUP_ELEMENTS = 16, 1 << 11  # rows that go through the phases of a kern
 FAR_ELEMENTS = 1 << 9  # the same for what comes from memory, which is better read in order, and unasked
 NEAR_BYTES = 16 << 20  # traffic up to which it comes from a cache
 PAST_BYTES = 32 << 20  # results that are larger than a cache: nothing of them is there for long
+PAST_ALIGNMENT = 32  # bytes, of which their rows have a multiple (`runtime.streaming.ALIGNMENT`)
 SHORT = 8  # below that a loop is not worth a vector
 ITEM_NANOSECONDS = 8_000  # work that is worth handing to another thread
 
@@ -46,10 +48,14 @@ class Step:
     flops: int = 0
 
     def stored_past(self) -> Step | None:
-        """The same with its results stored past the caches, or None where that is of no use: they fit, or little is
-        read for them (what is only filled is as fast as it was)."""
+        """The same with its results stored past the caches, or None where that is of no use: they fit, little is read
+        for them (what is only filled is as fast as it was), or rows begin within half a cache line: a line that is
+        stored in both ways takes several times as long."""
         nest = self.nest
         if self.written < PAST_BYTES or self.bytes < 1.5 * self.written or nest.schedule == "column":
+            return None
+        line = self.binding.extents[-1] if len(self.binding.extents) > 1 else PAST_ALIGNMENT
+        if any(line * by_name(nest.buffers[s.buffer]).itemsize % PAST_ALIGNMENT for s in nest.stores):
             return None
         step = replace(self, nest=replace(nest, past=True))
         if nest.schedule == "row":
