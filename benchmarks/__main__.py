@@ -1,10 +1,10 @@
-"""`python -m benchmarks`: every case, each implementation in its own process, taken in turn over several rounds."""
+"""`python -m benchmarks`: every case, each implementation in its own process, all of them there at once and measured in
+turn, a moment each, over several rounds."""
 
 import argparse
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -15,24 +15,15 @@ from .cases import CASES
 from .implementations import IMPLEMENTATIONS
 from .machine import copy_seconds, describe
 from .report import OURS, markdown, ratio, summarise
+from .turns import END, Peer, take_turns
 
 OUT = Path(__file__).parent / "out"
 CACHE_VARIABLES = ("JTORCH_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")
 
 
-def run(arguments: list[str], environment: dict[str, str], timeout: float) -> dict[str, Any]:
-    """One worker process: its result, or why there is none."""
-    command = [sys.executable, "-m", "benchmarks.worker", *arguments]
-    root = Path(__file__).parent.parent
-    try:
-        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=timeout)
-    except subprocess.TimeoutExpired:
-        return {"unavailable": f"still running after {timeout:.0f} s"}
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        last = (done.stderr.strip().splitlines() or [""])[-1]
-        return {"unavailable": f"exit code {done.returncode}: {last[:300]}"}
-    return json.loads(lines[-1])
+def worker(arguments: list[str], environment: dict[str, str], timeout: float) -> Peer:
+    """A worker process."""
+    return Peer([sys.executable, "-m", "benchmarks.worker", *arguments], environment, timeout)
 
 
 def environment_with_caches(directory: Path) -> dict[str, str]:
@@ -49,14 +40,26 @@ def measure_case(
     """All rounds of one case. What is unavailable in the first round is not tried again."""
     model = scratch / "model.onnx"
     if "onnxruntime" in implementations and case.exportable and case.measure == "call":
-        run(["export", case.name, str(model)], dict(os.environ), options.timeout)
+        export = worker(["export", case.name, str(model)], dict(os.environ), options.timeout)
+        export.hear()
+        export.end()
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in implementations}
     for _ in range(options.rounds):
+        peers: dict[str, Peer] = {}
         for name in implementations:
             if results[name] and "unavailable" in results[name][0]:
                 continue
             environment = environment_with_caches(scratch / name)
-            results[name].append(run([name, case.name, str(model)], environment, options.timeout))
+            peer = worker([name, case.name, str(model), "--turns"], environment, options.timeout)
+            if found := peer.hear():  # a result, already
+                results[name].append(found)
+                peer.end()
+            else:
+                peers[name] = peer
+        take_turns(list(peers.values()))
+        for name, peer in peers.items():
+            results[name].append(peer.ask(END.strip()))
+            peer.end()
     return {name: summarise(of_rounds, options.least) for name, of_rounds in results.items()}
 
 

@@ -14,35 +14,57 @@ SECONDS = 1.5
 SAMPLES = 5
 
 
+class Samples:
+    """Times of a call in many short samples, without garbage collection in between.
+
+    A sample is a loop just long enough for the clock, so that a stall spoils one sample and not the median. The
+    warm-up is long enough for compilers that wait for a repetition before they start, and goes on while `compiling()`
+    says that kernels are compiled in the background.
+    """
+
+    def __init__(self, step: Callable[[], Any], warm_up_seconds: float = WARM_UP_SECONDS,
+                 compiling: Callable[[], int] = int) -> None:
+        self.step, self.count = step, 1
+        self.seconds: list[float] = []
+        start, calls = time.perf_counter(), 0
+        while calls < WARM_UP_CALLS or time.perf_counter() - start < warm_up_seconds or compiling():
+            step()
+            calls += 1
+        gc.collect()
+        gc.disable()
+        try:
+            while min(_loop(step, self.count) for _ in range(3)) < SAMPLE_SECONDS:
+                self.count *= 2
+        finally:
+            gc.enable()
+
+    def take(self, seconds: float, least: int = 1) -> None:
+        """Samples for so many seconds, and so many at least."""
+        gc.disable()
+        try:
+            deadline = time.perf_counter() + seconds
+            while least > 0 or time.perf_counter() < deadline:
+                self.seconds.append(_loop(self.step, self.count) / self.count)
+                least -= 1
+        finally:
+            gc.enable()
+
+    @property
+    def median(self) -> float:
+        """Seconds of a call."""
+        return statistics.median(self.seconds)
+
+
 def seconds_per_call(
     step: Callable[[], Any],
     seconds: float = SECONDS,
     warm_up_seconds: float = WARM_UP_SECONDS,
     compiling: Callable[[], int] = int,
 ) -> float:
-    """Median time of a call over many short samples, without garbage collection in between.
-
-    A sample is a loop just long enough for the clock, so that a stall spoils one sample and not the median. The
-    warm-up is long enough for compilers that wait for a repetition before they start, and goes on while `compiling()`
-    says that kernels are compiled in the background.
-    """
-    start, calls = time.perf_counter(), 0
-    while calls < WARM_UP_CALLS or time.perf_counter() - start < warm_up_seconds or compiling():
-        step()
-        calls += 1
-    gc.collect()
-    gc.disable()
-    try:
-        count = 1
-        while min(_loop(step, count) for _ in range(3)) < SAMPLE_SECONDS:
-            count *= 2
-        samples: list[float] = []
-        deadline = time.perf_counter() + seconds
-        while len(samples) < SAMPLES or time.perf_counter() < deadline:
-            samples.append(_loop(step, count) / count)
-    finally:
-        gc.enable()
-    return statistics.median(samples)
+    """Median time of a call, all samples taken at once."""
+    samples = Samples(step, warm_up_seconds, compiling)
+    samples.take(seconds, SAMPLES)
+    return samples.median
 
 
 def _loop(step: Callable[[], Any], count: int) -> float:

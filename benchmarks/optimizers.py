@@ -1,28 +1,30 @@
 """`python -m benchmarks.optimizers`: one step of each optimizer, on a model of a million parameters in six tensors and
 on one of 208,000 parameters in a hundred, in PyTorch (as it is, with `foreach` and with `fused`) and in jtorch.
 
-The gradients are there before. Each side runs in a process of its own; a figure is the median of a calibrated number of
-calls after warming up. SparseAdam's gradients are sparse in PyTorch (all of their rows are present); LBFGS runs two
-iterations of a closure whose loss is a sum of squares.
+The gradients are there before. Each side runs in a process of its own, all of them measured in turn, a moment each; a
+figure is the median of a calibrated number of calls after warming up. SparseAdam's gradients are sparse in PyTorch (all
+of their rows are present); LBFGS runs two iterations of a closure whose loss is a sum of squares.
 """
 
 import argparse
 import contextlib
 import importlib
-import json
+import os
 import re
-import subprocess
 import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .implementations import THREADS, prepare_environment
 from .machine import describe
-from .measure import seconds_per_call
+from .measure import Samples
 from .report import table
+from .turns import END, Peer, answer, take_turns
+
+TIMEOUT = 300.0
+"""Seconds for the preparation of a step."""
 
 SIDES = ("torch", "foreach", "fused", "jtorch", "traced")
 OPTIMIZERS: dict[str, dict[str, Any]] = {
@@ -65,8 +67,8 @@ def step_of(side: str, name: str, model: str) -> Any:
     return lambda: optimizer.step(closure)
 
 
-def measure_side(side: str, names: list[str]) -> dict[str, float | None]:
-    """Seconds of each step, None where this side has none."""
+def serve(side: str) -> None:
+    """Measure what the lines of the input ask for: the name and the model of a step begin a new one."""
     prepare_environment()
     warnings.simplefilter("ignore")
     if side in ("torch", "foreach", "fused"):
@@ -77,35 +79,44 @@ def measure_side(side: str, names: list[str]) -> dict[str, float | None]:
         from jtorch.config import config
 
         config.eager_compile = "sync"  # the warm-up compiles, whatever its length
-    found: dict[str, float | None] = {}
-    for model in MODELS:
-        for name in names:
-            found[f"{name}, {model}"] = None
+    samples: Samples | None = None
+    for line in sys.stdin:
+        if line[0].isdigit() and samples is not None:
+            samples.take(float(line))
+            answer({})
+        elif line == END:
+            answer({} if samples is None else {"seconds": samples.median})
+        else:
+            samples = None
             with contextlib.suppress(TypeError, RuntimeError):
-                found[f"{name}, {model}"] = seconds_per_call(step_of(side, name, model))
-    return found
+                samples = Samples(step_of(side, *line.strip().split(", ")))
+            answer({} if samples is not None else {"unavailable": "no such step"})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.optimizers", description=__doc__)
     parser.add_argument("--optimizers", default="", metavar="REGEX", help="only those whose name matches")
-    parser.add_argument("--side", choices=SIDES, help="only this side, in this process; prints JSON")
+    parser.add_argument("--side", choices=SIDES, help="serve this side")
     options = parser.parse_args()
-    names = [name for name in OPTIMIZERS if re.search(options.optimizers, name)]
     if options.side:
-        print(json.dumps(measure_side(options.side, names)))
+        serve(options.side)
         return
-    results: dict[str, dict[str, float | None]] = {}
-    for side in SIDES:
-        command = [sys.executable, "-m", "benchmarks.optimizers", "--side", side, "--optimizers", options.optimizers]
-        done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True)
-        results[side] = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}
-        if done.returncode:
-            print(f"{side}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+    names = [name for name in OPTIMIZERS if re.search(options.optimizers, name)]
+    steps = [f"{name}, {model}" for model in MODELS for name in names]
+    command = [sys.executable, "-m", "benchmarks.optimizers", "--side"]
+    peers = {side: Peer([*command, side], os.environ, TIMEOUT) for side in SIDES}
+    results: dict[str, dict[str, float | None]] = {side: {} for side in SIDES}
+    for step in steps:
+        ready = {side: peer for side, peer in peers.items() if not peer.ask(step)}
+        take_turns(list(ready.values()))
+        for side, peer in ready.items():
+            results[side][step] = peer.ask(END.strip()).get("seconds")
+    for peer in peers.values():
+        peer.end()
     machine = describe()
     print(f"{machine['processor']}, {machine['threads']} threads. Microseconds a step:\n")
     rows = []
-    for key in [f"{name}, {model}" for model in MODELS for name in names]:
+    for key in steps:
         seconds = [results[side].get(key) for side in SIDES]
         theirs, ours = ([s for s in part if s] for part in (seconds[:3], seconds[3:]))
         ratio = f"{min(theirs) / min(ours):.2f}×" if theirs and ours else ""

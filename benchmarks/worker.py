@@ -1,6 +1,7 @@
 """One measurement in a process of its own: `python -m benchmarks.worker IMPLEMENTATION CASE MODEL_PATH`.
 
-The last line of the output is the result as JSON. With `export` for an implementation it writes the ONNX model.
+The last line of the output is the result as JSON. With `--turns` behind, samples are taken when the process that has
+started this one says so (`turns.take_turns`). With `export` for an implementation it writes the ONNX model.
 """
 
 import importlib
@@ -12,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from .implementations import IMPLEMENTATIONS, Unavailable, export_onnx, prepare_environment
+from .turns import END, answer
 
 
-def measure(implementation_name: str, case_name: str, model_path: Path) -> dict[str, Any]:
-    """Times in seconds, memory in MiB; or only why there are none, under "unavailable"."""
-    from .measure import MemoryMark, seconds_per_call
+def measure(implementation_name: str, case_name: str, model_path: Path, turns: bool) -> dict[str, Any]:
+    """Times in seconds, memory in MiB."""
+    from .measure import SAMPLES, SECONDS, MemoryMark, Samples
 
     implementation = IMPLEMENTATIONS[implementation_name]()
     start = time.perf_counter()
@@ -40,27 +42,40 @@ def measure(implementation_name: str, case_name: str, model_path: Path) -> dict[
     if case.measure == "first":
         result["seconds"] = done - start
     else:
-        result["seconds"] = seconds_per_call(step, compiling=implementation.compiling) / case.operations
+        samples = Samples(step, compiling=implementation.compiling)
+        if turns:
+            answer({})
+            for line in sys.stdin:
+                if line == END:
+                    break
+                samples.take(float(line))
+                answer({})
+        else:
+            samples.take(SECONDS, SAMPLES)
+        result["seconds"] = samples.median / case.operations
     return result | mark.peak()
 
 
 def main() -> None:
     prepare_environment()
     warnings.simplefilter("ignore")
-    implementation_name, case_name, path = sys.argv[1:]
+    implementation_name, case_name, path, *turns = sys.argv[1:]
     if implementation_name == "export":
         from .cases import CASES
 
         export_onnx(CASES[case_name], Path(path))
         return
     try:
-        result = measure(implementation_name, case_name, Path(path))
+        result = measure(implementation_name, case_name, Path(path), bool(turns))
     except Unavailable as reason:
         result = {"unavailable": str(reason)}
     except Exception as error:
         lines = str(error).strip().splitlines()
         result = {"unavailable": f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]}
-    print(json.dumps(result))
+    if turns:
+        answer(result)
+    else:
+        print(json.dumps(result))
 
 
 if __name__ == "__main__":

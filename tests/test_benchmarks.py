@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from benchmarks.ops.cases import OPERATORS
 from benchmarks.ops.inputs import INPUTS, tensors
 from benchmarks.ops.operator import resolve
 from benchmarks.report import geometric_mean, markdown, ratio, summarise
+from benchmarks.turns import END, Peer, take_turns
 
 
 def test_summary_keeps_cold_and_warm_apart():
@@ -59,6 +62,36 @@ def test_clocks():
     assert not waiting  # what is still compiled is not measured
     assert copy_seconds(1 << 20) > 0
     assert MemoryMark().peak().keys() == {"peak_mib", "peak_above_import_mib"}
+
+
+SIDE = """
+import sys
+from benchmarks.measure import Samples
+from benchmarks.turns import END, answer
+print("hello")
+samples = Samples(lambda: None, 0.0)
+answer({})
+for line in sys.stdin:
+    if line == END:
+        break
+    samples.take(float(line))
+    answer({})
+answer({"samples": len(samples.seconds)})
+"""
+
+
+def test_processes_are_measured_in_turn():
+    run = [sys.executable, "-c"]
+    peers = [Peer([*run, SIDE], os.environ, 60) for _ in range(2)]
+    lost = Peer([*run, "raise ValueError('no such case')"], os.environ, 60)
+    late = Peer([*run, "import time; time.sleep(60)"], os.environ, 0.1)
+    assert [peer.hear() for peer in peers] == [{}, {}]
+    take_turns([*peers, lost], 0.2)
+    assert all(peer.ask(END.strip())["samples"] >= 2 for peer in peers)
+    assert lost.hear() == {"unavailable": "exit code 1: ValueError: no such case"}
+    assert late.hear() == {"unavailable": "still running after 0 s"}
+    for peer in (*peers, lost, late):
+        peer.end()
 
 
 @pytest.mark.skipif(
