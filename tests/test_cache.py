@@ -54,6 +54,37 @@ def test_the_least_recently_used_go(tmp_path):
     assert sum(p.stat().st_size for p in tmp_path.glob("??/*")) <= 10_000
 
 
+def test_there_are_not_too_many_entries(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "ENTRIES", 20)
+    kept = Cache(tmp_path)
+    for k in range(30):
+        kept.put(str(k), b"flag")
+        os.utime(kept.path(str(k)), (k, k))
+    kept.sweep()
+    assert [k for k in range(30) if kept.get(str(k)) is not None] == list(range(12, 30))
+
+
+def test_a_write_looks_at_few_files(tmp_path, monkeypatch):
+    """And yet what many processes write, each of them little, stays within the limits."""
+    looks: list[int] = []
+    of_cache = Cache._files
+
+    def files(self, *folders):
+        found = of_cache(self, *folders)
+        looks.append(len(found[0]))
+        return found
+
+    monkeypatch.setattr(Cache, "_files", files)
+    monkeypatch.setattr(cache, "ENTRIES", 512)
+    kept = Cache(tmp_path, limit=8 << 20)
+    for k in range(3000):
+        if k % 10 == 0:
+            kept = Cache(tmp_path, limit=8 << 20)  # another process
+        kept.put(str(k), b"flag")
+    count = len(list(tmp_path.glob("??/*")))
+    assert 400 <= count <= 1000 and max(looks) < 400 and len(looks) < 600
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
 def test_read_only_directory(tmp_path):
     Cache(tmp_path).put("key", b"bytes")

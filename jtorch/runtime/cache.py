@@ -3,7 +3,8 @@
 An entry is one file, `<directory>/<2 hex digits>/<hash of the key>`: a magic number, a checksum, the bytes. It is
 written to a temporary file and renamed, so that readers see all of it or nothing. Whatever is wrong with the disk
 (missing home, read-only, full, garbage in a file), callers see a miss, and the first trouble of each kind is
-logged. The cache is kept under a size by removing what was used longest ago.
+logged. The cache is kept under a size, and a number of entries, by removing what was used longest ago. To look at all
+files of a full cache takes seconds, so that a write looks at a group of the 256 folders, which has its share of both.
 
     JTORCH_CACHE_DIR    where; default $XDG_CACHE_HOME/jtorch or ~/.cache/jtorch; empty: no disk cache
     JTORCH_CACHE_SIZE   bytes, or with a suffix K, M or G; default: what `jtorch cache --limit` has set, or 512M
@@ -21,15 +22,19 @@ from pathlib import Path
 
 MAGIC = b"jtorch1\n"
 CHECKSUM_BYTES = 32
+FOLDERS = 256
 LIMIT_FILE = "limit"  # in the cache's directory: the size that the user wants for it
 DEFAULT_LIMIT = 512 << 20
+ENTRIES = 1 << 16
+SHARE = 2 << 20  # bytes that a group of folders has at least, or all of them if the limit is less
+BLOCK = 4096  # what the smallest file takes of a disk
 TOUCH_AFTER_S = 3600  # an entry's time of use is refreshed at most this often
 STALE_TEMPORARY_S = 3600
 log = logging.getLogger("jtorch.cache")
 
 
 class Cache:
-    """A directory of checked entries, at most about `limit` bytes.
+    """A directory of checked entries, at most about `limit` bytes and `ENTRIES` of them.
 
     >>> cache = Cache(directory)
     >>> cache.put("key", b"bytes")
@@ -40,7 +45,7 @@ class Cache:
     def __init__(self, directory: Path | None, limit: int = DEFAULT_LIMIT):
         self.directory, self.limit = directory, limit
         self.unwritable = directory is None
-        self._unswept = limit  # bytes written since the last look at the total; the first write looks
+        self._unswept: dict[int, int] = {}  # by group of folders: bytes written since the last look at it
         self._warned: set[str] = set()
         self._lock = threading.Lock()
 
@@ -92,28 +97,34 @@ class Cache:
             if temporary is not None:
                 self._remove(Path(temporary))
             return
+        groups = max(1, min(FOLDERS, self.limit // SHARE))
+        group, allowed = int(path.parent.name, 16) % groups, self.limit // groups // 16
         with self._lock:
-            self._unswept += len(body)
-            due = self._unswept > self.limit // 16
-            if due:
-                self._unswept = 0
+            # A process that writes little looks now and then as well: where in the count it begins is the key's chance.
+            unswept = self._unswept.get(group, int(path.name[:8], 16) % (allowed + 1)) + len(body) + BLOCK
+            due = unswept > allowed
+            self._unswept[group] = 0 if due else unswept
         if due:
-            self.sweep()
+            self._sweep(range(group, FOLDERS, groups), self.limit // groups, max(ENTRIES // groups, 1))
 
     def sweep(self) -> None:
-        """Remove the entries used longest ago until nine tenths of the limit remain, and abandoned temporaries."""
-        entries, temporaries = self._files()
+        """Remove the entries used longest ago until nine tenths of the limits remain, and abandoned temporaries."""
+        self._sweep(range(FOLDERS), self.limit, ENTRIES)
+
+    def _sweep(self, folders: range, limit: int, most: int) -> None:
+        """The same in these folders: at most `limit` bytes in `most` entries."""
+        entries, temporaries = self._files(folders)
         now = time.time()
         for used, _, path in temporaries:
             if now - used > STALE_TEMPORARY_S:
                 self._remove(path)
-        total = sum(size for _, size, _ in entries)
-        if total <= self.limit:
+        total, count = sum(size for _, size, _ in entries), len(entries)
+        if total <= limit and count <= most:
             return
         for _, size, path in sorted(entries):
             self._remove(path)
-            total -= size
-            if total <= self.limit * 9 // 10:
+            total, count = total - size, count - 1
+            if total <= limit * 9 // 10 and count <= most * 9 // 10:
                 break
 
     def usage(self) -> tuple[int, int]:
@@ -137,13 +148,14 @@ class Cache:
         self.limit = limit
         self.sweep()
 
-    def _files(self) -> tuple[list[tuple[float, int, str]], list[tuple[float, int, str]]]:
+    def _files(self, folders: range = range(FOLDERS)
+               ) -> tuple[list[tuple[float, int, str]], list[tuple[float, int, str]]]:
         """(time of use, size, path) of the entries, and of the files that are still being written."""
         entries: list[tuple[float, int, Path]] = []
         temporaries: list[tuple[float, int, Path]] = []
-        for folder in self.directory.glob("??") if self.directory is not None else ():
+        for number in folders if self.directory is not None else ():
             try:
-                found = list(os.scandir(folder))
+                found = list(os.scandir(self.directory / f"{number:02x}"))  # type: ignore[operator]
             except OSError:
                 continue
             for file in found:
