@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from jtorch._tensor import Tensor, wrap
@@ -178,28 +178,33 @@ def make_view(t: Tensor, operation: Op, attrs: tuple) -> Tensor:
     recorder = current.recorder
     if found[1] is _COPY:
         return wrap(recorder, recorder.builder.intern(operation, (recorder.value(t),), attrs))
-    return views_of(t, ((found[0], ((operation, attrs),), found[1]),))[0]
+    return view_of(t, found[0], ((operation, attrs),), found[1])
 
 
-def views_of(t: Tensor, made: Sequence[tuple[Type, tuple, Geometry | None]]) -> list[Tensor]:
-    """Views of one tensor, by (type, the operations that lead to it, geometry)."""
+def view_of(t: Tensor, kind: Type, operations: tuple, geometry: Geometry | None) -> Tensor:
+    """A view by its type, the operations that lead to it, and where it lies."""
+    v: Tensor = _new(Tensor)
+    v._storage = t._storage
+    v._type = kind
+    if t._requires_grad or not current.recorder.grad_enabled:
+        v._view = _start(t) + operations
+    else:
+        v._view = operations if t._view is None else t._view + operations
+    v._geometry = geometry
+    v._value = v._epoch = v._grad = None  # type: ignore[assignment]
+    v._version = -1
+    v._requires_grad = False
+    return v
+
+
+def _start(t: Tensor) -> tuple[tuple[Any, Any], ...]:
+    """What the chain of a view of `t` begins with."""
     chain: tuple[tuple[Any, Any], ...] = t._view or ()
     if t._requires_grad:
         chain = (*chain, (variable, t))
     if not current.recorder.grad_enabled and t.requires_grad:
         chain = (*chain, (detach, ()))
-    storage, views = t._storage, []
-    for kind, operations, geometry in made:
-        v: Tensor = _new(Tensor)
-        v._storage = storage
-        v._type = kind
-        v._view = chain + operations
-        v._geometry = geometry
-        v._value = v._epoch = v._grad = None  # type: ignore[assignment]
-        v._version = -1
-        v._requires_grad = False
-        views.append(v)
-    return views
+    return chain
 
 
 _new = object.__new__
@@ -228,7 +233,7 @@ class Memo:
             kind, operations, (strides, offset) = found
             offset += t.storage_offset()
             found = kind, operations, (strides, offset) if offset or strides != kind.strides else None
-        return views_of(t, (found,))[0] if type(found) is tuple else tuple(views_of(t, found))
+        return view_of(t, *found) if type(found) is tuple else tuple([view_of(t, *one) for one in found])
 
     def note(self, t: Tensor, key: tuple, result: Any) -> Any:
         """Remember how `result` (a tensor, or a tuple of them) was made of `t`, and return it."""

@@ -468,3 +468,41 @@ def test_parts_of_settled_data_are_one_program(monkeypatch) -> None:
     twice = row + row
     data[4] = 0.0
     assert twice.tolist() == [64.0, 68.0, 72.0, 76.0] and (row + 1).tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64", "bfloat16", "bool", "complex64"])
+def test_rows_of_one_tensor_side_by_side(dtype):
+    """As samples of a dataset are; and what only looks like rows: other offsets, other elements, a history, a write."""
+    def work(torch):
+        data = (torch.arange(24 * 6).reshape(24, 2, 3) % 7).to(getattr(torch, dtype))
+        found = [torch.stack([data[i] for i in (3, 0, 3, 23, 1, 7, -2, 11, 12)]),
+                 torch.cat([data[i] for i in range(9)]),
+                 torch.stack([data[i, 1] for i in range(10)]),
+                 torch.stack([data[i, j, k] for i in range(4) for j in range(2) for k in range(3)]),
+                 torch.stack([data[i].T for i in range(8)]),
+                 torch.stack([data.flatten()[i:i + 6] for i in range(0, 20, 2)]),
+                 torch.stack([data[:, 0], data[:, 1]] * 5),
+                 torch.stack([data] * 8), torch.stack([data[1]] * 9, 1),
+                 torch.stack([data[i][0:0] for i in range(9)])]
+        if dtype == "float32":
+            found += [torch.stack([data.view(torch.int32)[i] for i in range(2, 12)]),
+                      torch.stack([data[i].view(torch.uint8) for i in range(9)])]
+        if dtype == "complex64":
+            found += [torch.stack([data.conj()[i] for i in range(9)])]
+        if data.is_floating_point():
+            w = data.clone().requires_grad_()
+            stacked = torch.stack([w[i] for i in range(9)])
+            stacked.sum().backward()
+            found += [stacked, w.grad]
+        pending = data + data
+        found.append(torch.stack([pending[i] for i in range(9)]))
+        rows = [data[i] for i in range(9)]
+        data[2] = 1
+        found.append(torch.stack(rows))
+        return found
+
+    for ours, theirs in zip(work(jtorch), work(torch), strict=True):
+        assert ours.shape == theirs.shape and str(ours.dtype).split(".")[1] == str(theirs.dtype).split(".")[1]
+        wide = torch.complex64 if theirs.is_complex() else torch.float32
+        np.testing.assert_array_equal(ours.to(getattr(jtorch, str(wide)[6:])).detach().numpy(),
+                                      theirs.to(wide).detach().resolve_conj().numpy())

@@ -22,7 +22,7 @@ from jtorch.ops.conversion import copy_, fill_, fill_part
 from jtorch.ops.creation import array_from
 from jtorch.ops.direct import places_written, row_written
 from jtorch.ops.shape import _placed, _reshape, alias
-from jtorch.views import Memo, assign, make_view, type_name, views_of
+from jtorch.views import Memo, assign, make_view, type_name, view_of
 
 # --- what stands in the brackets -------------------------------------------------------------------------------------
 
@@ -165,7 +165,9 @@ _row_memo: dict[tuple, tuple] = {}
 
 def _row(t: Tensor, i: int) -> Tensor:
     """`t[i]`, the commonest index, without the general case's detours."""
-    i = _check_int(i, 0, t._type.shape)
+    n = t._type.shape[0]
+    if not 0 <= i < n:
+        i = _check_int(i, 0, t._type.shape)
     key = t._type, t._geometry
     found = _row_memo.get(key)
     if found is None:
@@ -179,7 +181,7 @@ def _row(t: Tensor, i: int) -> Tensor:
     kind, step, strides, offset, dense, starts, stops, ones, rest = found
     operations = (movement.slice_, ((i, *starts), (i + 1, *stops), ones)), (movement.reshape, rest)
     offset += i * step
-    return views_of(t, ((kind, operations, None if dense and not offset else (strides, offset)),))[0]
+    return view_of(t, kind, operations, None if dense and not offset else (strides, offset))
 
 
 _parts = Memo(anywhere=True)

@@ -86,6 +86,12 @@ def _side_by_side(tensors: Sequence[Tensor], kind: Type) -> Tensor | None:
         flat = kind.numel // math.prod(rows), *rows
         np.concatenate(list(map(_array, untouched)), out=joined.numpy(kind.dtype.numpy, flat))
         return from_buffer(joined, kind)
+    rows_of_one = _rows_of_one(tensors)
+    if rows_of_one is not None:
+        joined = allocator.alloc(kind.nbytes)
+        source, places = rows_of_one
+        np.take(source, places, 0, joined.numpy(source.dtype, (len(places), source.shape[1])), "clip")
+        return from_buffer(joined, kind)
     pieces = []
     for t in tensors:
         buffer = t._storage.cell.buffer
@@ -103,6 +109,29 @@ def _side_by_side(tensors: Sequence[Tensor], kind: Type) -> Tensor | None:
             np.copyto(joined.numpy(kind.dtype.numpy, part.shape, at - joined.ptr), t._array())
         at += part.nbytes
     return from_buffer(joined, kind)
+
+
+def _rows_of_one(tensors: Sequence[Tensor]) -> tuple[np.ndarray, list[int]] | None:
+    """What is in one memory as rows of the tensors' size, and which of them these tensors are, as samples of a dataset
+    that is one tensor are; None if they are no such rows."""
+    first = tensors[0]
+    part, storage, buffer = first._type, first._storage, first._storage.cell.buffer
+    if (buffer is None or not part.numel or storage.cell.value is not None
+            or [t._storage for t in tensors].count(storage) < len(tensors)
+            or [t._type for t in tensors].count(part) < len(tensors)):
+        return None
+    places, size = [], part.numel
+    for t in tensors:
+        place = t._geometry
+        if place is None:
+            places.append(0)
+        elif place[0] != part.strides or place[1] % size or t._requires_grad:
+            return None
+        else:
+            places.append(place[1] // size)
+        if not is_data(t):
+            return None
+    return buffer.numpy(part.dtype.numpy, (storage.cell.type.nbytes // part.nbytes, size)), places
 
 
 def stacked_data(tensors: Sequence[Tensor]) -> Tensor | None:
