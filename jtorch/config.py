@@ -12,7 +12,7 @@ class Config:
     max_pending_ops: int = 4096  # capture.record: flush when so many operations wait
     max_pending_bytes: int = 1 << 31  # capture.record: ... or when their results would take so many bytes
     max_interned: int = 100_000  # capture.record: interned values kept before the tables start afresh
-    eager_compile: str = "async"  # capture.execute: 'async' (interpret until ready), 'sync', or 'never'
+    eager_compile: str = "async"  # capture.execute: 'async' (interpret until ready), 'sync' (wait), or 'never'
     compile_after: int = 2  # capture.execute: compile a graph at its n-th appearance
     deterministic: bool = False  # capture.execute: pin the tier: wait for compiled code from the first run
 

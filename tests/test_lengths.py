@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import jtorch
+from jtorch import driver
 from jtorch.capture import execute
 from jtorch.capture.cell import Epoch
 from jtorch.capture.structure import Structure, structure_key
@@ -135,6 +136,22 @@ def test_another_number_of_steps_makes_no_new_pieces(monkeypatch):
         sum(states(jtorch, w, u, b, steps)).sum().backward()
     assert [key for key in recorder.backwards if key[0] == "piece"] == pieces
     assert execute.statistics["interpreted"] - before["interpreted"] <= 3
+
+
+def test_what_is_compiled_at_once_waits_for_what_was_asked_for_before(monkeypatch):
+    """A program whose kernels other processes are still compiling is not interpreted on and on."""
+    monkeypatch.setattr(driver.Pending, "ready", lambda self: False)  # they have much to do
+    x = jtorch.linspace(0, 1, 7, dtype=jtorch.float64)
+
+    def run():
+        before = dict(execute.statistics)
+        np.testing.assert_allclose((x * 0.37 + x.cos()).numpy(), x.numpy() * 0.37 + np.cos(x.numpy()), rtol=1e-14)
+        return [execute.statistics[kind] - before[kind] for kind in ("interpreted", "compiled")]
+
+    monkeypatch.setattr(config, "eager_compile", "async")
+    assert [run() for _ in range(4)] == [[1, 0]] * 4
+    monkeypatch.setattr(config, "eager_compile", "sync")
+    assert [run() for _ in range(2)] == [[0, 1]] * 2
 
 
 RECURRENT = {"LSTM": ("LSTM", {}), "both ways, two layers": ("LSTM", {"num_layers": 2, "bidirectional": True}),
@@ -406,6 +423,8 @@ def test_a_loop_without_a_look_is_the_same_program_in_each_round(monkeypatch, wo
     np.testing.assert_allclose(ours, theirs, rtol=1e-10)
     # A generator's words come in blocks, so that draws stand at another place of theirs in the next round.
     assert len(recorder.programs) - before <= (10 if work is draws else 5)
+
+
 def test_a_step_of_training_lets_go_of_what_was_before_it(monkeypatch):
     """Once a backward has gone through all of it, nothing needs the old weights: they are written over, also where
     gradients and the loss of that step are still held."""

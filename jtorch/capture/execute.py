@@ -81,11 +81,13 @@ class Program:
         """The executable if it is this program's turn to have one, else None."""
         if self.executable is not None or self.failed:
             return self.executable
+        at_once = config.eager_compile == "sync" or config.deterministic or self.ambiguous
         try:
             if self.handle is not None:
-                self.take_if_ready()
+                if at_once or self.handle.ready():
+                    self.take()
             elif self.is_due():
-                if config.eager_compile == "sync" or config.deterministic or self.ambiguous:
+                if at_once:
                     self.executable = driver.compile_graph(self.graph, self.in_place)
                 elif config.eager_compile == "async":
                     self.request()
@@ -112,12 +114,13 @@ class Program:
         """Make the plan, and take it if no kernel has to be compiled for it."""
         start = time.perf_counter()
         self.handle = driver.compile_async(self.graph, self.in_place)
-        self.take_if_ready()
+        if self.handle.ready():
+            self.take()
         self.structure.planned(time.perf_counter() - start)
 
-    def take_if_ready(self) -> None:
-        if self.handle.ready():
-            self.executable, self.handle = self.handle.result(), None
+    def take(self) -> None:
+        """The executable from its handle, which waits for kernels that are still compiling."""
+        self.executable, self.handle = self.handle.result(), None
 
 
 class Plan:
