@@ -62,7 +62,7 @@ LOWERINGS: dict[str, Callable[[Lowering], None]] = {
 }
 """Operation -> function that fills in a `Lowering`, or raises NotImplementedError with the reason why it cannot."""
 
-FUSES = frozenset({"matmul", "convolution", "conv_input_grad", "conv_weight_grad"})
+FUSES = frozenset({"matmul", "convolution", "conv_input_grad", "conv_weight_grad", "sample"})
 """Operations whose lowering can take an epilogue."""
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from jtorch import dtypes
-from jtorch.codegen.library.call import Lowering, Operand, conversion, grain_of, pointer
+from jtorch.codegen.library.call import Lowering, conversion, grain_of, pointer
 from jtorch.codegen.library.copy import contiguous, zero
 from jtorch.codegen.library.indexing import integers
 from jtorch.codegen.library.kernel_text import inline
 from jtorch.codegen.library.language import (
+    EPILOGUE,
     EVERY,
     OFFSETS,
     SUMS,
@@ -75,29 +76,33 @@ def _unrolled(taps: int, zero: str) -> str:
 
 
 @inline
-def add_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, plane: int, size: int, count: int, inner: int,
-             number: int, q: int, y: int) -> None:
-    """out[y] += the rows of a plane at `number` places, from q on, that are inside of it."""
+def add_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, plane: int, size: int, inner: int, number: int,
+             q: int, sk: int, u: int, wk: int, y: int) -> None:
+    """out[y] += the rows of a plane at `number` places, from q on, that are inside of it, by weights from u on."""
     for tap in range(number):
-        i = index[q + tap * count]
+        i = index[q + tap * sk]
         if (i >= 0) & (i < size):
-            w = weight[q + tap * count]
+            w = weight[u + tap * wk]
             p = (plane * size + i) * inner
             for j in range(inner):
                 out[y + j] += w * x[p + j]
 
 
 def sample_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, channels: int, size: int, count: int,
-                inner: int, taps: int, block: int, begin: int, end: int, worker: int) -> None:
-    """out[n, c, o, :] = sum of weight[n, k, o] * x[n, c, index[n, k, o], :]; an item is a block of o of one plane."""
+                inner: int, taps: int, block: int, sn: int, sk: int, so: int, wn: int, wk: int, wo: int, begin: int,
+                end: int, worker: int) -> None:
+    """out[n, c, o, :] = sum of weight[n, k, o] * x[n, c, index[n, k, o], :]; an item is a block of o of one plane.
+    sn, sk, so are the strides of index, wn, wk, wo those of weight."""
     blocks = index_div(count + block - 1, block)
     for item in range(begin, end):
-        plane = index_div(item, blocks)
-        o0 = index_mod(item, blocks) * block
-        n = index_div(plane, channels)
-        for o in range(o0, min(o0 + block, count)):
-            q = n * taps * count + o
-            y = (plane * count + o) * inner
+        batch = index_div(item, blocks)
+        r0 = index_mod(item, blocks) * block
+        r1 = min(r0 + block, count)
+        n = index_div(batch, channels)
+        for o in range(r0, r1):
+            q = n * sn + o * so
+            u = n * wn + o * wo
+            y = (batch * count + o) * inner
             OFFSETS
             if EVERY:
                 for j in range(inner):
@@ -105,48 +110,59 @@ def sample_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, chann
             else:
                 for j in range(inner):
                     out[y + j] = T(0)
-                add_rows(x, index, weight, out, plane, size, count, inner, taps, q, y)
+                add_rows(x, index, weight, out, batch, size, inner, taps, q, sk, u, wk, y)
+        c0 = 0
+        c1 = inner
+        EPILOGUE
 
 
 def sample_many_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, channels: int, size: int, count: int,
-                     inner: int, taps: int, block: int, begin: int, end: int, worker: int) -> None:
+                     inner: int, taps: int, block: int, sn: int, sk: int, so: int, wn: int, wk: int, wo: int,
+                     begin: int, end: int, worker: int) -> None:
     """`sample_rows` for many places: four at a time where they are all inside."""
     blocks = index_div(count + block - 1, block)
     for item in range(begin, end):
-        plane = index_div(item, blocks)
-        o0 = index_mod(item, blocks) * block
-        n = index_div(plane, channels)
-        for o in range(o0, min(o0 + block, count)):
-            y = (plane * count + o) * inner
+        batch = index_div(item, blocks)
+        r0 = index_mod(item, blocks) * block
+        r1 = min(r0 + block, count)
+        n = index_div(batch, channels)
+        for o in range(r0, r1):
+            y = (batch * count + o) * inner
             for j in range(inner):
                 out[y + j] = T(0)
             for k in range(0, taps, 4):
-                q = (n * taps + k) * count + o
-                step = select(k + 4 <= taps, count, 0)
+                q = n * sn + k * sk + o * so
+                u = n * wn + k * wk + o * wo
+                four = k + 4 <= taps
+                step = select(four, sk, 0)
                 i0 = index[q]
                 i1 = index[q + step]
                 i2 = index[q + 2 * step]
                 i3 = index[q + 3 * step]
                 least = min(min(i0, i1), min(i2, i3))
                 most = max(max(i0, i1), max(i2, i3))
-                if (step > 0) & (least >= 0) & (most < size):
-                    w0 = weight[q]
-                    w1 = weight[q + step]
-                    w2 = weight[q + 2 * step]
-                    w3 = weight[q + 3 * step]
-                    p0 = (plane * size + i0) * inner
-                    p1 = (plane * size + i1) * inner
-                    p2 = (plane * size + i2) * inner
-                    p3 = (plane * size + i3) * inner
+                if four & (least >= 0) & (most < size):
+                    w0 = weight[u]
+                    w1 = weight[u + wk]
+                    w2 = weight[u + 2 * wk]
+                    w3 = weight[u + 3 * wk]
+                    p0 = (batch * size + i0) * inner
+                    p1 = (batch * size + i1) * inner
+                    p2 = (batch * size + i2) * inner
+                    p3 = (batch * size + i3) * inner
                     for j in range(inner):
                         out[y + j] = (out[y + j] + w0 * x[p0 + j] + w1 * x[p1 + j] + w2 * x[p2 + j]
                                       + w3 * x[p3 + j])
                 else:
-                    add_rows(x, index, weight, out, plane, size, count, inner, min(4, taps - k), q, y)
+                    add_rows(x, index, weight, out, batch, size, inner, min(4, taps - k), q, sk, u, wk, y)
+        c0 = 0
+        c1 = inner
+        EPILOGUE
 
 
 def sample_rows_grad(g: Pointer, index: Pointer, weight: Pointer, gx: Pointer, channels: int, size: int, count: int,
-                     inner: int, taps: int, block: int, begin: int, end: int, worker: int) -> None:
+                     inner: int, taps: int, block: int, sn: int, sk: int, so: int, wn: int, wk: int, wo: int,
+                     begin: int, end: int, worker: int) -> None:
     """gx[n, c, index[n, k, o], :] += weight[n, k, o] * g[n, c, o, :], from 0; an item is a block of columns of one
     plane."""
     blocks = index_div(inner + block - 1, block)
@@ -161,9 +177,9 @@ def sample_rows_grad(g: Pointer, index: Pointer, weight: Pointer, gx: Pointer, c
         for o in range(count):
             y = (plane * count + o) * inner
             for k in range(taps):
-                i = index[(n * taps + k) * count + o]
+                i = index[n * sn + k * sk + o * so]
                 if (i >= 0) & (i < size):
-                    w = weight[(n * taps + k) * count + o]
+                    w = weight[n * wn + k * wk + o * wo]
                     p = (plane * size + i) * inner
                     for j in range(j0, j1):
                         gx[p + j] += w * g[y + j]
@@ -205,7 +221,8 @@ def sample_weights_grad(x: Pointer, index: Pointer, g: Pointer, out: Pointer, ch
 
 
 def sample_row_weights_grad(x: Pointer, index: Pointer, g: Pointer, out: Pointer, channels: int, size: int, count: int,
-                            inner: int, taps: int, block: int, begin: int, end: int, worker: int) -> None:
+                            inner: int, taps: int, block: int, sn: int, sk: int, so: int, begin: int, end: int,
+                            worker: int) -> None:
     """out[n, k, o] = sum over c and r of g[n, c, o, r] * x[n, c, index[n, k, o], r]; an item is a block of o."""
     blocks = index_div(count + block - 1, block)
     for item in range(begin, end):
@@ -213,8 +230,7 @@ def sample_row_weights_grad(x: Pointer, index: Pointer, g: Pointer, out: Pointer
         o0 = index_mod(item, blocks) * block
         for o in range(o0, min(o0 + block, count)):
             for k in range(taps):
-                q = (n * taps + k) * count + o
-                i = index[q]
+                i = index[n * sn + k * sk + o * so]
                 total = T(0)
                 if (i >= 0) & (i < size):
                     for c in range(n * channels, n * channels + channels):
@@ -222,63 +238,72 @@ def sample_row_weights_grad(x: Pointer, index: Pointer, g: Pointer, out: Pointer
                         y = (c * count + o) * inner
                         for j in range(inner):
                             total = reassoc_add(total, g[y + j] * x[p + j])
-                out[q] = total
+                out[(n * taps + k) * count + o] = total
 
 
-def _operands(low: Lowering) -> list[Operand]:
-    d = low.outputs[0].dtype
-    if d not in (dtypes.float32, dtypes.float64):
+def _check(low: Lowering) -> None:
+    if low.outputs[0].dtype not in (dtypes.float32, dtypes.float64):
         raise NotImplementedError("only float32 and float64")
-    return [contiguous(low, v) for v in low.inputs]
 
 
 def _row_holes(d: dtypes.dtype, taps: int) -> dict[str, str]:
     c = conversion(d)
     if not taps:
         return {"OFFSETS": "pass", "EVERY": "False", "VALUE": f"{c}(0)", "T": c}
-    offsets = "\n".join(f"i{k} = index[q + {k} * count]\nw{k} = weight[q + {k} * count]\n"
-                        f"p{k} = (plane * size + i{k}) * inner" for k in range(taps))
+    offsets = "\n".join(f"i{k} = index[q + {k} * sk]\nw{k} = weight[u + {k} * wk]\n"
+                        f"p{k} = (batch * size + i{k}) * inner" for k in range(taps))
     every = " & ".join(f"(i{k} >= 0) & (i{k} < size)" for k in range(taps))
     return {"OFFSETS": offsets, "EVERY": every, "VALUE": " + ".join(f"w{k} * x[p{k} + j]" for k in range(taps)), "T": c}
 
 
 def sample(low: Lowering) -> None:
+    """Rows are summed over index and weight as they lie; elements over contiguous ones, in vectors."""
+    _check(low)
     out = low.outputs[0]
     if not out.numel:
         return
-    x, index, weight = _operands(low)
+    x, index, weight = low.inputs
+    x = contiguous(low, x)
     n, channels, size, inner = x.shape
     taps, count = index.shape[1:]
     if not size:
         zero(low, out)
         return
     p = pointer(x.dtype)
-    args = [("x", p, x.arg), ("index", "p:int64", index.arg), ("weight", p, weight.arg), ("out", p, out.arg)]
     if inner > 1:
         many = taps > UNROLLED
         block = max(1, min(count, 16384 // (inner * (taps if many else 1))))
-        args += integers("channels size count inner taps block", channels, size, count, inner, taps, block)
-        low.call(sample_many_rows if many else sample_rows, args, n * channels * -(-count // block),
+        epilogue = low.fuse(n * channels, count, inner)
+        low.call(sample_many_rows if many else sample_rows,
+                 [("x", p, x.arg), ("index", "p:int64", index.arg), ("weight", p, weight.arg), ("out", p, out.arg),
+                  *integers("channels size count inner taps block", channels, size, count, inner, taps, block),
+                  *integers("sn sk so wn wk wo", *index.strides, *weight.strides)], n * channels * -(-count // block),
                  grain_of(block * (5 + inner * taps * 0.1)),
-                 holes={"T": conversion(x.dtype)} if many else _row_holes(x.dtype, taps))
+                 holes={"T": conversion(x.dtype)} if many else _row_holes(x.dtype, taps), epilogue=epilogue)
         return
+    index, weight = contiguous(low, index), contiguous(low, weight)
     c = conversion(x.dtype)
     block = max(1, min(count, BLOCK // max(taps, 1)))
     some = max(1, min(channels, BLOCK // block, -(-n * channels * -(-count // block) // 16)))
-    low.call(sample_places, [*args, *integers("channels size count taps some block", channels, size, count, taps, some,
-                                              block)],
+    low.call(sample_places, [("x", p, x.arg), ("index", "p:int64", index.arg), ("weight", p, weight.arg),
+                             ("out", p, out.arg), *integers("channels size count taps some block", channels, size,
+                                                            count, taps, some, block)],
              n * -(-channels // some) * -(-count // block), grain_of(some * block * taps * 0.7),
              holes={"SUMS": _unrolled(taps, f"{c}(0)") if 0 < taps <= UNROLLED else IN_TURN, "T": c})
 
 
 def sample_input_grad(low: Lowering) -> None:
+    _check(low)
     out = low.outputs[0]
     if not out.numel:
         return
-    g, index, weight = _operands(low)
+    g, index, weight = low.inputs
+    g = contiguous(low, g)
     n, channels, size, inner = out.shape
     taps, count = index.shape[1:]
     p, holes = pointer(g.dtype), {"T": conversion(g.dtype)}
+    if inner == 1:
+        index, weight = contiguous(low, index), contiguous(low, weight)
     args = [("g", p, g.arg), ("index", "p:int64", index.arg), ("weight", p, weight.arg), ("gx", p, out.arg)]
     if inner == 1:
         low.call(sample_places_grad, [*args, *integers("channels size count taps", channels, size, count, taps)],
@@ -286,26 +311,30 @@ def sample_input_grad(low: Lowering) -> None:
         return
     block = min(inner, 256)
     low.call(sample_rows_grad, [*args, *integers("channels size count inner taps block", channels, size, count, inner,
-                                                 taps, block)],
+                                                 taps, block),
+                                *integers("sn sk so wn wk wo", *index.strides, *weight.strides)],
              n * channels * -(-inner // block), grain_of((size + count * taps) * (2 + block * 0.1)), holes=holes)
 
 
 def sample_weight_grad(low: Lowering) -> None:
+    _check(low)
     out = low.outputs[0]
     if not out.numel:
         return
-    x, index, g = _operands(low)
+    x, index, g = low.inputs
+    x, g = contiguous(low, x), contiguous(low, g)
     n, channels, size, inner = x.shape
     taps, count = index.shape[1:]
     p, holes = pointer(x.dtype), {"T": conversion(x.dtype)}
-    args = [("x", p, x.arg), ("index", "p:int64", index.arg), ("g", p, g.arg), ("out", p, out.arg)]
     if not size:
         zero(low, out)
         return
+    index = index if inner > 1 else contiguous(low, index)
+    args = [("x", p, x.arg), ("index", "p:int64", index.arg), ("g", p, g.arg), ("out", p, out.arg)]
     if inner > 1:
         block = min(count, 128)
-        low.call(sample_row_weights_grad, [*args, *integers("channels size count inner taps block", channels, size,
-                                                            count, inner, taps, block)],
+        low.call(sample_row_weights_grad, [*args, *integers("channels size count inner taps block sn sk so", channels,
+                                                            size, count, inner, taps, block, *index.strides)],
                  n * -(-count // block), grain_of(block * taps * (5 + channels * inner * 0.1)), holes=holes)
         return
     block = min(count, 1024)

@@ -16,7 +16,7 @@ from jtorch.errors import IndexOutOfBoundsError
 from jtorch.ir.graph import Builder, Type, Value
 from jtorch.ir.primitive import Op
 from jtorch.ir.prims.create import iota
-from jtorch.ir.prims.elementwise import cast_to, eq, expand, is_zero, ones_like, where, zeros_like
+from jtorch.ir.prims.elementwise import INTEGER, cast_to, elementwise, eq, expand, is_zero, ones_like, where, zeros_like
 from jtorch.ir.prims.movement import inverse_permutation, permute_to, reshape_to
 
 Shape = tuple[int, ...]
@@ -34,6 +34,11 @@ def check_bounds(index: np.ndarray, axis: int, size: int, lowest: int) -> None:
 def _wrapped(index: np.ndarray, axis: int, size: int) -> np.ndarray:
     check_bounds(index, axis, size, -size)
     return np.where(index < 0, index + size, index)
+
+
+within = elementwise("within", "a", lambda a, b: a, no_grad="an index", domain=INTEGER,
+                     fails="(a < 0) | (a >= b)", error=(IndexOutOfBoundsError, "index out of range in self"))
+"""a, where all of it is 0 <= a < b; an error otherwise."""
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from jtorch.ir import arith
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims import movement
-from jtorch.ir.prims.create import constant, detach, iota
-from jtorch.ir.prims.indexing import put_add, scatter, take
+from jtorch.ir.prims.create import constant, detach
+from jtorch.ir.prims.indexing import put_add, scatter, take, within
 from jtorch.ir.prims.reduce import max_, sum_
 from jtorch.ir.prims.sample import sample
 from jtorch.ops.arguments import out_of_range
@@ -115,8 +115,7 @@ def _even_bags(index: Value, table: Value, weights: Value | None, kept: Value | 
     def columns(v: Value) -> Value:
         """[n] -> [1, n / bags, bags]"""
         return movement.reshape_to(movement.permute_to(movement.reshape_to(v, (bags, count)), (1, 0)), (1, count, bags))
-    numbers = index.builder.apply(iota, length=size, dtype=dtypes.int64)
-    place = take(numbers, _numbers(index, size), axis=0)  # refuses what is outside
+    place = within(index, constant(index.builder, size, dtypes.int64, index.shape))
     if kept is not None:
         place = arith.where(kept, place, -1)
     share = constant(table.builder, 1, table.dtype, (n,)) if weights is None else weights
