@@ -5,6 +5,7 @@ A `dtype` is a singleton: compare with `is` or `==`. `dtype.numpy` is the NumPy 
 """
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import ml_dtypes  # NumPy itself has no bfloat16
@@ -94,7 +95,30 @@ def check_fits(lowest: Any, highest: Any, d: dtype) -> None:
     info = np.iinfo(d.numpy)
     low = -info.max if info.min == 0 and isinstance(lowest, (int, np.integer)) else info.min
     if not (low <= lowest and highest <= info.max):
-        raise RuntimeError(f"value cannot be converted to type {d.name} without overflow")
+        raise no_place(d)
+
+
+def check_number(x: bool | int | float | complex, d: dtype) -> None:
+    """RuntimeError as PyTorch's where a number that is written does not fit a dtype (fractions are cut off),
+    OverflowError for one that no integer dtype has a place for."""
+    if type(x) is int and not -1 << 63 <= x < 1 << 64:
+        raise OverflowError("int too big to convert")
+    if d is bool_ or d.is_complex:
+        return
+    if isinstance(x, complex):
+        if x.imag:
+            raise no_place(d)
+        x = x.real
+    if d.category == INT:
+        check_fits(x, x, d)
+    elif -math.inf < x < math.inf and abs(x) > float(ml_dtypes.finfo(d.numpy).max):
+        raise no_place(d)
+
+
+def no_place(d: dtype) -> RuntimeError:
+    name = {"int32": "int", "float32": "float", "float64": "double", "float16": "c10::Half",
+            "bfloat16": "c10::BFloat16"}.get(d.name, f"{d.name}_t")
+    return RuntimeError(f"value cannot be converted to type {name} without overflow")
 
 
 def from_numpy(numpy_dtype: Any) -> dtype:

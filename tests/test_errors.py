@@ -117,6 +117,20 @@ CASES = [
     lambda m: m.device("tpu"),
     lambda m: 1 + m.ones(2) + "a",
     lambda m: m.ones(2).to("nothing"),
+    lambda m: m.zeros(2, dtype=m.uint8).fill_(300),
+    lambda m: m.zeros(2, dtype=m.uint8).__setitem__(0, 256),
+    lambda m: m.full((2,), 1 << 40, dtype=m.int32),
+    lambda m: m.full((2,), 1e40),
+    lambda m: m.zeros(2, dtype=m.uint8).__setitem__(m.tensor([1]), 300),
+    lambda m: m.zeros(2).fill_(1 << 70),
+    lambda m: m.zeros(2, dtype=m.int64).masked_fill(m.tensor([True, False]), -float("inf")),
+    lambda m: m.zeros(2, dtype=m.float16).masked_fill_(m.tensor([True, False]), value=-1e9),
+    lambda m: m.zeros(2).masked_fill(m.tensor([True, False]), m.tensor(2j)),
+    lambda m: m.zeros(2, dtype=m.int8).index_fill_(0, m.tensor([0]), 128),
+    lambda m: m.nn.functional.pad(m.zeros(2, dtype=m.int16), (1, 1), value=1e5),
+    lambda m: m.zeros(2).fill_(2j),
+    lambda m: m.ones(2, dtype=m.complex64).bernoulli_(0.5),
+    lambda m: m.ones(2, dtype=m.complex128).bernoulli_(m.tensor([0.5, 0.5])),
 ]
 
 
@@ -157,3 +171,67 @@ def test_spread_without_degrees_of_freedom_warns(name, shape, keywords):
         texts.append([str(w.message).partition(" (Triggered")[0] for w in seen])
         assert module is torch or all(w.filename == __file__ and w.category is UserWarning for w in seen)
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("m", [jtorch, torch], ids=["jtorch", "torch"])
+def test_numbers_that_are_written_lose_their_fraction_and_keep_their_sign(m):
+    t, some = m.arange(4), m.tensor([True, False, False, True])
+    assert t.masked_fill(some, 2.5).tolist() == [2, 1, 2, 2]
+    assert t.masked_fill(some, m.tensor(-2.5)).tolist() == [-2, 1, 2, -2]
+    assert t.to(m.uint8).masked_fill_(some, -1).tolist() == [255, 1, 2, 255]
+    assert m.full((1,), 1e6, dtype=m.float16).tolist() == [np.inf]
+    zeros = m.nn.functional.pad(m.zeros(1), (0, 1), value=-0.0), m.tensor([np.nan]).nan_to_num(-0.0)
+    assert [bool(m.signbit(z)[-1]) for z in zeros] == [True, True]
+
+
+DROPOUTS = ["dropout", "alpha_dropout", "feature_alpha_dropout", "dropout2d"]
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool", "complex64", "float16"])
+@pytest.mark.parametrize("p, training", [(0.0, True), (0.5, True), (0.5, False), (1.0, True)])
+def test_dropout_of_every_dtype(dtype, p, training):
+    def outcome(m, name, shape, inplace):
+        x = m.ones(shape, dtype=getattr(m, dtype))
+        try:
+            y = getattr(m.nn.functional, name)(x, p, training, inplace)
+        except Exception as error:
+            return type(error).__name__, str(error).splitlines()[0]
+        return str(y.dtype), tuple(y.shape), y is x, (y * 0).tolist()
+
+    for name in DROPOUTS:
+        for shape in ((2, 3, 4, 5), (0, 3, 2, 2)):
+            for inplace in (False, True):
+                expected, found = (outcome(m, name, shape, inplace) for m in (torch, jtorch))
+                assert found == expected, (name, shape, inplace)
+
+
+@pytest.mark.parametrize("m", [jtorch, torch], ids=["jtorch", "torch"])
+def test_classes_and_rows_out_of_range_are_refused_where_they_are_asked_for(m):
+    F = m.nn.functional
+    scores, table, classes = m.zeros(3, 4), m.zeros(4, 2), m.tensor([0, 3, 1, 2, 0, 3])
+    for part in (classes[:3], classes[3:], classes[::2], classes[:3]):
+        F.cross_entropy(scores, part)
+        F.embedding(part, table)
+    classes.view(2, 3)[0, 1] = 4  # what was seen before does not count any more
+    classes.tolist()
+    for call in (lambda: F.cross_entropy(scores, classes[:3]), lambda: F.nll_loss(scores, classes[:3]),
+                 lambda: F.embedding(classes[1], table), lambda: F.embedding(classes[:2], table)):
+        with pytest.raises(IndexError):
+            call()
+    F.cross_entropy(scores, classes[3:])  # nothing is wrong with these
+    F.embedding(classes[3:], table)
+    classes[1] = -1
+    classes.tolist()
+    with pytest.raises(IndexError, match="Target -1 is out of bounds"):
+        F.cross_entropy(scores, classes[:3])
+    assert F.cross_entropy(scores, classes[:3], ignore_index=-1).item() == pytest.approx(np.log(4))
+
+
+@pytest.mark.parametrize("m", [jtorch, torch], ids=["jtorch", "torch"])
+def test_sampling_without_align_corners_warns_at_the_users_line(m):
+    for call in (lambda: m.nn.functional.grid_sample(m.zeros(1, 1, 2, 2), m.zeros(1, 2, 2, 2)),
+                 lambda: m.nn.functional.affine_grid(m.zeros(1, 2, 3), (1, 1, 2, 2))):
+        with pytest.warns(UserWarning, match="align_corners=False since 1.3.0") as caught:
+            call()
+        if m is jtorch:
+            assert [w.filename for w in caught] == [__file__]

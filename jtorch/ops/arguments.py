@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from jtorch._tensor import Size, Tensor
-from jtorch.capture.record import current
+from jtorch.capture.execute import array_of
+from jtorch.capture.record import current, is_data
 from jtorch.dtypes import dtype
 from jtorch.ir.graph import Value, contiguous_strides, user_location
 from jtorch.views import type_name
@@ -27,28 +28,34 @@ def wrap_dim(dim: Any, ndim: int) -> int:
     return dim % n
 
 
+LOOKED_AT = 1 << 20
+"""Bytes of data that is looked at as a whole where a part of it is asked about: the next part needs no look."""
+
+
 def out_of_range(x: Tensor, lowest: int, size: int) -> int | None:
     """An element of the integers `x` that is not lowest <= i < size, where the elements are at hand; kernels look for
     themselves, but this error comes at the user's line. What was seen is remembered with the data: should it change
     where memory is shared, the kernel will find it."""
-    cell = x._storage.cell
-    if cell.buffer is None or not x._type.numel or not current.recorder.knows_values:
+    storage = x._storage
+    cell, kind, whole = storage.cell, x._type, x._view is None
+    if cell.buffer is None or not kind.numel or not current.recorder.knows_values:
         return None
-    whole = x._view is None
-    known = cell.range if whole else None
-    if known is not None and lowest <= known[0] and known[1] < size:
-        return None
-    array = x._array()
-    low, high = 0, size
-    if array.dtype == np.int64 and array.flags.c_contiguous:
-        high = int(array.view(np.uint64).max())  # one pass finds that none is negative or too large
-    if high >= size:
-        low, high = int(array.min()), int(array.max())
-    if low < lowest or high >= size:
-        return high if high >= size else low
-    if whole:
-        cell.range = low, high
-    return None
+    if whole or kind.dtype is cell.type.dtype and is_data(x):
+        if cell.range is None and (whole or cell.type.nbytes <= LOOKED_AT and storage.settled == storage.version):
+            cell.range = _limits(array_of(cell.buffer, cell.type))
+        if cell.range is not None and lowest <= cell.range[0] and cell.range[1] < size:
+            return None
+    low, high = cell.range if whole else _limits(x._array())  # type: ignore[misc]
+    return high if high >= size else low if low < lowest else None
+
+
+def _limits(numbers: np.ndarray) -> tuple[int, int]:
+    """The greatest of some integers, and the least one, or 0 where none is negative."""
+    if numbers.dtype == np.int64 and numbers.flags.c_contiguous:
+        high = int(np.maximum.reduce(numbers.view(np.uint64), None))  # one pass for both
+        if high < 1 << 63:
+            return 0, high
+    return int(numbers.min()), int(numbers.max())
 
 
 def wrap_dims(dims: Any, ndim: int) -> tuple[int, ...]:

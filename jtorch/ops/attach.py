@@ -50,6 +50,15 @@ def expose(*names: str, method: bool = True, function: bool = True) -> Callable[
     return decorate
 
 
+def wrap_public(wrapper: Callable[[Callable[..., Any]], Callable[..., Any]], *names: str) -> None:
+    """Put `wrapper(function)` in the place of public functions and methods."""
+    for name in names:
+        if name in FUNCTIONS:
+            FUNCTIONS[name] = wrapper(FUNCTIONS[name])
+        if hasattr(Tensor, name):
+            setattr(Tensor, name, wrapper(getattr(Tensor, name)))
+
+
 def in_place(public: Callable[..., Any], name: str) -> Callable[..., Any]:
     """`t.name_(...)`: the result written into `t`."""
     function = public.function  # type: ignore[attr-defined]

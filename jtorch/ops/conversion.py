@@ -23,7 +23,7 @@ from jtorch.ir.prims.movement import expand_to, pad, reshape_to, slice_, slice_a
 from jtorch.ops.arguments import default_float, shape_of
 from jtorch.ops.attach import define, expose
 from jtorch.ops.creation import as_dtype
-from jtorch.ops.direct import ELEMENTS, copied, filled
+from jtorch.ops.direct import ELEMENTS, check_fits, copied, filled, filling
 from jtorch.ops.shape import unbind
 from jtorch.printing import format_tensor
 from jtorch.storage import SharedBuffer
@@ -482,7 +482,10 @@ def fill_(self: Tensor, value: Any) -> Tensor:
 
 def fill_part(self: Tensor, value: Any) -> Tensor:
     """`self[...] = value`: what is expanded is refused."""
-    return self if filled(self, value) else assign(self, evaluate(_filled.function, (self, value)))
+    if filled(self, value):
+        return self
+    check_fits(filling(self._type.dtype), value)
+    return assign(self, evaluate(_filled.function, (self, value)))
 
 
 @expose("zero_")

@@ -22,6 +22,7 @@ from jtorch.ir.prims.library import row_places
 from jtorch.ir.prims.movement import as_strided, expand_to, reshape_to
 from jtorch.ops.arguments import check_shape, default_float, shape_of, wrap_dim
 from jtorch.ops.attach import FUNCTIONS, define, expose, write_out
+from jtorch.ops.direct import check_fits, filling
 from jtorch.runtime.memory import allocator
 from jtorch.storage import ArrayStorage, Storage, root_of
 from jtorch.views import make_view
@@ -371,8 +372,8 @@ def full(size: Any, fill_value: Any, *, out: Any = None, dtype: Any = None, layo
     d = as_dtype(dtype)
     if d is None and out is not None:
         d = out.dtype
-    if d is not None and d.category == dtypes.INT and isinstance(fill_value, (int, float)):
-        dtypes.check_fits(fill_value, fill_value, d)
+    if d is not None or type(fill_value) is float:
+        check_fits(filling(d or default_float()), fill_value)
     return finish(evaluate(_full, (check_shape(shape_of((size,))), fill_value, d)), requires_grad, out)
 
 

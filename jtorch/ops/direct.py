@@ -7,7 +7,8 @@ other storage. Everything else is recorded.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from ctypes import memmove
 from sys import getrefcount
 from typing import Any
@@ -18,6 +19,7 @@ from jtorch import dtypes
 from jtorch._tensor import Tensor
 from jtorch.capture import observe
 from jtorch.capture.cell import Cell
+from jtorch.capture.dispatch import NUMBERS
 from jtorch.capture.record import current, is_data
 from jtorch.dtypes import dtype
 from jtorch.ir.prims.create import detach
@@ -126,6 +128,27 @@ def fits(d: dtype, number: Any) -> bool:
             type(number) is int and -_EXACT <= number <= _EXACT)
     return (d is dtypes.int64 and type(number) is int and -_EXACT <= number <= _EXACT) or (
         d is dtypes.bool_ and type(number) is bool)
+
+
+def refuse_misfit(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of a tensor whose last argument, `value`, is written: RuntimeError for a number that does not fit."""
+    @functools.wraps(function)
+    def checked(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(input, Tensor):
+            check_fits(input._type.dtype, args[-1] if args and not kwargs else kwargs.get("value"))
+        return function(input, *args, **kwargs)
+    return checked
+
+
+def check_fits(d: dtype, number: Any) -> None:
+    """RuntimeError where this is a Python number, and the dtype has no place for it."""
+    if not fits(d, number) and type(number) in NUMBERS:
+        dtypes.check_number(number, d)
+
+
+def filling(d: dtype) -> dtype:
+    """What a number is converted to where it fills a whole tensor: beyond a half type's range it is infinity there."""
+    return dtypes.float64 if d.itemsize == 2 and d.is_floating_point else d
 
 
 def is_there(source: Tensor) -> bool:

@@ -17,10 +17,10 @@ from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims import indexing, movement
 from jtorch.ir.prims.library import cumsum
 from jtorch.ops.arguments import out_of_range
-from jtorch.ops.attach import FUNCTIONS, check_apart, define, expose
+from jtorch.ops.attach import FUNCTIONS, check_apart, define, expose, wrap_public
 from jtorch.ops.conversion import copy_, fill_, fill_part
 from jtorch.ops.creation import array_from
-from jtorch.ops.direct import places_written, row_written
+from jtorch.ops.direct import check_fits, filling, places_written, refuse_misfit, row_written
 from jtorch.ops.shape import _placed, _reshape, alias
 from jtorch.views import Memo, assign, make_view, type_name, view_of
 
@@ -402,6 +402,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         return
     entries = entries or tuple(expanded(part, tensors))
     if not places_written(part, entries, value):
+        check_fits(filling(part.dtype), value)
         assign(part, evaluate(_put_at.function, (part, entries, value, False)))
 
 
@@ -488,17 +489,14 @@ def masked_fill(input: Value, mask: Value, value: Operand) -> Value:
     if isinstance(value, Value) and value.ndim:
         raise RuntimeError("masked_fill_ only supports a 0-dimensional value tensor, but got tensor with "
                            f"{value.ndim} dimension(s).")
-    d = input.dtype
-    kind = arith.result_dtype(input.builder, [value]) if isinstance(value, Value) else dtypes.of_scalar(value)
-    if kind.category > d.category and d is not dtypes.bool_:
-        raise RuntimeError(f"value cannot be converted to type {_C_TYPES.get(d.name, d.name)} without overflow")
+    if isinstance(value, Value) and value.dtype.is_complex and input.dtype.category in (dtypes.INT, dtypes.FLOAT):
+        raise dtypes.no_place(input.dtype)
     shape = arith.broadcast_shapes(input.shape, mask.shape)
-    v = movement.expand_to(arith.as_value(input.builder, value, d), shape)
+    v = movement.expand_to(arith.as_value(input.builder, value, input.dtype), shape)
     return ew.where(movement.expand_to(mask, shape), v, movement.expand_to(input, shape))
 
 
-_C_TYPES = {"int64": "int64_t", "int32": "int32_t", "int16": "int16_t", "int8": "int8_t", "uint8": "uint8_t",
-            "float32": "float", "float64": "double"}
+wrap_public(refuse_misfit, "masked_fill", "masked_fill_")
 
 
 @expose("masked_select")

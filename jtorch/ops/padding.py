@@ -10,6 +10,7 @@ from jtorch.ir.graph import Value
 from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims.border import padded
 from jtorch.ir.prims.create import constant
+from jtorch.ops.direct import check_fits
 
 __all__ = ["pad"]
 
@@ -31,7 +32,7 @@ def _pad_constant(input: Value, pad: tuple[int, ...], value: Operand = 0.0) -> V
                 f"size, which is invalid. Check dimension {axis} of your input."
             )
     fill = ew.cast_to(value, input.dtype) if isinstance(value, Value) else \
-        constant(input.builder, value or 0, input.dtype)
+        constant(input.builder, value, input.dtype)
     return padded(input, widths, "constant", fill)
 
 
@@ -63,7 +64,9 @@ def _pad_inside(input: Value, pad: tuple[int, ...], mode: str) -> Value:
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
     """Add elements around the last axes: `pad` is (before, after) of the last axis, then of the one before it, ..."""
     if mode == "constant":
-        return _pad_constant(input, tuple(pad), 0.0 if value is None else value)
+        value = 0.0 if value is None else value
+        check_fits(input.dtype, value)
+        return _pad_constant(input, tuple(pad), value)
     if value is not None and value != 0:
         raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
     if mode not in ("reflect", "replicate", "circular"):

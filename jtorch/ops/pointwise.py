@@ -333,7 +333,7 @@ def nan_to_num(input: Value, nan: float | None = 0.0, posinf: float | None = Non
         return input
     import ml_dtypes
     limits = ml_dtypes.finfo(input.dtype.numpy)
-    x = arith.where(ew.isnan(input), nan or 0.0, input)
+    x = arith.where(ew.isnan(input), 0.0 if nan is None else nan, input)
     x = arith.where(arith.eq(x, math.inf), float(limits.max) if posinf is None else posinf, x)
     return arith.where(arith.eq(x, -math.inf), float(limits.min) if neginf is None else neginf, x)
 

@@ -188,17 +188,19 @@ def _log_normal_body(builder: Builder, state: Value, shape: Any, dtype: Any, mea
 
 
 def _bernoulli_body(builder: Builder, state: Value, shape: Any, p: arith.Operand, dtype: Any) -> Any:
-    p = p if isinstance(p, Value) and not arith.is_scalar(p) else _number(builder, p)
+    of_tensor = isinstance(p, Value) and not arith.is_scalar(p)
+    if dtype.is_complex:
+        name = "bernoulli_tensor_cpu_self_" if of_tensor else "bernoulli_scalar_cpu_"
+        raise NotImplementedError(f"\"{name}\" not implemented for '{type_name(dtype)}'")
+    p = p if isinstance(p, Value) and of_tensor else _number(builder, p)
     if isinstance(p, Value) and p.ndim and p.shape != shape:
         p = expand_to(p, shape)
     return formulas.bernoulli(builder, state, shape, p, dtype)
 
 
 def _noise_body(builder: Builder, state: Value, shape: Any, keep: arith.Operand, dtype: Any) -> Any:
-    if dtype.is_complex:
-        raise NotImplementedError(f"\"bernoulli_scalar_cpu_\" not implemented for '{type_name(dtype)}'")
+    ones, state = _bernoulli_body(builder, state, shape, keep, dtype)
     check_result_dtype(dtypes.float32, dtype)
-    ones, state = formulas.bernoulli(builder, state, shape, _number(builder, keep), dtype)
     return ones / keep, state
 
 

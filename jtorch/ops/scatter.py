@@ -15,7 +15,8 @@ from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims import indexing, movement
 from jtorch.ir.prims.create import constant
 from jtorch.ops.arguments import out_of_range, shape_of, wrap_dim
-from jtorch.ops.attach import FUNCTIONS, define, expose
+from jtorch.ops.attach import FUNCTIONS, define, expose, wrap_public
+from jtorch.ops.direct import refuse_misfit
 from jtorch.views import type_name
 
 # --- along one dimension ---------------------------------------------------------------------------------------------
@@ -290,11 +291,8 @@ def index_reduce(input: Value, dim: int, index: Value, source: Value, reduce: st
 
 for _name in ("take", "put", "gather", "scatter", "scatter_add", "scatter_reduce", "index_select", "index_add",
               "index_copy", "index_fill", "index_reduce"):
-    for _form in (_name, _name + "_"):
-        if _form in FUNCTIONS:
-            FUNCTIONS[_form] = _checked(FUNCTIONS[_form], _name)
-        if hasattr(Tensor, _form):
-            setattr(Tensor, _form, _checked(getattr(Tensor, _form), _name))
+    wrap_public(functools.partial(_checked, name=_name), _name, _name + "_")
+wrap_public(refuse_misfit, "index_fill", "index_fill_")
 
 
 # --- repeats ---------------------------------------------------------------------------------------------------------

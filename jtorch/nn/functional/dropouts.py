@@ -26,30 +26,45 @@ def _noise(input: Tensor, shape: tuple[int, ...], p: float, order: tuple[int, ..
     return drawn.permute(sorted(range(len(order)), key=order.__getitem__))
 
 
-def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """In training, zero elements with probability p and scale the rest."""
+def _changes_nothing(input: Tensor, p: float, training: bool) -> bool:
     check_probability(p)
-    if not training or p == 0:
-        return input
-    noise = 0.0 if p == 1 else _noise(input, input.shape, p, memory_order(input))
+    return not training or p == 0 or not input.numel()
+
+
+def _scaled(input: Tensor, noise: Tensor, inplace: bool) -> Tensor:
     return input.mul_(noise) if inplace else input * noise
 
 
+def _zeroed(input: Tensor, inplace: bool) -> Tensor:
+    """What remains where all is dropped: NaN where the input is not finite."""
+    return _scaled(input, jtorch.zeros((), dtype=input.dtype), inplace)
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """In training, zero elements with probability p and scale the rest."""
+    if _changes_nothing(input, p, training):
+        return input
+    if p == 1:
+        return _zeroed(input, inplace)
+    return _scaled(input, _noise(input, input.shape, p, memory_order(input)), inplace)
+
+
 def _feature_dropout(name: str, input: Tensor, p: float, training: bool, inplace: bool, ndim: int | None) -> Tensor:
-    check_probability(p)
+    nothing = _changes_nothing(input, p, training)
     if ndim is not None and input.ndim not in (ndim + 1, ndim + 2):
         warnings.warn(
             f"{name}: Received a {input.ndim}-D input to {name}, which is deprecated and will result in an error in "
             "a future release.",
             stacklevel=3,
         )
-    if not training or p == 0:
+    if nothing:
         return input
+    if p == 1:
+        return _zeroed(input, inplace)
     batched = ndim is None or input.ndim != ndim + 1
     shape = ((input.shape[0], input.shape[1], *[1] * (input.ndim - 2)) if batched
              else (input.shape[0], *[1] * (input.ndim - 1)))
-    noise = 0.0 if p == 1 else _noise(input, shape, p)
-    return input.mul_(noise) if inplace else input * noise
+    return _scaled(input, _noise(input, shape, p), inplace)
 
 
 def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -68,11 +83,10 @@ def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
 
 
 def _alpha_dropout(input: Tensor, p: float, training: bool, inplace: bool, shape: Sequence[int]) -> Tensor:
-    check_probability(p)
-    if not training or p == 0:
+    if _changes_nothing(input, p, training):
         return input
     if p == 1:
-        return input * 0
+        return _zeroed(input, inplace)
     alpha = 1.7580993408473766
     a = 1.0 / math.sqrt((alpha * alpha * p + 1) * (1 - p))
     with jtorch.no_grad():

@@ -13,6 +13,7 @@ from jtorch.ir.composites import resampling
 from jtorch.ir.composites.resampling import ratio_of
 from jtorch.ir.graph import Value
 from jtorch.nn.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
+from jtorch.ops.arguments import warn_user
 
 __all__ = ["affine_grid", "grid_sample", "interpolate", "upsample", "upsample_bilinear", "upsample_nearest"]
 
@@ -150,7 +151,7 @@ _ALIGNED = ("Default grid_sample and affine_grid behavior has changed to align_c
 def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
     """Sampling places of an affine map: [N, 2, 3] -> [N, H, W, 2], or [N, 3, 4] -> [N, D, H, W, 3]."""
     if align_corners is None:
-        warnings.warn(_ALIGNED, stacklevel=2)
+        warn_user(_ALIGNED)
     if not theta.is_floating_point():
         raise ValueError(f"Expected theta to have floating point type, but got {theta.dtype}")
     *spatial, = tuple(size)[2:]
@@ -171,7 +172,7 @@ def grid_sample(input: Value, grid: Value, mode: str = "bilinear", padding_mode:
                 align_corners: bool | None = None) -> Value:
     """Sample images at the places of a grid in [-1, 1]."""
     if align_corners is None:
-        warnings.warn(_ALIGNED, stacklevel=5)  # past what records the call
+        warn_user(_ALIGNED)
     if mode not in ("bilinear", "nearest", "bicubic"):
         raise ValueError(
             f"nn.functional.grid_sample(): expected mode to be 'bilinear', 'nearest' or 'bicubic', but got: '{mode}'"
