@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from jtorch import dtypes
+from jtorch.codegen.library.blocks import block_of
 from jtorch.codegen.library.call import Lowering, conversion, grain_of, pointer
-from jtorch.codegen.library.copy import contiguous, zero
+from jtorch.codegen.library.copy import contiguous, copy, zero
 from jtorch.codegen.library.indexing import integers
 from jtorch.codegen.library.kernel_text import inline
 from jtorch.codegen.library.language import (
     EPILOGUE,
     EVERY,
     OFFSETS,
+    SIZE,
     SUMS,
     VALUE,
     Pointer,
@@ -19,10 +21,15 @@ from jtorch.codegen.library.language import (
     index_mod,
     reassoc_add,
     select,
+    shifted,
+    transpose,
 )
 
 UNROLLED = 16
 """Places per element up to which the loop over them is unrolled."""
+
+MANY_CHANNELS = 8
+"""From here on a transposition costs less than to gather several elements of each channel one by one."""
 
 BLOCK = 2048
 """Places and weights that an item keeps in the cache."""
@@ -34,24 +41,22 @@ def sample_places(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, cha
     blocks = index_div(count + block - 1, block)
     parts = index_div(channels + some - 1, some)
     for item in range(begin, end):
-        o0 = index_mod(item, blocks) * block
-        q = index_div(item, blocks)
-        c0 = index_mod(q, parts) * some
-        n = index_div(q, parts)
-        o1 = min(o0 + block, count)
-        c1 = min(c0 + some, channels)
+        batch, r0, c0 = block_of(item, parts, blocks, some, block)
+        r1 = min(r0 + some, channels)
+        c1 = min(c0 + block, count)
         SUMS
+        EPILOGUE
 
 
 IN_TURN = """\
-for c in range(c0, c1):
-    p = (n * channels + c) * size
-    y = (n * channels + c) * count
-    for o in range(o0, o1):
+for c in range(r0, r1):
+    p = (batch * channels + c) * size
+    y = (batch * channels + c) * count
+    for o in range(c0, c1):
         out[y + o] = T(0)
     for k in range(taps):
-        for o in range(o0, o1):
-            q = (n * taps + k) * count + o
+        for o in range(c0, c1):
+            q = (batch * taps + k) * count + o
             i = index[q]
             inside = (i >= 0) & (i < size)
             out[y + o] += select(inside, x[p + select(inside, i, 0)], T(0)) * weight[q]"""
@@ -60,11 +65,11 @@ for c in range(c0, c1):
 def _unrolled(taps: int, zero: str) -> str:
     """The sum over places written out. Four channels are done side by side: places and weights are loaded once."""
     lines = []
-    middle = "c1 - index_mod(c1 - c0, 4)"
-    for together, first, last in ((4, "c0", middle), (1, middle, "c1")):
-        lines += [f"for c in range({first}, {last}, {together}):", "    p = (n * channels + c) * size",
-                  "    y = (n * channels + c) * count", "    for o in range(o0, o1):",
-                  "        q = n * taps * count + o"]
+    middle = "r1 - index_mod(r1 - r0, 4)"
+    for together, first, last in ((4, "r0", middle), (1, middle, "r1")):
+        lines += [f"for c in range({first}, {last}, {together}):", "    p = (batch * channels + c) * size",
+                  "    y = (batch * channels + c) * count", "    for o in range(c0, c1):",
+                  "        q = batch * taps * count + o"]
         for k in range(taps):
             lines += [f"        i{k} = index[q + {k} * count]", f"        inside{k} = (i{k} >= 0) & (i{k} < size)",
                       f"        p{k} = p + select(inside{k}, i{k}, 0)", f"        w{k} = weight[q + {k} * count]"]
@@ -76,20 +81,34 @@ def _unrolled(taps: int, zero: str) -> str:
 
 
 @inline
-def add_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, plane: int, size: int, inner: int, number: int,
-             q: int, sk: int, u: int, wk: int, y: int) -> None:
+def add_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, first: int, pitch: int, width: int, size: int,
+             number: int, q: int, sk: int, u: int, wk: int, y: int) -> None:
     """out[y] += the rows of a plane at `number` places, from q on, that are inside of it, by weights from u on."""
     for tap in range(number):
         i = index[q + tap * sk]
         if (i >= 0) & (i < size):
             w = weight[u + tap * wk]
-            p = (plane * size + i) * inner
-            for j in range(inner):
+            p = first + i * pitch
+            for j in range(width):
                 out[y + j] += w * x[p + j]
 
 
+@inline
+def sum_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, first: int, pitch: int, width: int, size: int,
+             taps: int, q: int, sk: int, u: int, wk: int, y: int) -> None:
+    """out[y] = the sum of rows of a plane, which lie `pitch` apart from `first` on, as `add_rows` has it."""
+    OFFSETS
+    if EVERY:
+        for j in range(width):
+            out[y + j] = VALUE
+    else:
+        for j in range(width):
+            out[y + j] = T(0)
+        add_rows(x, index, weight, out, first, pitch, width, size, taps, q, sk, u, wk, y)
+
+
 def sample_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, channels: int, size: int, count: int,
-                inner: int, taps: int, block: int, sn: int, sk: int, so: int, wn: int, wk: int, wo: int, begin: int,
+                width: int, taps: int, block: int, sn: int, sk: int, so: int, wn: int, wk: int, wo: int, begin: int,
                 end: int, worker: int) -> None:
     """out[n, c, o, :] = sum of weight[n, k, o] * x[n, c, index[n, k, o], :]; an item is a block of o of one plane.
     sn, sk, so are the strides of index, wn, wk, wo those of weight."""
@@ -99,25 +118,47 @@ def sample_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, chann
         r0 = index_mod(item, blocks) * block
         r1 = min(r0 + block, count)
         n = index_div(batch, channels)
+        first = batch * size * width
+        pitch = width
         for o in range(r0, r1):
             q = n * sn + o * so
             u = n * wn + o * wo
-            y = (batch * count + o) * inner
-            OFFSETS
-            if EVERY:
-                for j in range(inner):
-                    out[y + j] = VALUE
-            else:
-                for j in range(inner):
-                    out[y + j] = T(0)
-                add_rows(x, index, weight, out, batch, size, inner, taps, q, sk, u, wk, y)
+            y = (batch * count + o) * width
+            sum_rows(x, index, weight, out, first, pitch, width, size, taps, q, sk, u, wk, y)
         c0 = 0
-        c1 = inner
+        c1 = width
+        EPILOGUE
+
+
+def sample_channels(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, scratch: Pointer, scratch_stride: int,
+                    pitch: int, size: int, count: int, taps: int, sn: int, sk: int, so: int, wn: int, wk: int, wo: int,
+                    begin: int, end: int, worker: int) -> None:
+    """out[n, c, o] = sum of weight[n, k, o] * x[n, index[n, k, o], c]: rows of `pitch` channels are summed and
+    then transposed in scratch memory. An item is a block of 32 channels and 64 o."""
+    row_blocks = index_div(pitch + 31, 32)
+    col_blocks = index_div(count + 63, 64)
+    rows = index_div(worker * scratch_stride, SIZE)
+    columns = rows + 64 * 48
+    for item in range(begin, end):
+        batch, r0, c0 = block_of(item, row_blocks, col_blocks, 32, 64)
+        c1 = min(c0 + 64, count)
+        r1 = min(r0 + 32, pitch)
+        first = batch * size * pitch + r0
+        width = r1 - r0
+        for o in range(c0, c1):
+            q = batch * sn + o * so
+            u = batch * wn + o * wo
+            y = rows + (o - c0) * 48
+            sum_rows(x, index, weight, scratch, first, pitch, width, size, taps, q, sk, u, wk, y)
+        transpose(shifted(scratch, rows), 48, shifted(scratch, columns), 80, c1 - c0, width)
+        for r in range(r0, r1):
+            for c in range(c0, c1):
+                out[(batch * pitch + r) * count + c] = scratch[columns + (r - r0) * 80 + c - c0]
         EPILOGUE
 
 
 def sample_many_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, channels: int, size: int, count: int,
-                     inner: int, taps: int, block: int, sn: int, sk: int, so: int, wn: int, wk: int, wo: int,
+                     width: int, taps: int, block: int, sn: int, sk: int, so: int, wn: int, wk: int, wo: int,
                      begin: int, end: int, worker: int) -> None:
     """`sample_rows` for many places: four at a time where they are all inside."""
     blocks = index_div(count + block - 1, block)
@@ -126,9 +167,11 @@ def sample_many_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, 
         r0 = index_mod(item, blocks) * block
         r1 = min(r0 + block, count)
         n = index_div(batch, channels)
+        first = batch * size * width
+        pitch = width
         for o in range(r0, r1):
-            y = (batch * count + o) * inner
-            for j in range(inner):
+            y = (batch * count + o) * width
+            for j in range(width):
                 out[y + j] = T(0)
             for k in range(0, taps, 4):
                 q = n * sn + k * sk + o * so
@@ -146,17 +189,17 @@ def sample_many_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, 
                     w1 = weight[u + wk]
                     w2 = weight[u + 2 * wk]
                     w3 = weight[u + 3 * wk]
-                    p0 = (batch * size + i0) * inner
-                    p1 = (batch * size + i1) * inner
-                    p2 = (batch * size + i2) * inner
-                    p3 = (batch * size + i3) * inner
-                    for j in range(inner):
+                    p0 = first + i0 * pitch
+                    p1 = first + i1 * pitch
+                    p2 = first + i2 * pitch
+                    p3 = first + i3 * pitch
+                    for j in range(width):
                         out[y + j] = (out[y + j] + w0 * x[p0 + j] + w1 * x[p1 + j] + w2 * x[p2 + j]
                                       + w3 * x[p3 + j])
                 else:
-                    add_rows(x, index, weight, out, batch, size, inner, min(4, taps - k), q, sk, u, wk, y)
+                    add_rows(x, index, weight, out, first, pitch, width, size, min(4, taps - k), q, sk, u, wk, y)
         c0 = 0
-        c1 = inner
+        c1 = width
         EPILOGUE
 
 
@@ -246,12 +289,19 @@ def _check(low: Lowering) -> None:
         raise NotImplementedError("only float32 and float64")
 
 
-def _row_holes(d: dtypes.dtype, taps: int) -> dict[str, str]:
-    c = conversion(d)
+TURNED = (0, 3, 2, 1)
+"""How planes [n, channels, size, 1] are seen as rows of channels, and those as planes."""
+
+
+def _as_rows(channels: int, inner: int, taps: int) -> bool:
+    return inner == 1 and channels >= MANY_CHANNELS and taps > 1
+
+
+def _row_holes(c: str, taps: int) -> dict[str, str]:
     if not taps:
         return {"OFFSETS": "pass", "EVERY": "False", "VALUE": f"{c}(0)", "T": c}
     offsets = "\n".join(f"i{k} = index[q + {k} * sk]\nw{k} = weight[u + {k} * wk]\n"
-                        f"p{k} = (batch * size + i{k}) * inner" for k in range(taps))
+                        f"p{k} = first + i{k} * pitch" for k in range(taps))
     every = " & ".join(f"(i{k} >= 0) & (i{k} < size)" for k in range(taps))
     return {"OFFSETS": offsets, "EVERY": every, "VALUE": " + ".join(f"w{k} * x[p{k} + j]" for k in range(taps)), "T": c}
 
@@ -263,33 +313,46 @@ def sample(low: Lowering) -> None:
     if not out.numel:
         return
     x, index, weight = low.inputs
-    x = contiguous(low, x)
     n, channels, size, inner = x.shape
     taps, count = index.shape[1:]
     if not size:
         zero(low, out)
         return
     p = pointer(x.dtype)
+    c = conversion(x.dtype)
     if inner > 1:
+        x = contiguous(low, x)
         many = taps > UNROLLED
         block = max(1, min(count, 16384 // (inner * (taps if many else 1))))
         epilogue = low.fuse(n * channels, count, inner)
         low.call(sample_many_rows if many else sample_rows,
                  [("x", p, x.arg), ("index", "p:int64", index.arg), ("weight", p, weight.arg), ("out", p, out.arg),
-                  *integers("channels size count inner taps block", channels, size, count, inner, taps, block),
+                  *integers("channels size count width taps block", channels, size, count, inner, taps, block),
                   *integers("sn sk so wn wk wo", *index.strides, *weight.strides)], n * channels * -(-count // block),
                  grain_of(block * (5 + inner * taps * 0.1)),
-                 holes={"T": conversion(x.dtype)} if many else _row_holes(x.dtype, taps), epilogue=epilogue)
+                 holes={"T": c} if many else _row_holes(c, taps), epilogue=epilogue)
         return
-    index, weight = contiguous(low, index), contiguous(low, weight)
-    c = conversion(x.dtype)
+    if _as_rows(channels, inner, taps) and taps <= UNROLLED:
+        x = contiguous(low, x.permuted(TURNED))
+        size_of = x.dtype.itemsize
+        low.call(sample_channels,
+                 [("x", p, x.arg), ("index", "p:int64", index.arg), ("weight", p, weight.arg), ("out", p, out.arg),
+                  ("scratch", p, ("scratch",)), ("scratch_stride", "i", ("scratch_stride",)),
+                  *integers("pitch size count taps", channels, size, count, taps),
+                  *integers("sn sk so wn wk wo", *index.strides, *weight.strides)],
+                 n * -(-channels // 32) * -(-count // 64), grain_of(64 * (5 + 32 * taps * 0.1)),
+                 (64 * 48 + 32 * 80) * size_of, holes={**_row_holes(c, taps), "SIZE": str(size_of)},
+                 epilogue=low.fuse(n, channels, count))
+        return
+    x, index, weight = contiguous(low, x), contiguous(low, index), contiguous(low, weight)
     block = max(1, min(count, BLOCK // max(taps, 1)))
     some = max(1, min(channels, BLOCK // block, -(-n * channels * -(-count // block) // 16)))
     low.call(sample_places, [("x", p, x.arg), ("index", "p:int64", index.arg), ("weight", p, weight.arg),
                              ("out", p, out.arg), *integers("channels size count taps some block", channels, size,
                                                             count, taps, some, block)],
              n * -(-channels // some) * -(-count // block), grain_of(some * block * taps * 0.7),
-             holes={"SUMS": _unrolled(taps, f"{c}(0)") if 0 < taps <= UNROLLED else IN_TURN, "T": c})
+             holes={"SUMS": _unrolled(taps, f"{c}(0)") if 0 < taps <= UNROLLED else IN_TURN, "T": c},
+             epilogue=low.fuse(n, channels, count))
 
 
 def sample_input_grad(low: Lowering) -> None:
@@ -298,13 +361,17 @@ def sample_input_grad(low: Lowering) -> None:
     if not out.numel:
         return
     g, index, weight = low.inputs
-    g = contiguous(low, g)
     n, channels, size, inner = out.shape
     taps, count = index.shape[1:]
     p, holes = pointer(g.dtype), {"T": conversion(g.dtype)}
+    result = out
+    if _as_rows(channels, inner, taps):
+        g, channels, inner = g.permuted(TURNED), 1, channels
+        result = low.temp(out.dtype, (n, 1, size, inner))
+    g = contiguous(low, g)
     if inner == 1:
         index, weight = contiguous(low, index), contiguous(low, weight)
-    args = [("g", p, g.arg), ("index", "p:int64", index.arg), ("weight", p, weight.arg), ("gx", p, out.arg)]
+    args = [("g", p, g.arg), ("index", "p:int64", index.arg), ("weight", p, weight.arg), ("gx", p, result.arg)]
     if inner == 1:
         low.call(sample_places_grad, [*args, *integers("channels size count taps", channels, size, count, taps)],
                  n * channels, grain_of(size * 0.1 + count * taps * 1.0), holes=holes)
@@ -314,6 +381,8 @@ def sample_input_grad(low: Lowering) -> None:
                                                  taps, block),
                                 *integers("sn sk so wn wk wo", *index.strides, *weight.strides)],
              n * channels * -(-inner // block), grain_of((size + count * taps) * (2 + block * 0.1)), holes=holes)
+    if result is not out:
+        copy(low, result.permuted(TURNED), out)
 
 
 def sample_weight_grad(low: Lowering) -> None:
@@ -322,14 +391,17 @@ def sample_weight_grad(low: Lowering) -> None:
     if not out.numel:
         return
     x, index, g = low.inputs
-    x, g = contiguous(low, x), contiguous(low, g)
     n, channels, size, inner = x.shape
     taps, count = index.shape[1:]
     p, holes = pointer(x.dtype), {"T": conversion(x.dtype)}
     if not size:
         zero(low, out)
         return
-    index = index if inner > 1 else contiguous(low, index)
+    if _as_rows(channels, inner, taps):
+        x, g, channels, inner = x.permuted(TURNED), g.permuted(TURNED), 1, channels
+    x, g = contiguous(low, x), contiguous(low, g)
+    if inner == 1:
+        index = contiguous(low, index)
     args = [("x", p, x.arg), ("index", "p:int64", index.arg), ("g", p, g.arg), ("out", p, out.arg)]
     if inner > 1:
         block = min(count, 128)

@@ -14,7 +14,7 @@ from jtorch.ir.composites.define import REQUIRED, add_axis, composite, filled, s
 from jtorch.ir.graph import Builder, Shape, Type, Value
 from jtorch.ir.prims.create import iota
 from jtorch.ir.prims.elementwise import abs_, cast_to, floor, round_
-from jtorch.ir.prims.movement import permute_to, reshape_to, slice_axis
+from jtorch.ir.prims.movement import reshape_to, slice_axis
 from jtorch.ir.prims.sample import sample, sample_input_grad
 
 
@@ -188,10 +188,6 @@ def _corners(places: Sequence[Value], spatial: Shape, mode: str, padding_mode: s
     return index, filled(places[0], 1.0, shape) if weight is None else reshape_to(weight, shape)
 
 
-MANY_CHANNELS = 8
-"""From here on two transpositions cost less than to gather several elements of each channel one by one."""
-
-
 def _grid_sample(b: Builder, x: Value, grid: Value, mode: str, padding_mode: str, align_corners: bool) -> Value:
     spatial = x.shape[2:]
     n, out = len(spatial), grid.shape[1:-1]
@@ -200,10 +196,7 @@ def _grid_sample(b: Builder, x: Value, grid: Value, mode: str, padding_mode: str
               for a in range(n)]
     index, weight = _corners(places, spatial, mode, padding_mode, align_corners)
     planes = reshape_to(x, (*x.shape[:2], math.prod(spatial), 1))
-    if x.shape[1] < MANY_CHANNELS or mode == "nearest":
-        return reshape_to(sample(planes, index, weight), (*x.shape[:2], *out))
-    y = sample(permute_to(planes, (0, 3, 2, 1)), index, weight)  # the channels of an element beside each other
-    return reshape_to(permute_to(y, (0, 3, 2, 1)), (*x.shape[:2], *out))
+    return reshape_to(sample(planes, index, weight), (*x.shape[:2], *out))
 
 
 grid_sample = composite(
