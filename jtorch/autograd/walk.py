@@ -13,7 +13,7 @@ from jtorch.autograd.node import RetainGrad
 from jtorch.autograd.pieces import MANY, SEED, run_piece
 from jtorch.capture.cell import Cell, Epoch
 from jtorch.capture.record import SPENT, Recorder
-from jtorch.ir.graph import Value
+from jtorch.ir.graph import Value, operands_first
 from jtorch.ir.passes.autodiff import gradients
 from jtorch.ir.prims import function as custom
 from jtorch.ir.prims.create import leaf, make_leaf, variable
@@ -226,30 +226,23 @@ class Move:
         self.cut = False  # take what the flush saved as data
 
     def value(self, v: Value) -> Value:
-        env = self.env
-        stack = [v]
-        while stack:
-            node = stack[-1]
-            if node in env:
-                stack.pop()
-                continue
-            missing = [] if self.is_data(node) else [i for i in node.inputs if i not in env]
-            if missing:
-                stack += missing
-                continue
-            stack.pop()
-            self.rebuild(node)
-        return env[v]
+        operands_first([v], self.env, self.rebuild)
+        return self.env[v]
 
     def is_data(self, node: Value) -> bool:
         """Is a value taken as the flush saved it? Where the graph is rebuilt, only what has no derivative."""
         return node in self.epoch.saved and (self.cut or not node.requires_grad)
 
-    def rebuild(self, node: Value) -> None:
+    def rebuild(self, node: Value) -> list[Value]:
+        """Put a node in `env`, or say which operands have to be there first."""
         recorder, epoch, env = self.recorder, self.epoch, self.env
         if self.is_data(node):
             env[node] = recorder.leaf(epoch.saved[node])
-        elif node.op is leaf:
+            return []
+        missing = [i for i in node.inputs if i not in env]
+        if missing:
+            return missing
+        if node.op is leaf:
             number = node.attrs[0]
             env[node] = (recorder.leaf(epoch.leaves[number]) if number >= 0
                          else recorder.scalar(epoch.scalars[-number - 1]))
@@ -264,3 +257,4 @@ class Move:
             result = recorder.builder.intern(node.op, tuple([env[i] for i in node.inputs]), attrs, node.loc)
             for old, new in zip(node.siblings, result if isinstance(result, tuple) else (result,)):
                 env[old] = new
+        return []

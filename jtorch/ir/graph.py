@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jtorch import dtypes
@@ -254,24 +254,34 @@ def topological(outputs: Iterable[Value]) -> list[Value]:
     return nodes
 
 
+def operands_first(values: Iterable[Value], known: Container[Value], step: Callable[[Value], Sequence[Value]]) -> None:
+    """Have `step(v)` make all of `values` known, in the order of a walk from them. Where it cannot yet, it does nothing
+    and returns what has to be known before; it is called again then. Iterative: depth is no limit."""
+    stack = list(values)
+    while stack:
+        v = stack[-1]
+        missing = () if v in known else step(v)
+        if missing:
+            stack += missing
+        else:
+            stack.pop()
+
+
 def postorder(outputs: Iterable[Value]) -> list[Value]:
     """`topological`, in the order in which a walk from the outputs finishes nodes, operands from left to right: a
     function of the graph alone, whatever was recorded when."""
     done: set[Value] = set()
     nodes: list[Value] = []
+
+    def step(v: Value) -> list[Value]:
+        missing = [first for i in v.inputs if (first := i.siblings[0]) not in done]
+        if not missing:
+            done.add(v)
+            nodes.append(v)
+        return missing[::-1]
+
     for output in outputs:
-        stack = [output.siblings[0]]
-        while stack:
-            v = stack[-1]
-            if v not in done:
-                waiting = [first for i in v.inputs if (first := i.siblings[0]) not in done]
-                if waiting:
-                    waiting.reverse()
-                    stack += waiting
-                    continue
-                done.add(v)
-                nodes.append(v)
-            stack.pop()
+        operands_first([output.siblings[0]], done, step)
     return nodes
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jtorch.ir.graph import Builder, Value, topological
+from jtorch.ir.graph import Builder, Value, operands_first, topological
 from jtorch.ir.passes.decompose import expand_body
 from jtorch.ir.prims.create import constant, placeholder
 from jtorch.ir.prims.elementwise import expand
@@ -46,28 +46,23 @@ class Batching:
         self.env[stand_in] = (examples, True)
 
     def run(self, values: Sequence[Value]) -> list[Mapped]:
+        operands_first(values, self.env, self.step)
+        return [self.env[v] for v in values]
+
+    def step(self, v: Value) -> list[Value]:
         env = self.env
-        stack = list(values)
-        while stack:
-            v = stack[-1]
-            if v in env:
-                stack.pop()
-                continue
-            missing = [i for i in v.inputs if i not in env]
+        missing = [i for i in v.inputs if i not in env]
+        if missing:
+            return missing
+        found = self.node(v)
+        if found is None:  # a composite that has to be opened: its body comes first
+            body = opened(v)
+            missing = [r for r in body if r not in env]
             if missing:
-                stack += missing
-                continue
-            found = self.node(v)
-            if found is None:  # a composite that has to be opened: its body comes first
-                body = opened(v)
-                missing = [r for r in body if r not in env]
-                if missing:
-                    stack += missing
-                    continue
-                found = [env[r] for r in body]
-            stack.pop()
-            env.update(zip(v.siblings, found))
-        return [env[v] for v in values]
+                return missing
+            found = [env[r] for r in body]
+        env.update(zip(v.siblings, found))
+        return []
 
     def node(self, v: Value) -> Sequence[Mapped] | None:
         """The results of one node, whose operands are known; None for a composite without a rule."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from jtorch.ir.graph import Value
+from jtorch.ir.graph import Value, operands_first
 from jtorch.ir.passes.autodiff import gradients, input_cotangents
 from jtorch.ir.passes.decompose import expand_body
 from jtorch.ir.prims.create import variable
@@ -22,22 +22,18 @@ def tangents(outputs: Sequence[Value], seeds: Mapping[Value, Value]) -> list[Tan
     The seeds have to require grad: tangents flow along the values that do.
     """
     env: dict[Value, Tangent] = dict(seeds)
-    stack = [v for v in outputs if v not in env]
-    while stack:
-        v = stack[-1]
-        if v in env:
-            stack.pop()
-            continue
+
+    def step(v: Value) -> list[Value]:
         if not v.requires_grad or v.op is variable:  # says nothing of the other results of its operation
             env[v] = None
-            continue
+            return []
         missing = [i for i in v.inputs if i not in env]
-        if missing:
-            stack += missing
-            continue
-        stack.pop()
-        found = node_tangents(v.siblings, [env[i] for i in v.inputs])
-        env.update((s, t) for s, t in zip(v.siblings, found) if s not in env)
+        if not missing:
+            found = node_tangents(v.siblings, [env[i] for i in v.inputs])
+            env.update((s, t) for s, t in zip(v.siblings, found) if s not in env)
+        return missing
+
+    operands_first(outputs, env, step)
     return [env[v] for v in outputs]
 
 
