@@ -153,8 +153,8 @@ def _numbered(name: Name, v: Value) -> str:
 
 def origins(recorder: Any) -> dict[Value, str]:
     """The function whose call gave a value. It is in the keys of the recorder's calls; what was called since the last
-    look is read from there."""
-    found, seen = recorder.backwards.setdefault(("called",), ({}, {}))
+    look is read from there: `seen` says how many calls of each table were."""
+    found, seen = recorder.origins
     for state, calls in recorder.call_tables.items():
         for key, result in itertools.islice(calls.items(), seen.get(state, 0), None):
             name = getattr(key[0], "name", None)

@@ -47,8 +47,8 @@ class Recorder:
     """Records one Python thread's operations. `builder` outlives epochs, so repeated work finds its Values again."""
 
     __slots__ = ("lock", "grad_enabled", "inference", "autocast", "holding", "tracing", "levels", "walks", "structures",
-                 "rhythm", "builder", "call_tables", "calls", "backwards", "forms", "programs", "leaf_table", "epoch",
-                 "look_up", "record", "write", "assign", "flush_ready", "__weakref__")
+                 "rhythm", "builder", "call_tables", "calls", "backwards", "forms", "origins", "programs", "leaf_table",
+                 "epoch", "look_up", "record", "write", "assign", "flush_ready", "__weakref__")
 
     def __init__(self) -> None:
         self.look_up: Callable[..., Any] = not_at_once
@@ -75,6 +75,7 @@ class Recorder:
         self.set_autocast(self.autocast)
         self.backwards: dict[tuple, Any] = {}  # (roots, cotangents) -> gradients
         self.forms: dict[Value, Any] = {}  # of values that were stacked (capture.alike)
+        self.origins: tuple[dict[Value, str], dict[Any, int]] = {}, {}  # see `autograd.names.origins`
         self.programs = ProgramTable(self.structures)
         self.leaf_table: dict[tuple[int, Any], Value] = {}  # (number, id of the type or Python type) -> leaf
         self.epoch = Epoch(self)
