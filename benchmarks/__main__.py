@@ -58,7 +58,7 @@ def measure_case(
                 peers[name] = peer
         take_turns(list(peers.values()))
         for name, peer in peers.items():
-            results[name].append(peer.ask(END.strip()))
+            results[name].append(peer.ask(END))
             peer.end()
     return {name: summarise(of_rounds, options.least) for name, of_rounds in results.items()}
 

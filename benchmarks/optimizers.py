@@ -84,7 +84,7 @@ def serve(side: str) -> None:
         if line[0].isdigit() and samples is not None:
             samples.take(float(line))
             answer({})
-        elif line == END:
+        elif line.strip() == END:
             answer({} if samples is None else {"seconds": samples.median})
         else:
             samples = None
@@ -110,7 +110,7 @@ def main() -> None:
         ready = {side: peer for side, peer in peers.items() if not peer.ask(step)}
         take_turns(list(ready.values()))
         for side, peer in ready.items():
-            results[side][step] = peer.ask(END.strip()).get("seconds")
+            results[side][step] = peer.ask(END).get("seconds")
     for peer in peers.values():
         peer.end()
     machine = describe()

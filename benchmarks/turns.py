@@ -4,10 +4,11 @@ or of a minute; measured one after the other, one process may see the fast ones 
 import contextlib
 import json
 import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ TURN = 0.1
 PAUSE = 0.005
 """Seconds in which the threads of the last one's libraries fall asleep."""
 
-END = "end\n"
+END = "end"
 """The line that asks for the result."""
 
 _MARK = "answer: "
@@ -28,6 +29,16 @@ _MARK = "answer: "
 def answer(found: dict[str, Any]) -> None:
     """Tell the process that asks."""
     print(_MARK + json.dumps(found), flush=True)
+
+
+def serve(take: Callable[[float], object]) -> None:
+    """Take samples for as many seconds as `take_turns` of the process that asks says, until it asks for the result."""
+    answer({})
+    for line in sys.stdin:
+        if line.strip() == END:
+            return
+        take(float(line))
+        answer({})
 
 
 class Peer:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .implementations import IMPLEMENTATIONS, Unavailable, export_onnx, prepare_environment
-from .turns import END, answer
+from .turns import answer, serve
 
 
 def measure(implementation_name: str, case_name: str, model_path: Path, turns: bool) -> dict[str, Any]:
@@ -44,12 +44,7 @@ def measure(implementation_name: str, case_name: str, model_path: Path, turns: b
     else:
         samples = Samples(step, compiling=implementation.compiling)
         if turns:
-            answer({})
-            for line in sys.stdin:
-                if line == END:
-                    break
-                samples.take(float(line))
-                answer({})
+            serve(samples.take)
         else:
             samples.take(SECONDS, SAMPLES)
         result["seconds"] = samples.median / case.operations

@@ -65,17 +65,11 @@ def test_clocks():
 
 
 SIDE = """
-import sys
 from benchmarks.measure import Samples
-from benchmarks.turns import END, answer
+from benchmarks.turns import answer, serve
 print("hello")
 samples = Samples(lambda: None, 0.0)
-answer({})
-for line in sys.stdin:
-    if line == END:
-        break
-    samples.take(float(line))
-    answer({})
+serve(samples.take)
 answer({"samples": len(samples.seconds)})
 """
 
@@ -87,7 +81,7 @@ def test_processes_are_measured_in_turn():
     late = Peer([*run, "import time; time.sleep(60)"], os.environ, 0.1)
     assert [peer.hear() for peer in peers] == [{}, {}]
     take_turns([*peers, lost], 0.2)
-    assert all(peer.ask(END.strip())["samples"] >= 2 for peer in peers)
+    assert all(peer.ask(END)["samples"] >= 2 for peer in peers)
     assert lost.hear() == {"unavailable": "exit code 1: ValueError: no such case"}
     assert late.hear() == {"unavailable": "still running after 0 s"}
     for peer in (*peers, lost, late):
