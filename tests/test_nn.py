@@ -826,3 +826,17 @@ def test_sequential_keeps_names_before_an_inserted_module() -> None:
         layers.append(n.ReLU()).insert(1, n.Tanh()).insert(-1, n.Sigmoid())
         printed.append(repr(layers))
     assert printed[0] == printed[1]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("momentum", [0.1, 1, None])
+def test_running_statistics_move_as_in_pytorch(dtype, momentum):
+    draw = np.random.default_rng(0).standard_normal((3, 8, 4))
+    found = []
+    for module in (jtorch, torch):
+        norm = module.nn.BatchNorm1d(4, momentum=momentum).to(getattr(module, dtype))
+        for batch in draw:
+            norm(module.tensor(batch, dtype=getattr(module, dtype)))
+        found.append([norm.running_mean.double().numpy(), norm.running_var.double().numpy()])
+    rtol = {"float64": 1e-14, "float32": 1e-6, "bfloat16": 1e-2}[dtype]
+    np.testing.assert_allclose(found[0], found[1], rtol=rtol, atol=rtol / 10)

@@ -16,7 +16,7 @@ from jtorch.ir.arith import Operand
 from jtorch.ir.composites import normalization
 from jtorch.ir.graph import Value
 from jtorch.ir.prims import elementwise as ew
-from jtorch.ir.prims.create import detach
+from jtorch.ir.prims.create import constant, detach
 from jtorch.ir.prims.movement import reshape_to
 from jtorch.nn.functional.arguments import affine_operands, axis_of, vector_of
 from jtorch.views import assign
@@ -50,7 +50,9 @@ def _batch_norm_train(
         return (y,)
     n = input.type.numel // input.shape[1]
     m, v = detach(m) if m.requires_grad else m, detach(v) if v.requires_grad else v
-    keep = 1.0 - momentum
+    # In float64 whatever the statistics are: numbers among themselves would be of the default dtype.
+    keep = ew.sub(constant(input.builder, 1.0, dtypes.float64),
+                  arith.as_value(input.builder, momentum, dtypes.float64))
     unbiased = v * (n / (n - 1))
     return (y, *[ew.cast_to(arith.add(arith.mul(new, momentum), arith.mul(old, keep)), old.dtype)
                  for new, old in ((m, mean), (unbiased, variance)) if old is not None])
