@@ -38,10 +38,11 @@ ALSO: dict[str, set[str]] = {
     "serialization.loading": {"runtime.memory"},
     "ops.settings": {"runtime.threads"},  # set_num_threads
     "backends.cpu": {"runtime.blas"}, "cpu": {"amp"}, "cpu.amp": {"amp"},
-    "capture.execute": {"runtime.memory"}, "capture.signature": {"runtime.memory"}, "capture.trace": {"runtime.memory"},
-    "capture.update": {"runtime.memory"}, "capture.alike": {"runtime.memory"},
-    # what the built-in functions of the eager path go by
+    "capture.execute": {"runtime.memory"}, "capture.signature": {"runtime.memory"},
+    "capture.variant": {"runtime.memory"}, "capture.update": {"runtime.memory"}, "capture.alike": {"runtime.memory"},
+    # what the built-in functions of the eager path and of traced calls go by
     "capture.lone": {"runtime.layout", "runtime.memory", "runtime.objects"},
+    "capture.steady": {"runtime.layout", "runtime.memory", "runtime.objects"},
     # dispatch, interpret, creation: to refuse what there is no room for
     "capture.dispatch": {"runtime.memory"}, "ir.interpret": {"runtime.memory"}, "ops.creation": {"runtime.memory"},
     "ops.joining": {"runtime.memory"},  # copies what is there

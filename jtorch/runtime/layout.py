@@ -146,6 +146,18 @@ class ReadyWords:
     MOST_RESULTS = 16
 
 
+class WatchWords:
+    """Words of memory that should not change: how many, then a row for each."""
+
+    COUNT = 0
+    ROWS = 1
+
+    PLACE = 0  # address of the word
+    MASK = 1  # the bits that count
+    EXPECTED = 2
+    SIZE = 3
+
+
 class ConfWords:
     """What the built-in functions of the eager path know of objects: addresses of some, and where the slots of
     instances lie, in bytes. `capture.lone` says what belongs in each word."""

@@ -16,6 +16,10 @@ METH_FASTCALL = 0x0080
 """CPython's flag for functions that take (self, array of arguments, count)."""
 
 
+METHODS = ("jt_call", "jt_unchanged", "jt_look_up", "jt_record", "jt_write", "jt_assign", "jt_flush")
+"""Functions that become built-in ones."""
+
+
 class MethodDef(ctypes.Structure):
     """CPython's PyMethodDef."""
 
@@ -39,8 +43,7 @@ class Native:
         self.wake = self._function("jt_wake", None, word)
         self.spin = self._function("jt_spin", None, word)
         self.try_lock = self._function("jt_try_lock", ctypes.c_bool, word)
-        self._methods = {name: MethodDef(name.encode(), addresses[name], METH_FASTCALL, None)
-                         for name in ("jt_call", "jt_look_up", "jt_record", "jt_write", "jt_assign", "jt_flush")}
+        self._methods = {name: MethodDef(name.encode(), addresses[name], METH_FASTCALL, None) for name in METHODS}
         self._new_function = ctypes.pythonapi.PyCFunction_NewEx
         self._new_function.restype = ctypes.py_object
 

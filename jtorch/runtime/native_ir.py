@@ -8,6 +8,7 @@ Functions of the module (all words are int64; addresses are int64 too):
                                               other: 16 * rows done + status, which is 0 when all are done
     jt_call(self, args, count) -> object      the same for Python, as a METH_FASTCALL function: self is the
                                               header's address, args are the buffers'
+    jt_unchanged(self, args, count) -> object whether words of memory are as the rows at the address self say
     jt_worker(pool, worker, epoch)            a worker thread's life
     jt_wake(pool)                             wake all workers (to see STOP)
     jt_try_lock(pool) -> bool                 take the pool's busy flag
@@ -35,6 +36,7 @@ from .layout import (
     RegionWords,
     RowWords,
     Status,
+    WatchWords,
 )
 
 I1 = ir.IntType(1)
@@ -171,6 +173,7 @@ class Module:
             name: ir.Function(self.module, ir.FunctionType(*PYTHON_TYPES[name]), name) for name in PYTHON_API
         }
         self._function("jt_call", I64, word3, self._emit_call, exported=True)
+        self._function("jt_unchanged", I64, word3, self._emit_unchanged, exported=True)
         self._function("jt_worker", VOID, word3, self._emit_worker, exported=True)
 
     def _function(self, name, result, params, emit, exported=False):
@@ -442,6 +445,21 @@ class Module:
             with b.if_then(b.icmp_signed("!=", status, b.const(Status.OK))):
                 b.ret(b.add(b.mul(i, b.const(16)), status))
         b.ret(b.mul(count, b.const(16)))
+
+    def _emit_unchanged(self, b, self_, args, count):
+        """Look at the words of `WatchWords` in order, up to the first that is another: 1 if there is none, else 0."""
+        failed = b.append_basic_block("failed")
+        watch = self._as_int(b, self_, failed)
+        row = b.variable(b.add(watch, b.const(WatchWords.ROWS * WORD)))
+        with b.count(b.get(watch, WatchWords.COUNT)):
+            here = b.value(row)
+            found = b.and_(b.get(b.get(here, WatchWords.PLACE), 0), b.get(here, WatchWords.MASK))
+            with b.if_then(b.icmp_signed("!=", found, b.get(here, WatchWords.EXPECTED))):
+                b.ret(b.call(self.python["PyLong_FromLong"], [b.const(0)]))
+            b.bump(row, WatchWords.SIZE * WORD)
+        b.ret(b.call(self.python["PyLong_FromLong"], [b.const(1)]))
+        b.position_at_end(failed)
+        b.ret(b.const(0))
 
     def _emit_call(self, b, self_, args, count):
         """Fill the slots from Python ints, run without the GIL, return the status as an int."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from . import native
-from .layout import WORD, ConfWords
+from .layout import WORD, ConfWords, WatchWords
 
 _DESCRIBED = 5
 """Words of a slot's descriptor before the address of what describes it: name, type, and the offset (PyMemberDef)."""
@@ -50,6 +50,34 @@ def configuration(objects: Mapping[int, Any], slots: Mapping[int, tuple[type, st
         return Configuration(objects, slots, words)
     except LookupError:
         return None
+
+
+class Watch:
+    """Words of memory, among them those of objects, that should not change. `unchanged` looks at them in the order in
+    which they were given, up to the first that is another: 1 if there is none, else 0."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+        self.memory: Any = None
+
+    def word(self, address: int, expected: int, mask: int = -1) -> None:
+        row = [0] * WatchWords.SIZE
+        row[WatchWords.PLACE], row[WatchWords.MASK], row[WatchWords.EXPECTED] = address, mask, expected
+        self.rows += row
+
+    def type(self, item: Any) -> None:
+        """What is where this object is now is an instance of its type."""
+        self.word(id(item) + WORD, id(type(item)))
+
+    def count(self, item: Any, references: int) -> None:
+        """There are so many references to it (newer Pythons keep flags above the count)."""
+        self.word(id(item), references, 0xFFFFFFFF)
+
+    @property
+    def unchanged(self) -> Callable[[], int]:
+        """The built-in function; this object has to live as long as it."""
+        self.memory = words([len(self.rows) // WatchWords.SIZE, *self.rows])
+        return native.load().builtin("jt_unchanged", addressof(self.memory))
 
 
 def words(items: Sequence[int]) -> Any:

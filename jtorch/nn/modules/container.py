@@ -12,6 +12,13 @@ from jtorch.nn.modules.module import Module, _addindent, typename
 from jtorch.nn.parameter import Parameter
 
 
+def _number(container: Module, modules: Iterable[Any]) -> None:
+    """Let these be all modules of the container, in this order."""
+    numbered = {str(i): m for i, m in enumerate(modules)}
+    container._modules.clear()
+    container._modules.update(numbered)
+
+
 class Container(Module):
     """A module made from keyword arguments (the oldest form of a container)."""
 
@@ -51,11 +58,7 @@ class Sequential(Module):
         keys = list(self._modules)[index] if isinstance(index, slice) else [self._key(index)]
         for key in keys:
             delattr(self, key)
-        self._renumber()
-
-    def _renumber(self) -> None:
-        modules = list(self._modules.values())
-        self.__dict__["_modules"] = {str(i): m for i, m in enumerate(modules)}
+        _number(self, self._modules.values())
 
     def __len__(self) -> int:
         return len(self._modules)
@@ -154,7 +157,7 @@ class ModuleList(Module):
     def __delitem__(self, index: int | slice) -> None:
         for key in ([str(i) for i in range(len(self))[index]] if isinstance(index, slice) else [self._key(index)]):
             delattr(self, key)
-        self.__dict__["_modules"] = {str(i): m for i, m in enumerate(self._modules.values())}
+        _number(self, self._modules.values())
 
     def __len__(self) -> int:
         return len(self._modules)
@@ -192,7 +195,7 @@ class ModuleList(Module):
         """Add a module before an index."""
         modules = list(self)
         modules.insert(index, module)
-        self.__dict__["_modules"] = {str(i): m for i, m in enumerate(modules)}
+        _number(self, modules)
 
     def pop(self, key: int | slice) -> Any:
         """Remove and return the module at an index."""

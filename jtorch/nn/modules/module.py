@@ -10,6 +10,7 @@ from typing import Any
 import jtorch
 from jtorch import devices
 from jtorch._tensor import Tensor
+from jtorch.capture.modules import Members
 from jtorch.capture.record import current
 from jtorch.dtypes import dtype as dtype_class
 from jtorch.nn.modules.hooks import (
@@ -54,13 +55,13 @@ def _forward_unimplemented(self: Any, *input: Any) -> None:
 
 
 _STATE: tuple[tuple[str, Callable[[], Any]], ...] = (
-    ("training", lambda: True), ("_parameters", dict), ("_buffers", dict), ("_non_persistent_buffers_set", set),
+    ("training", lambda: True), ("_parameters", Members), ("_buffers", Members), ("_non_persistent_buffers_set", set),
     ("_backward_pre_hooks", OrderedDict), ("_backward_hooks", OrderedDict), ("_is_full_backward_hook", lambda: None),
     ("_forward_hooks", OrderedDict), ("_forward_hooks_with_kwargs", OrderedDict),
     ("_forward_hooks_always_called", OrderedDict), ("_forward_pre_hooks", OrderedDict),
     ("_forward_pre_hooks_with_kwargs", OrderedDict), ("_state_dict_hooks", OrderedDict),
     ("_state_dict_pre_hooks", OrderedDict), ("_load_state_dict_pre_hooks", OrderedDict),
-    ("_load_state_dict_post_hooks", OrderedDict), ("_modules", dict),
+    ("_load_state_dict_post_hooks", OrderedDict), ("_modules", Members),
 )
 
 
@@ -481,6 +482,8 @@ class Module(Hooked, Stateful):
         for name, make in _STATE:
             if name not in self.__dict__:
                 self.__dict__[name] = make()
+            elif make is Members and type(self.__dict__[name]) is not Members:
+                self.__dict__[name] = Members(self.__dict__[name])
         if any(v for k, v in self.__dict__.items() if k.endswith("_hooks")):
             everywhere.used = True
 
@@ -488,7 +491,7 @@ class Module(Hooked, Stateful):
         replica = type(self).__new__(type(self))
         replica.__dict__ = self.__dict__.copy()
         for table in ("_parameters", "_buffers", "_modules"):
-            replica.__dict__[table] = self.__dict__[table].copy()
+            replica.__dict__[table] = Members(self.__dict__[table])
         return replica
 
     # --- printing ----------------------------------------------------------------------------------------------------
