@@ -98,7 +98,8 @@ class Writer:
             if not new:
                 continue
             terms = [base] if base else []
-            terms += [self.counter[n] + (f" * {names[n]}" if names[n] else "") for n in new if access[n] != -1]
+            terms += [self.counter[n] + ("" if access[n] == 1 else f" * {names[n] or access[n]}") for n in new
+                      if access[n] != -1]
             text = " - ".join([" + ".join(terms) or "0", *[self.counter[n] for n in new if access[n] == -1]])
             if level is chain[-1] and self.vector in level.loops - previous.loops:
                 return text

@@ -106,7 +106,8 @@ class Writer:
                 if access[n] == -1:
                     reversed_terms.append(self.counter[n])
                 elif access[n] != 0:
-                    terms.append(self.counter[n] + (f" * {self.stride_names[key][n]}" if access[n] == "s" else ""))
+                    stride = self.stride_names[key][n] or access[n]
+                    terms.append(self.counter[n] + (f" * {stride}" if stride != 1 else ""))
             if reversed_terms and not terms:
                 terms.append("0")
             text = " - ".join([" + ".join(terms), *reversed_terms])

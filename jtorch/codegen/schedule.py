@@ -235,13 +235,15 @@ def structure(body: Body, parallel: list[tuple[int, int]], reduce: list[tuple[in
             binding.buffers.append((source, offset))
         return found
 
-    def access(strides: Strides) -> Access:
+    def access(strides: Strides, pairs: bool = False) -> Access:
+        """`pairs`: 2 along the last loop is part of the text as well. LLVM loads vectors and takes every second
+        element; of a stride that it is not told it supposes that it is 1, and has no vectors where it is not."""
         found = tuple([strides.get(a, 0) for a in loops])
         if dense and found == dense:
             return DENSE
         result: list = []
-        for s in found:
-            if -1 <= s <= 1:
+        for a, s in zip(loops, found):
+            if -1 <= s <= 1 or pairs and s == 2 and a == loops[-1]:
                 result.append(s)
             else:
                 result.append("s")
@@ -254,7 +256,7 @@ def structure(body: Body, parallel: list[tuple[int, int]], reduce: list[tuple[in
         name = s.dtype.name
         binding.nodes.append(getattr(s, "node", None))
         if isinstance(s, Read):
-            values.append(Load(name, buffer(s.source, s.offset, False), access(s.strides), s.guard, s.part))
+            values.append(Load(name, buffer(s.source, s.offset, False), access(s.strides, pairs=True), s.guard, s.part))
         elif isinstance(s, Compute):
             if s.fails is not None:
                 binding.fails.append(s.node)
