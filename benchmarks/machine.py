@@ -2,43 +2,52 @@
 
 import importlib.metadata
 import platform
+import sys
 import threading
-import time
 from typing import Any
 
 import numpy as np
 
-from .implementations import THREADS
+from .implementations import THREADS, prepare_environment
+from .measure import Samples
+from .turns import answer, serve
 
 PACKAGES = ("jtorch", "numpy", "numba", "llvmlite", "torch", "jax", "onnxruntime")
 
 
-def copy_seconds(traffic: int) -> float:
-    """The least time in which all threads together move so many bytes: copies of half of it onto the other half."""
-    numel = traffic // 8 // THREADS
-    pairs = [(np.ones(numel, np.float32), np.zeros(numel, np.float32)) for _ in range(THREADS)]
-    repeats = max(3, int(2e9 / traffic))
-    starts, ends = [0.0] * THREADS, [0.0] * THREADS
-    gate = threading.Barrier(THREADS)
+class Copies:
+    """All threads together move so many bytes: a call makes `times` copies of one half of them onto the other."""
 
-    def work(index: int) -> None:
-        source, target = pairs[index]
-        np.copyto(target, source)
-        gate.wait()
-        starts[index] = time.perf_counter()
-        for _ in range(repeats):
+    def __init__(self, traffic: int) -> None:
+        self.times = max(10, int(4e8 / traffic))
+        numel = traffic // 8 // THREADS
+        self.pairs = [(np.ones(numel, np.float32), np.zeros(numel, np.float32)) for _ in range(THREADS)]
+        self.gate = threading.Barrier(THREADS)
+        for index in range(1, THREADS):
+            threading.Thread(target=self._serve, args=(index,), daemon=True).start()
+
+    def __call__(self) -> None:
+        self._copy(0)
+
+    def _serve(self, index: int) -> None:
+        while True:
+            self._copy(index)
+
+    def _copy(self, index: int) -> None:
+        source, target = self.pairs[index]
+        self.gate.wait()
+        for _ in range(self.times):
             np.copyto(target, source)
-        ends[index] = time.perf_counter()
+        self.gate.wait()
 
-    best = float("inf")
-    for _ in range(5):
-        threads = [threading.Thread(target=work, args=(index,)) for index in range(THREADS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        best = min(best, (max(ends) - min(starts)) / repeats)
-    return best
+
+def main() -> None:
+    """Seconds of one copy, in turn with what else is measured: `python -m benchmarks.machine BYTES`."""
+    prepare_environment()
+    copies = Copies(int(sys.argv[1]))
+    samples = Samples(copies)
+    serve(samples.take)
+    answer({"seconds": samples.median / copies.times})
 
 
 def describe() -> dict[str, Any]:
@@ -63,3 +72,7 @@ def _processor() -> str:
     model, family = fields.get("model name", platform.machine()), f"family {fields.get('cpu family')}"
     vectors = "AVX-512" if "avx512f" in flags else "AVX2" if "avx2" in flags else "no AVX2"
     return f"{model} ({family}, model {fields.get('model')}), {vectors}"
+
+
+if __name__ == "__main__":
+    main()
