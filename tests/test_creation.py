@@ -373,6 +373,14 @@ def _written(t):
     return rows
 
 
+def _erased(t) -> list:
+    rows = [x.clone() for x in _rows(t)]
+    for i, x in enumerate(rows):
+        x[1:, :2] = 0.0
+        x[0] = i + 0.5
+    return rows
+
+
 ALIKE = [
     lambda t: [(x - 0.13) / 0.31 for x in _rows(t)],
     lambda t: [x * (i + 5) + (i + 4) / 7.3 for i, x in enumerate(_rows(t))],  # numbers of their own
@@ -395,6 +403,7 @@ ALIKE = [
     lambda t: [x - (i % 3) / 2 for i, x in enumerate(_rows(t))],  # some of them constants
     lambda t: [x * 2j + 1 for x in _rows(t, dtype="complex64")],
     _written,
+    _erased,
 ]
 
 

@@ -90,6 +90,18 @@ def test_run_time_scalars_are_not_baked_in():
     np.testing.assert_array_equal((t * 7).numpy(), x * 7)
 
 
+def test_zeros_are_told_apart():
+    t, i = jtorch.tensor(x), jtorch.arange(3)
+    for again in range(4):
+        for number in (0.0, -0.0, 0, False):
+            np.testing.assert_array_equal(np.signbit(jtorch.mul(t, number).numpy()), np.signbit(x * float(number)))
+            assert (i * number).dtype == (jtorch.float32 if type(number) is float else jtorch.int64)
+            jtorch.synchronize()
+            found = current.recorder.record(current.recorder, jtorch.mul.function, t, number)
+            assert again < 2 or found is not None  # without Python
+    assert (t > 0).tolist() == (x > 0).tolist()
+
+
 def test_other_data_sizes_and_dtypes():
     for shape in ((3,), (2, 5), (), (0, 4), (7, 1, 3)):
         for dtype in (np.float32, np.int64):
@@ -149,7 +161,8 @@ def test_nothing_is_leaked():
 
     def work(times):
         for _ in range(times):
-            for y in (t + t, t * 2.5, t * 9, t.sum(0), jtorch.cat([t, t]), t[i], t.reshape(4, 4)[1:] + 1, t.add_(0),
+            for y in (t + t, t * 2.5, t * 9, t * 0.0, t > 0, t.sum(0), jtorch.cat([t, t]), t[i], t.add_(0),
+                      t.reshape(4, 4)[1:] + 1,
                       t[2:].mul_(1), t.reshape(4, 4).T.sum(0), t.reshape(4, 4).max(1), t[i].add_(t[i])):
                 jtorch.synchronize()
                 del y

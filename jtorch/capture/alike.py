@@ -17,11 +17,11 @@ from jtorch.ir.graph import Type, Value, kind_of
 from jtorch.ir.passes.batch import Batching, all_examples
 from jtorch.ir.prims.create import full, is_scalar, leaf
 from jtorch.ir.prims.elementwise import cast
-from jtorch.ir.prims.movement import concatenate, expand
+from jtorch.ir.prims.movement import concatenate, expand, slice_update
 from jtorch.runtime.memory import allocator
 
 KINDS = frozenset(["elementwise", "movement", "create"])
-"""What gives the same bits for one sample and for many."""
+"""What gives the same bits for one sample and for many; of what writes by index, a slice does."""
 
 RUNS = 3
 """Runs of values that are alike. The first operation of a loop may have been computed already, so there is often one
@@ -57,7 +57,7 @@ class Form:
                 rows.append((v.type,))
                 continue
             op = v.op
-            if op.kind not in KINDS or op.batch is None and v.inputs:
+            if op.kind not in KINDS and op is not slice_update or op.batch is None and v.inputs:
                 rows.clear()
                 break
             rows.append((op, tuple([places[i] for i in v.inputs]), v.attrs, kind_of(v.attrs)))

@@ -53,6 +53,7 @@ OBJECTS_API = (
     "PyObject_RichCompareBool",
     "PyWeakref_NewRef",
     "PyObject_IsTrue",
+    "PyObject_Str",
     "PySet_Contains",
     "PyGC_Disable",
     "PyGC_Enable",

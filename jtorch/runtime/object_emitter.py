@@ -31,6 +31,7 @@ OBJECTS_API = {
     "PyObject_RichCompareBool": (I64, [I64, I64, I64]),
     "PyWeakref_NewRef": (I64, [I64, I64]),
     "PyObject_IsTrue": (I64, [I64]),
+    "PyObject_Str": (I64, [I64]),
     "PySet_Contains": (I64, [I64, I64]),
     "PyGC_Disable": (I64, []),
     "PyGC_Enable": (I64, []),

@@ -362,8 +362,13 @@ class Recording:
         with b.if_then(b.alike(parameter, b.known(ConfWords.OPERAND))):
             constant = b.trunc(b.api("PySet_Contains", b.known(ConfWords.CONSTANTS), pair), I1)
             with b.if_else(constant) as (baked_in, read):
-                with baked_in:  # Python's keys tell 0.0 and -0.0 apart
-                    b.need(b.trunc(b.api("PyObject_IsTrue", item), I1))
+                with baked_in:
+                    with b.if_then(b.not_(b.trunc(b.api("PyObject_IsTrue", item), I1))):  # 0.0 == -0.0
+                        text = b.api("PyObject_Str", item)
+                        b.need(text)
+                        b.store(b.tuple(kind, text), result)
+                        b.drop(text)
+                        b.drop(pair)
                 with read:
                     with b.if_then(b.alike(kind, b.known(ConfWords.INT))):  # what has no place in int64 gives -1
                         b.need(b.icmp_signed("!=", b.api("PyLong_AsLongLong", item), b.const(-1)))
