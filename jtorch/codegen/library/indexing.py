@@ -23,6 +23,7 @@ from jtorch.codegen.library.call import (
     storer,
 )
 from jtorch.codegen.library.copy import contiguous, copy, copy_blocks, order_blocks
+from jtorch.codegen.library.kernel_text import inline
 from jtorch.codegen.library.language import (
     COLUMN,
     COMBINE,
@@ -42,6 +43,14 @@ COLUMN_BLOCK = 64
 """Columns that an item of `put` writes."""
 
 
+@inline
+def row_named(index: Pointer, i: int, rows: int) -> int:
+    """The row that number i of the index names; a negative one counts from the end."""
+    r = index[i]
+    r = select(r < 0, r + rows, r)
+    return r
+
+
 def take_rows(x: Pointer, index: Pointer, out: Pointer, error: Pointer, code: int, so: int, sr: int, rows: int,
               count: int, inner: int, block: int, begin: int, end: int, worker: int) -> None:
     """out[o, i, :] = x[o, index[i], :]; an item is a block of i of one o."""
@@ -50,9 +59,7 @@ def take_rows(x: Pointer, index: Pointer, out: Pointer, error: Pointer, code: in
         o = index_div(item, blocks)
         i0 = index_mod(item, blocks) * block
         for i in range(i0, min(i0 + block, count)):
-            r = index[i]
-            if r < 0:
-                r += rows
+            r = row_named(index, i, rows)
             if (r < 0) | (r >= rows):
                 store_error(error, code)
             else:
@@ -81,8 +88,7 @@ def take_elements(x: Pointer, index: Pointer, out: Pointer, error: Pointer, code
             out2 = out1 + count
             out3 = out2 + count
             for i in range(i0, i1):
-                r = index[i]
-                r = select(r < 0, r + rows, r)
+                r = row_named(index, i, rows)
                 if (r < 0) | (r >= rows):
                     store_error(error, code)
                     break
@@ -95,8 +101,7 @@ def take_elements(x: Pointer, index: Pointer, out: Pointer, error: Pointer, code
             bad = i64(0)
             for k in range(o, outer):
                 for i in range(i0, i1):
-                    r = index[i]
-                    r = select(r < 0, r + rows, r)
+                    r = row_named(index, i, rows)
                     outside = (r < 0) | (r >= rows)
                     bad |= i64(outside)
                     out[k * count + i] = x[k * so + select(outside, 0, r) * sr]
@@ -113,9 +118,7 @@ def put_rows(index: Pointer, src: Pointer, out: Pointer, error: Pointer, code: i
         j0 = index_mod(item, blocks) * block
         j1 = min(j0 + block, inner)
         for i in range(count):
-            r = index[i]
-            if r < 0:
-                r += rows
+            r = row_named(index, i, rows)
             if (r < 0) | (r >= rows):
                 store_error(error, code)
             else:
@@ -205,9 +208,7 @@ def put_elements(index: Pointer, src: Pointer, out: Pointer, error: Pointer, cod
         o = item * 4
         if o + 4 <= outer:
             for i in range(count):
-                r = index[i]
-                if r < 0:
-                    r += rows
+                r = row_named(index, i, rows)
                 if (r < 0) | (r >= rows):
                     store_error(error, code)
                 else:
@@ -226,9 +227,7 @@ def put_elements(index: Pointer, src: Pointer, out: Pointer, error: Pointer, cod
         else:
             for k in range(o, outer):
                 for i in range(count):
-                    r = index[i]
-                    if r < 0:
-                        r += rows
+                    r = row_named(index, i, rows)
                     if (r < 0) | (r >= rows):
                         store_error(error, code)
                     else:
