@@ -235,3 +235,21 @@ def test_narrow_integers_wrap(call: Any) -> None:
         np.testing.assert_allclose(np.array(found[1][1]), np.array(found[0][1]), rtol=1e-6)
     else:
         assert found[0] is found[1]
+
+
+@with_torch
+@pytest.mark.parametrize("channels", [3, 24])
+def test_what_follows_a_resampling_is_computed_with_it(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jtorch.config.config, "eager_compile", "sync")
+    monkeypatch.setattr(jtorch.config.config, "compile_after", 1)
+    x = R.standard_normal((2, channels, 9, 7)).astype(np.float32)
+    bias = R.standard_normal((channels, 1, 1)).astype(np.float32)
+    grid = R.uniform(-1.1, 1.1, (2, 3, 70, 2)).astype(np.float32)
+
+    def at(T: Any, places: int) -> Any:
+        y = T.nn.functional.grid_sample(T.tensor(x), T.tensor(grid[:, :, :places]), align_corners=False)
+        return T.relu(y + T.tensor(bias))
+
+    agree(lambda T: at(T, 2))
+    agree(lambda T: at(T, 70))
+    agree(lambda T: T.nn.functional.interpolate(T.tensor(x), scale_factor=2, mode="bilinear") * 2 + T.tensor(bias))

@@ -293,8 +293,9 @@ TURNED = (0, 3, 2, 1)
 """How planes [n, channels, size, 1] are seen as rows of channels, and those as planes."""
 
 
-def _as_rows(channels: int, inner: int, taps: int) -> bool:
-    return inner == 1 and channels >= MANY_CHANNELS and taps > 1
+def _as_rows(channels: int, size: int, inner: int, taps: int, count: int) -> bool:
+    """Is it worth while to turn planes into rows: are as many elements named as there are?"""
+    return inner == 1 and channels >= MANY_CHANNELS and taps > 1 and taps * count >= size
 
 
 def _row_holes(c: str, taps: int) -> dict[str, str]:
@@ -332,7 +333,7 @@ def sample(low: Lowering) -> None:
                  grain_of(block * (5 + inner * taps * 0.1)),
                  holes={"T": c} if many else _row_holes(c, taps), epilogue=epilogue)
         return
-    if _as_rows(channels, inner, taps) and taps <= UNROLLED:
+    if _as_rows(channels, size, inner, taps, count) and taps <= UNROLLED:
         x = contiguous(low, x.permuted(TURNED))
         size_of = x.dtype.itemsize
         low.call(sample_channels,
@@ -365,7 +366,7 @@ def sample_input_grad(low: Lowering) -> None:
     taps, count = index.shape[1:]
     p, holes = pointer(g.dtype), {"T": conversion(g.dtype)}
     result = out
-    if _as_rows(channels, inner, taps):
+    if _as_rows(channels, size, inner, taps, count):
         g, channels, inner = g.permuted(TURNED), 1, channels
         result = low.temp(out.dtype, (n, 1, size, inner))
     g = contiguous(low, g)
@@ -397,7 +398,7 @@ def sample_weight_grad(low: Lowering) -> None:
     if not size:
         zero(low, out)
         return
-    if _as_rows(channels, inner, taps):
+    if _as_rows(channels, size, inner, taps, count):
         x, g, channels, inner = x.permuted(TURNED), g.permuted(TURNED), 1, channels
     x, g = contiguous(low, x), contiguous(low, g)
     if inner == 1:
