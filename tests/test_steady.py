@@ -279,6 +279,26 @@ def test_members_that_are_replaced_in_every_call_are_not_traced_for_ever():
     assert sum(map(len, predict.variants.values())) == 1
 
 
+@pytest.mark.parametrize("given", [lambda w: w, lambda w: w.detach(), lambda w: w[:3]], ids=["it", "alias", "part"])
+def test_captured_state_that_is_given_as_an_argument(given):
+    """What is read and written by two names, in the middle of calls with other arguments."""
+    def work(torch, trace):
+        w, found = torch.arange(4, dtype=torch.float64) + 1, []
+
+        def halve(x):
+            w.mul_(0.5)
+            return x[:3] + w[:3]
+
+        step = trace(halve)
+        for k in range(14):
+            x = given(w) if k in (5, 9, 10) else torch.full_like(given(w), k)
+            found += [step(x).clone(), w.clone()]
+        return found
+
+    for ours, theirs in zip(work(jtorch, jtorch.jit.trace), work(pytorch, lambda f: f), strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
 def test_members_are_copied_and_pickled():
     model = Training(jtorch).model
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):

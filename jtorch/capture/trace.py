@@ -130,24 +130,28 @@ class Traced:
             recorder.flush()
         if self.plain and not kwargs:
             variant = self.plain.get(self._plain_key(args, recorder))
-            if variant is not None and variant.steady is not None and variant.as_left():
-                self.latest = variant
-                return variant.run_again(args)
-            if variant is not None and (variant.unguarded or variant.stale() is None):
-                self.latest = variant
-                return variant.run_plain(args)
+            if variant is not None and not variant.is_given_state(args):
+                if variant.steady is not None and variant.as_left():
+                    self.latest = variant
+                    return variant.run_again(args)
+                if variant.unguarded or variant.stale() is None:
+                    self.latest = variant
+                    return variant.run_plain(args)
         flat, structure = flatten((args, kwargs) if kwargs else args)
         leaves = [Leaf(t) for t in flat if isinstance(t, Tensor)]
         signature = signature_of(flat, structure, recorder)
         if signature in self.aliasing:
             leaves = [Leaf(t, True) for t in flat if isinstance(t, Tensor)]
             signature = (signature, views_of(leaves))
+        given = self._given_state(leaves)
+        if given:  # what is read and written by two names is another program
+            signature = (signature, given)
         reason = None
         for variant in self.variants.get(signature, ()):
             reason = variant.stale()
             if reason is None:
                 self.latest, self.replacements = variant, 0
-                if not kwargs and variant.only_new and variant.plain:
+                if not kwargs and variant.only_new and variant.plain and not given:
                     self.plain[self._plain_key(args, recorder)] = variant
                     self.plain.pop(None, None)
                 return variant.run(leaves)
@@ -155,6 +159,15 @@ class Traced:
             reason = "first call" if not self.variants else "a new signature: " + describe(flat)
         self.events.append(reason)
         return self._capture(signature, flat, structure, leaves, bool(kwargs))
+
+    def _given_state(self, leaves: Sequence[Leaf]) -> tuple[tuple[int, int], ...]:
+        """Which arguments are state that programs have captured: (number, id of its storage)."""
+        found = []
+        for i, leaf in enumerate(leaves):
+            storage = id(leaf.tensor._storage)
+            if any(storage in v.captured for variants in self.variants.values() for v in variants):
+                found.append((i, storage))
+        return tuple(found)
 
     @staticmethod
     def _plain_key(args: tuple[Any, ...], recorder: Recorder) -> Any:

@@ -155,6 +155,8 @@ class Variant:
         self.callable = callable_graph(values, epoch, trace, leaves) if self.differentiable else None
         self.state = [(s, p.type, i) for i, (p, (kind, s)) in enumerate(zip(params, self.sources)) if kind == "state"]
         self.anchors = self._find_anchors(trace, argument_of)
+        self.from_arguments = [(i, a) for i, (kind, a) in enumerate(self.sources) if kind == "argument"]
+        self._note_captured()
         self.unguarded = not (self.modules.modes or self.guarded_grads or self.state or self.conditions)
         self.executable: Any = None
         self.pure = False
@@ -171,6 +173,17 @@ class Variant:
             if g is not None and g._view is None and id(t) not in argument_of:
                 tensors[id(g._storage)] = (t, True, g._storage)
         return [tensors[i] for i in dict.fromkeys(map(id, storages)) if i in tensors]
+
+    def _note_captured(self) -> None:
+        self.captured = {id(s) for s, _, _ in self.state} | {id(s) for s, _ in self.written}
+
+    def is_given_state(self, args: Sequence[Tensor]) -> bool:
+        """Is one of the arguments captured state?"""
+        captured = self.captured
+        for _, a in self.from_arguments:
+            if id(args[a]._storage) in captured:
+                return True
+        return False
 
     def _prepare_in_place(self) -> None:
         place_of_state = {id(s): i for i, (kind, s) in enumerate(self.sources) if kind == "state"}
@@ -218,6 +231,7 @@ class Variant:
         self.state = [(new(s), expected, i) for s, expected, i in self.state]
         self.sources = [(kind, new(s)) for kind, s in self.sources]
         self.written = [(new(s), out) for s, out in self.written]
+        self._note_captured()
         if self.callable is not None:
             self.callable = replace(self.callable, sources=tuple([(kind, new(s)) for kind, s in self.callable.sources]))
         if self.executable is not None:
@@ -270,7 +284,6 @@ class Variant:
         self.fresh = [(i, v.type.nbytes, own_grads.get(i)) for i, v in enumerate(self.trace_values)
                       if i not in self.in_place]
         self.fixed = [source.ptr if kind == "constant" else 0 for kind, source in self.sources] + [0] * len(self.types)
-        self.from_arguments = [(i, a) for i, (kind, a) in enumerate(self.sources) if kind == "argument"]
         self.getters = []
         for i, (kind, getter) in enumerate(self.sources):
             if kind == "scalar":
