@@ -191,12 +191,26 @@ def from_buffer(buffer: Any, type: Type, requires_grad: bool = False, cls: type 
     return t
 
 
+_new = object.__new__
+
+
 def computed_tensor(buffer: Any, type: Type) -> Tensor:
     """A tensor that a program has just computed (`from_buffer` outside of a trace)."""
-    return new_tensor(Tensor, Storage(Cell(type, None, None, buffer)), type, None)
-
-
-_new = object.__new__
+    cell = _new(Cell)  # as its constructor does: a call of that in Python costs as much again
+    cell.type = type
+    cell.buffer = buffer
+    cell.value = cell.epoch = cell.previous = cell.range = cell.home = cell.before = None
+    storage = _new(Storage)
+    storage.cell = cell
+    storage.version = storage.settled = 0
+    storage.exports = None
+    t: Any = _new(Tensor)
+    t._storage = storage
+    t._type = type
+    t._view = t._geometry = t._epoch = t._grad = t._value = None
+    t._version = -1
+    t._requires_grad = False
+    return t
 
 
 def wrap(recorder: Recorder, v: Value) -> Tensor:
@@ -207,7 +221,7 @@ def wrap(recorder: Recorder, v: Value) -> Tensor:
     if epoch.spent:
         epoch.revive(v)
     kind = v.type
-    cell = _new(Cell)  # as its constructor does: a call of that in Python costs as much again
+    cell = _new(Cell)
     cell.type = kind
     cell.value = v
     cell.epoch = epoch

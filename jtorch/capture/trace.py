@@ -130,6 +130,9 @@ class Traced:
             recorder.flush()
         if self.plain and not kwargs:
             variant = self.plain.get(self._plain_key(args, recorder))
+            if variant is not None and variant.pure and variant.unguarded:
+                self.latest = variant
+                return variant.run_pure(args)
             if variant is not None and not variant.is_given_state(args):
                 if variant.steady is not None and variant.as_left():
                     self.latest = variant
