@@ -142,6 +142,42 @@ def test_masks():
     same(a[None, False], b[None, False])
 
 
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (7,), (8,), (9,), (1000,), (3, 0), (5, 3), (17, 23), (2, 3, 4, 19)])
+@pytest.mark.parametrize("density", [0, 0.02, 0.5, 1])
+def test_what_masks_select(shape, density):
+    rng = np.random.default_rng(7)
+    bits = rng.random(shape) < density
+    for mask, of in ((bits, jtorch.tensor(bits)), (bits.T, jtorch.tensor(bits).permute(*range(bits.ndim)[::-1]))):
+        found = np.argwhere(mask)
+        np.testing.assert_array_equal(of.nonzero().numpy(), found, strict=True)
+        for x, y in zip(of.nonzero(as_tuple=True), mask.reshape(mask.shape or 1).nonzero(), strict=True):
+            np.testing.assert_array_equal(x.numpy(), y, strict=True)
+        for dtype in ("bool", "int8", "float16", "float32", "int64", "complex128"):
+            for rest in ((), (3,)):
+                data = (rng.standard_normal((*mask.shape, *rest)) * 9).astype(dtype)
+                np.testing.assert_array_equal(jtorch.tensor(data)[of].numpy(), data[mask], strict=True)
+                np.testing.assert_array_equal(jtorch.tensor(data).nonzero().numpy(), np.argwhere(data), strict=True)
+
+
+def test_selection_from_what_is_not_plain_memory():
+    """A view, a pending value, a conjugate, bytes of a bool that are neither 0 nor 1, a value with gradients."""
+    data = np.arange(24.0).reshape(4, 6)
+    x, bits = jtorch.tensor(data), data.T % 3 == 0
+    np.testing.assert_array_equal(x.T[jtorch.tensor(bits)].numpy(), data.T[bits])
+    np.testing.assert_array_equal((x + 1)[x.exp() > 50].numpy(), data[data > 3.92] + 1)
+    np.testing.assert_array_equal(x[1:, ::2][x[1:, ::2] > 9].numpy(), data[1:, ::2][data[1:, ::2] > 9])
+    z = jtorch.tensor(data * 1j).conj()
+    np.testing.assert_array_equal(z[z.imag < -5].resolve_conj().numpy(), (data * -1j)[data > 5])
+    odd = jtorch.tensor([2, 0, 255, 1, 0, 128, 64, 3, 0], dtype=jtorch.uint8).view(jtorch.bool)
+    assert odd.nonzero().flatten().tolist() == [0, 2, 3, 5, 6, 7]
+    assert x.flatten()[:9][odd].tolist() == [0, 2, 3, 5, 6, 7]
+    x.requires_grad_()
+    x[x > 20].sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), data > 20)
+    with jtorch.no_grad():
+        assert not x[x > 20].requires_grad
+
+
 def test_gradients():
     array = np.arange(12, dtype=np.float32).reshape(3, 4)
     index = np.array([0, 2, 2])

@@ -46,6 +46,7 @@ ALSO: dict[str, set[str]] = {
     # dispatch, interpret, creation: to refuse what there is no room for
     "capture.dispatch": {"runtime.memory"}, "ir.interpret": {"runtime.memory"}, "ops.creation": {"runtime.memory"},
     "ops.joining": {"runtime.memory"},  # copies what is there
+    "ops.selection": {"runtime.memory", "runtime.native"},  # results as large as the data says
 }
 
 # Own modules imported inside of functions, and why.

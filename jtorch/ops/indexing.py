@@ -17,10 +17,11 @@ from jtorch.ir.prims import elementwise as ew
 from jtorch.ir.prims import indexing, movement
 from jtorch.ir.prims.library import cumsum
 from jtorch.ops.arguments import out_of_range
-from jtorch.ops.attach import FUNCTIONS, check_apart, define, expose, wrap_public
+from jtorch.ops.attach import check_apart, define, expose, wrap_public
 from jtorch.ops.conversion import copy_, fill_, fill_part
 from jtorch.ops.creation import array_from
 from jtorch.ops.direct import check_fits, filling, places_written, refuse_misfit, row_written
+from jtorch.ops.selection import flat_places, places, selected
 from jtorch.ops.shape import _placed, _reshape, alias
 from jtorch.views import Memo, assign, make_view, type_name, view_of
 
@@ -223,26 +224,11 @@ def expanded(part: Tensor, tensors: list[tuple[int, Tensor]]) -> list[Tensor | N
                     raise IndexError(f"The shape of the mask {list(x.shape)} at index {i} does not match the shape "
                                      "of the "
                                      f"indexed tensor {list(part.shape)} at index {d + i}")
-            for i, places in enumerate(found_places(x._array())):
-                entries[d + i] = from_array(places)
+            entries[d:d + max(x.ndim, 1)] = places(x)
         else:
             check_bounds(x, part.shape[d], d)
             entries[d] = x
     return entries
-
-
-def found_places(array: np.ndarray) -> list[np.ndarray]:
-    """`np.nonzero` for any number of axes (none counts as one of size 1): the last coordinates by one division each,
-    which NumPy vectorises, where its own walk takes them one by one."""
-    flat = np.flatnonzero(array)
-    if array.ndim <= 1:
-        return [flat]
-    places = []
-    for n in reversed(array.shape[1:]):
-        rest = flat // n
-        places.append(flat - rest * n)
-        flat = rest
-    return [flat, *reversed(places)]
 
 
 def check_bounds(x: Tensor, size: int, d: int) -> None:
@@ -352,11 +338,17 @@ def getitem(self: Tensor, index: Any) -> Tensor:
     entries = _leading(self, index)
     if entries is not None:
         return _index(self, entries)
+    if isinstance(index, Tensor) and index._type.dtype is dtypes.bool_:
+        mask, shape = index._type.shape, self._type.shape
+        if mask and mask == shape[:len(mask)]:
+            found = selected(self, index)
+            if found is not None:
+                return found
+            if mask == shape:
+                return _index(self.reshape(-1), (flat_places(index),))
     part, tensors = parse(self, index)
     if not tensors:
         return part
-    if len(tensors) == 1 and tensors[0][1].dtype is dtypes.bool_ and tensors[0][1].shape == part.shape != ():
-        return _index(part.reshape(-1), (from_array(np.flatnonzero(tensors[0][1]._array())),))
     return _index(part, tuple(expanded(part, tensors)))
 
 
@@ -509,8 +501,8 @@ def masked_select(input: Tensor, mask: Tensor, *, out: Any = None) -> Tensor:
             raise RuntimeError(f"masked_select(): self and result must have the same scalar type, but got "
                                f"{input.dtype} and {out.dtype}")
     shape = arith.broadcast_shapes(input._type.shape, mask._type.shape)
-    result = getitem(input.expand(shape) if input.shape != shape else input, mask.expand(shape)) if shape else (
-        input.reshape(1)[mask.reshape(1)])
+    parts = [t if t._type.shape == shape else t.expand(shape) for t in (input, mask)]
+    result = getitem(*parts) if shape else input.reshape(1)[mask.reshape(1)]
     return result if out is None else out.resize_(result.shape).copy_(result)
 
 
@@ -536,34 +528,6 @@ def _masked_scatter_value(input: Value, mask: Value, source: Value) -> Value:
 
 _masked_scatter_value.__name__ = "masked_scatter"
 define(inplace=True, out=False)(_masked_scatter_value)
-
-
-@expose("nonzero")
-def nonzero(input: Tensor, *, as_tuple: bool = False, out: Any = None) -> Any:
-    """Where the elements are not zero. The shape depends on the data, so this is computed at once."""
-    array = input.detach()._array()
-    found = found_places(array)
-    if as_tuple:
-        return tuple([from_array(places) for places in found])
-    places = np.empty((len(found[0]), array.ndim), np.int64)
-    for column, coordinates in zip(places.T, found):
-        column[...] = coordinates
-    result = from_array(places)
-    return result if out is None else out.resize_(result.shape).copy_(result)
-
-
-@expose("nonzero_static")
-def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
-    """`nonzero` with `size` rows: cut off, or filled up with `fill_value`."""
-    if size < 0:
-        raise RuntimeError("nonzero_static: 'size' must be an non-negative integer")
-    found = nonzero(input)[:size]
-    return FUNCTIONS["cat"]((found, found.new_full((size - found.shape[0], input.ndim), fill_value)))
-
-
-@expose("argwhere")
-def argwhere(input: Tensor) -> Tensor:
-    return nonzero(input)
 
 
 @expose("fill_diagonal_", function=False)

@@ -42,6 +42,8 @@ class Native:
         self.worker = self._function("jt_worker", None, word, word, word)
         self.wake = self._function("jt_wake", None, word)
         self.spin = self._function("jt_spin", None, word)
+        self.places = self._function("jt_places", None, *[word] * 7)
+        self.select = self._function("jt_select", None, *[word] * 6)
         self.try_lock = self._function("jt_try_lock", ctypes.c_bool, word)
         self._methods = {name: MethodDef(name.encode(), addresses[name], METH_FASTCALL, None) for name in METHODS}
         self._new_function = ctypes.pythonapi.PyCFunction_NewEx
@@ -78,7 +80,7 @@ def _cache_key():
     """Names all that the object code depends on."""
     here = Path(__file__).parent
     sources = ("layout.py", "native_ir.py", "object_emitter.py", "record_ir.py", "flush_ir.py", "objects_ir.py",
-               "native.py")
+               "selection_ir.py", "native.py")
     return f"runtime-{int(PLAIN_COUNTS)}-" + toolchain.fingerprint(*(here / name for name in sources))
 
 

@@ -14,6 +14,8 @@ Functions of the module (all words are int64; addresses are int64 too):
     jt_try_lock(pool) -> bool                 take the pool's busy flag
     jt_spin(polls)                            what waiting costs, to calibrate the spin limit
 
+`selection_ir` and `objects_ir` add what eager operations call by themselves.
+
 How a region is shared. Its chunks are numbered through all its launches and cut into one contiguous
 range per thread. A thread claims batches from its own range first and then from the others', always by
 compare-and-swap on the range's counter. The counters carry the region's epoch, so a claim succeeds only
@@ -40,6 +42,7 @@ from .layout import (
 )
 
 I1 = ir.IntType(1)
+I8 = ir.IntType(8)
 I32 = ir.IntType(32)
 I64 = ir.IntType(64)
 VOID = ir.VoidType()
@@ -160,23 +163,23 @@ class Module:
             control = ir.FunctionType(VOID, [I32.as_pointer()])
             self.stmxcsr = ir.Function(self.module, control, "llvm.x86.sse.stmxcsr")
             self.ldmxcsr = ir.Function(self.module, control, "llvm.x86.sse.ldmxcsr")
-        self.spin = self._function("jt_spin", VOID, [I64], self._emit_spin, exported=True)
-        self._function("jt_wake", VOID, [I64], self._emit_wake, exported=True)
-        self.serial = self._function("serial", VOID, [I64], self._emit_serial)
-        self.chunks = self._function("chunks", VOID, word4, self._emit_chunks)
-        self.work = self._function("work", VOID, word3, self._emit_work)
-        self.region = self._function("region", VOID, word3, self._emit_region)
-        self.try_lock = self._function("jt_try_lock", I1, [I64], self._emit_try_lock, exported=True)
-        self.run = self._function("jt_run", I64, [I64] * 2, self._emit_run, exported=True)
-        self._function("jt_run_rows", I64, word3, self._emit_run_rows, exported=True)
+        self.spin = self.function("jt_spin", VOID, [I64], self._emit_spin, exported=True)
+        self.function("jt_wake", VOID, [I64], self._emit_wake, exported=True)
+        self.serial = self.function("serial", VOID, [I64], self._emit_serial)
+        self.chunks = self.function("chunks", VOID, word4, self._emit_chunks)
+        self.work = self.function("work", VOID, word3, self._emit_work)
+        self.region = self.function("region", VOID, word3, self._emit_region)
+        self.try_lock = self.function("jt_try_lock", I1, [I64], self._emit_try_lock, exported=True)
+        self.run = self.function("jt_run", I64, [I64] * 2, self._emit_run, exported=True)
+        self.function("jt_run_rows", I64, word3, self._emit_run_rows, exported=True)
         self.python = {
             name: ir.Function(self.module, ir.FunctionType(*PYTHON_TYPES[name]), name) for name in PYTHON_API
         }
-        self._function("jt_call", I64, word3, self._emit_call, exported=True)
-        self._function("jt_unchanged", I64, word3, self._emit_unchanged, exported=True)
-        self._function("jt_worker", VOID, word3, self._emit_worker, exported=True)
+        self.function("jt_call", I64, word3, self._emit_call, exported=True)
+        self.function("jt_unchanged", I64, word3, self._emit_unchanged, exported=True)
+        self.function("jt_worker", VOID, word3, self._emit_worker, exported=True)
 
-    def _function(self, name, result, params, emit, exported=False):
+    def function(self, name, result, params, emit, exported=False):
         function = ir.Function(self.module, ir.FunctionType(result, params), name)
         function.linkage = "external" if exported else "internal"
         builder = Emitter(function.append_basic_block("entry"))

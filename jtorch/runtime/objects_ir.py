@@ -17,6 +17,7 @@ from .flush_ir import flush
 from .native_ir import I64, Module
 from .object_emitter import OBJECTS_API, ObjectEmitter
 from .record_ir import Recording
+from .selection_ir import add_selection
 
 
 def add_functions(module: Module) -> None:
@@ -40,7 +41,8 @@ def add_functions(module: Module) -> None:
 
 
 def build(machine: str) -> str:
-    """The text of the native loop with these functions, for a machine as `platform.machine()` names it."""
+    """The text of the native loop with all that is added to it, for a machine as `platform.machine()` names it."""
     module = Module(machine)
     add_functions(module)
+    add_selection(module)
     return str(module.module)
