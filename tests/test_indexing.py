@@ -244,6 +244,8 @@ FUNCTIONS = [
     lambda m, x, i: m.isin(i, m.tensor([1, 3])),
     lambda m, x, i: m.argwhere(x > 3),
     lambda m, x, i: x.repeat_interleave(m.tensor([1, 0, 2]), 0),
+    lambda m, x, i: x.repeat_interleave(3, -1),
+    lambda m, x, i: x.repeat_interleave(20, 1),
 ]
 
 

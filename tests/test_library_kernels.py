@@ -410,6 +410,17 @@ def test_copies(seed: int) -> None:
     check("permute", [x], perm=tuple(draw.pick.sample(range(x.ndim), x.ndim)))
 
 
+@pytest.mark.parametrize("widths", [(1, 1), (1,) * 3, (1,) * 16, (1,) * 17, (3, 1), (2, 0, 5), (4,) * 8, (90, 1),
+                                    (600, 7)], ids=str)
+@pytest.mark.parametrize("dtype", [np.dtype(d) for d in ("bool", "float16", "float32", "int64", "complex128")], ids=str)
+def test_narrow_parts(dtype: np.dtype, widths: tuple[int, ...]) -> None:
+    """Parts that are side by side in rows of few cache lines, and of many."""
+    draw = Draw(0)
+    for rows in (1, 2, 5000):
+        check("concatenate", [draw.array((rows, w), dtype) for w in widths], axis=1)
+    check("concatenate", [draw.array((30, w, 2), dtype) for w in widths], axis=1)
+
+
 @pytest.mark.parametrize("dtype", [d for d in DTYPES if d.kind != "b"], ids=str)
 def test_strided_scatter(dtype: np.dtype) -> None:
     draw = Draw(0)

@@ -108,7 +108,9 @@ class Program:
         """Is it worth a plan: has it come back, here or in an earlier process, or is a plan cheaper than a run?"""
         if self.runs > 1 or self.comes_back() or config.eager_compile == "never":
             return self.comes_back()
-        return config.eager_compile == "async" and self.structure.plan_at_once or driver.is_known(self.graph)
+        if self.structure.interpreting:
+            return config.eager_compile == "async" and self.structure.plan_at_once
+        return driver.is_known(self.graph)
 
     def request(self) -> None:
         """Make the plan, and take it if no kernel has to be compiled for it."""

@@ -297,6 +297,10 @@ wrap_public(refuse_misfit, "index_fill", "index_fill_")
 
 # --- repeats ---------------------------------------------------------------------------------------------------------
 
+SIDE_BY_SIDE = 16
+"""So many copies of each element are joined in registers; more are a loop over each."""
+
+
 @expose("repeat_interleave")
 def repeat_interleave(input: Tensor, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None
                       ) -> Tensor:
@@ -315,6 +319,8 @@ def repeat_interleave(input: Tensor, repeats: Any = None, dim: int | None = None
         if repeats < 0:
             raise RuntimeError("Repeats must be non-negative")
         shape = input.shape
+        if shape and d == len(shape) - 1 and 1 < repeats <= SIDE_BY_SIDE:
+            return FUNCTIONS["stack"]([input] * repeats, -1).reshape(*shape[:d], shape[d] * repeats)
         wide = input.unsqueeze(d + 1).expand(*shape[:d + 1], repeats, *shape[d + 1:])
         return FUNCTIONS["clone"](wide.reshape(*shape[:d], shape[d] * repeats, *shape[d + 1:]))
     counts = repeats._array() if isinstance(repeats, Tensor) else np.asarray(repeats)

@@ -1,4 +1,4 @@
-# ruff: noqa: B007, F841  the kernels have holes, and what is filled in uses the names
+# ruff: noqa: F841  the kernels have holes, and what is filled in uses the names
 """Reading and writing at places that index values name, and the updates that are copies into a part.
 
 Writes are parallel only over places that cannot collide, and in the order of the index where they can: equal programs
@@ -23,6 +23,7 @@ from jtorch.codegen.library.call import (
     storer,
 )
 from jtorch.codegen.library.copy import contiguous, copy, copy_blocks, order_blocks
+from jtorch.codegen.library.join import MAX_PARTS, NARROW, join
 from jtorch.codegen.library.kernel_text import inline
 from jtorch.codegen.library.language import (
     COLUMN,
@@ -558,12 +559,17 @@ def as_strided_scatter(low: Lowering) -> None:
 
 
 def concatenate(low: Lowering) -> None:
-    out = low.outputs[0]
-    axis = low.node.attr("axis")
+    out, axis = low.outputs[0], low.node.attr("axis")
+    parts = [x for x in low.inputs if x.numel]
+    pitch = prod(out.shape[axis:])
+    narrow = pitch * out.dtype.itemsize < NARROW and pitch < out.numel
+    if narrow and len(parts) <= MAX_PARTS and all(x.is_contiguous for x in parts):
+        join(low, parts, [prod(x.shape[axis:]) for x in parts], out)
+        return
     start = 0
-    for i, x in enumerate(low.inputs):
+    for x in parts:
         part = Operand(out.place, out.dtype, x.shape, out.strides, out.offset + start * out.strides[axis])
-        copy(low, x, part, barrier=not low.calls)
+        copy(low, x, part, barrier=narrow or not low.calls)
         start += x.shape[axis]
 
 
