@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from jtorch.codegen.library.call import Lowering, Operand, grain_of, raw_pointer
 from jtorch.codegen.library.language import LINES, Pointer
 
-NARROW = 512
+NARROW = 16384
 """Bytes of a row; in longer ones most lines are of one part alone."""
 
 MAX_PARTS = 16
