@@ -12,7 +12,7 @@ import jtorch
 from jtorch import driver
 from jtorch.capture import execute
 from jtorch.capture.cell import Epoch
-from jtorch.capture.structure import Structure, structure_key
+from jtorch.capture.structure import UNMEASURED, Structure, structure_key
 from jtorch.config import config
 from jtorch.ir.graph import Builder, Graph, Type
 from jtorch.ir.prims.contract import matmul
@@ -247,11 +247,35 @@ def test_programs_that_differ_in_sizes_have_one_structure():
 def test_a_plan_is_made_at_once_where_that_is_cheaper_than_a_run():
     structure = Structure(100)
     assert not structure.plan_at_once  # nothing is known
-    structure.interpreting = 0.5
+    structure.interpreted(0.5)
     assert structure.plan_at_once
     structure.planned(0.001)
-    structure.interpreting = 0.0005
+    structure.interpreted(0.0005)
     assert not structure.plan_at_once
+    structure.interpreted(0.5)  # held up
+    assert not structure.plan_at_once
+    structure.interpreted(0.5)
+    assert structure.plan_at_once
+
+
+def test_the_first_plan_is_measured_where_it_takes_longer_than_was_guessed():
+    structure = Structure(1)
+    structure.planned(0.01)
+    structure.interpreted(0.001)
+    assert not structure.plan_at_once
+    structure.planned(0.0005)
+    structure.planned(0.02)
+    assert structure.plan_at_once
+
+
+def test_work_of_ever_new_sizes_is_measured_whatever_earlier_processes_knew(monkeypatch):
+    asked = []
+    monkeypatch.setattr(driver, "is_known", lambda graph: asked.append(graph) or True)
+    before = dict(execute.statistics)
+    for n in range(2, 20):
+        jtorch.ones(n, n).sin().cosh().numpy()
+    assert len(asked) <= UNMEASURED
+    assert execute.statistics["interpreted"] > before["interpreted"]
 
 
 def test_packed_rows_that_somebody_looks_at_are_what_counts():

@@ -12,7 +12,7 @@ import numpy as np
 
 from jtorch.capture import observe
 from jtorch.capture.cell import Cell, Epoch
-from jtorch.capture.structure import Structure, Structures
+from jtorch.capture.structure import REMEMBERED, UNMEASURED, Structure, Structures
 from jtorch.config import config
 from jtorch.errors import CompileError, OutOfMemoryError
 from jtorch.ir.graph import Graph, Value, topological
@@ -91,7 +91,7 @@ class Program:
                     self.executable = driver.compile_graph(self.graph, self.in_place)
                 elif config.eager_compile == "async":
                     self.request()
-                if self.comes_back():
+                if self.comes_back() and self.structure.programs <= REMEMBERED:
                     driver.remember(self.graph)
             if self.in_place and self.executable is not None and self.executable.may_stop:
                 self.in_place = {}  # a run that stops half way leaves its inputs as they were
@@ -108,8 +108,9 @@ class Program:
         """Is it worth a plan: has it come back, here or in an earlier process, or is a plan cheaper than a run?"""
         if self.runs > 1 or self.comes_back() or config.eager_compile == "never":
             return self.comes_back()
-        if self.structure.interpreting:
-            return config.eager_compile == "async" and self.structure.plan_at_once
+        structure = self.structure
+        if structure.interpreting or structure.programs > UNMEASURED:
+            return config.eager_compile == "async" and structure.plan_at_once
         return driver.is_known(self.graph)
 
     def request(self) -> None:
@@ -292,7 +293,7 @@ def interpreted(epoch: Epoch, program: Program) -> list[Any]:
             copied = 0
         kept = source is not None and a.ctypes.data == arrays[source].ctypes.data
         buffers.append(epoch.leaves[program.leaves[source]].buffer if kept else buffer_of(a))  # type: ignore[index]
-    program.structure.interpreting = time.perf_counter() - start
+    program.structure.interpreted(time.perf_counter() - start)
     return buffers
 
 

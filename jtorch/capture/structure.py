@@ -11,24 +11,37 @@ from jtorch.ir.graph import Graph, Value, postorder
 PLANNING = 1e-4
 """Seconds for a node that planning is taken to cost as long as no plan was made."""
 
+UNMEASURED = 4
+"""So many programs of one structure may be planned before one is interpreted to see which is cheaper."""
+
+REMEMBERED = 32
+"""Later processes are told of programs that come back as long as there are so few of one structure: beyond that it is
+seen anew what is cheaper, and a file for each costs more than its plan."""
+
 
 class Structure:
     """All programs of the same operations on the same types but for sizes."""
 
-    __slots__ = ("programs", "interpreting", "planning")
+    __slots__ = ("programs", "interpreting", "planning", "was_planned")
 
     def __init__(self, nodes: int) -> None:
         self.programs = 0  # how many there are
-        self.interpreting = 0.0  # seconds that the last interpreted run took
-        self.planning = nodes * PLANNING  # seconds of the quickest plan
+        self.interpreting = 0.0  # seconds that an interpreted run takes
+        self.planning = nodes * PLANNING  # seconds of the quickest plan, or a guess
+        self.was_planned = False
 
     @property
     def plan_at_once(self) -> bool:
         """Is a further program better planned than interpreted when it is run for the first time?"""
         return self.interpreting > self.planning
 
+    def interpreted(self, seconds: float) -> None:
+        """A run took so long. One that was held up says little: what is known at most doubles."""
+        self.interpreting = min(seconds, 2 * self.interpreting) if self.interpreting else seconds
+
     def planned(self, seconds: float) -> None:
-        self.planning = min(self.planning, seconds)
+        self.planning = min(self.planning, seconds) if self.was_planned else seconds
+        self.was_planned = True
 
 
 def structure_key(graph: Graph) -> int:
