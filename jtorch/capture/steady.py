@@ -43,7 +43,7 @@ class Steady:
             else:
                 self.ptrs[where + out] = entry[1]._storage.cell.buffer.ptr
         self.watch = watch
-        self.unchanged = watch.unchanged  # not 0: as it was
+        self.unchanged = watch.build()  # not 0: as it was
         self.runs = 0
 
 

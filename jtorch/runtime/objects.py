@@ -53,8 +53,7 @@ def configuration(objects: Mapping[int, Any], slots: Mapping[int, tuple[type, st
 
 
 class Watch:
-    """Words of memory, among them those of objects, that should not change. `unchanged` looks at them in the order in
-    which they were given, up to the first that is another: 1 if there is none, else 0."""
+    """Words of memory, among them those of objects, that should not change."""
 
     def __init__(self) -> None:
         self.rows: list[int] = []
@@ -73,9 +72,9 @@ class Watch:
         """There are so many references to it (newer Pythons keep flags above the count)."""
         self.word(id(item), references, 0xFFFFFFFF)
 
-    @property
-    def unchanged(self) -> Callable[[], int]:
-        """The built-in function; this object has to live as long as it."""
+    def build(self) -> Callable[[], int]:
+        """A built-in function that looks at the words in the order in which they were given, up to the first that is
+        another: 1 if there is none, else 0. This object has to live as long as it."""
         self.memory = words([len(self.rows) // WatchWords.SIZE, *self.rows])
         return native.load().builtin("jt_unchanged", addressof(self.memory))
 

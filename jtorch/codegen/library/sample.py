@@ -107,6 +107,18 @@ def sum_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, first: i
         add_rows(x, index, weight, out, first, pitch, width, size, taps, q, sk, u, wk, y)
 
 
+@inline
+def places_of(item: int, blocks: int, block: int, count: int, channels: int, plane: int
+              ) -> tuple[int, int, int, int, int]:
+    """The plane that an item is about, the block of its places, which image it belongs to, and where it begins."""
+    batch = index_div(item, blocks)
+    r0 = index_mod(item, blocks) * block
+    r1 = min(r0 + block, count)
+    n = index_div(batch, channels)
+    first = batch * plane
+    return batch, r0, r1, n, first
+
+
 def sample_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, channels: int, size: int, count: int,
                 width: int, taps: int, block: int, sn: int, sk: int, so: int, wn: int, wk: int, wo: int, begin: int,
                 end: int, worker: int) -> None:
@@ -114,11 +126,7 @@ def sample_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, chann
     sn, sk, so are the strides of index, wn, wk, wo those of weight."""
     blocks = index_div(count + block - 1, block)
     for item in range(begin, end):
-        batch = index_div(item, blocks)
-        r0 = index_mod(item, blocks) * block
-        r1 = min(r0 + block, count)
-        n = index_div(batch, channels)
-        first = batch * size * width
+        batch, r0, r1, n, first = places_of(item, blocks, block, count, channels, size * width)
         pitch = width
         for o in range(r0, r1):
             q = n * sn + o * so
@@ -163,11 +171,7 @@ def sample_many_rows(x: Pointer, index: Pointer, weight: Pointer, out: Pointer, 
     """`sample_rows` for many places: four at a time where they are all inside."""
     blocks = index_div(count + block - 1, block)
     for item in range(begin, end):
-        batch = index_div(item, blocks)
-        r0 = index_mod(item, blocks) * block
-        r1 = min(r0 + block, count)
-        n = index_div(batch, channels)
-        first = batch * size * width
+        batch, r0, r1, n, first = places_of(item, blocks, block, count, channels, size * width)
         pitch = width
         for o in range(r0, r1):
             y = (batch * count + o) * width
