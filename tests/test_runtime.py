@@ -289,6 +289,24 @@ def test_resizing_while_programs_run(kernels):
     assert (count == runs * 50).all()
 
 
+def test_scratch_memory_is_enough_for_threads_that_come_back(kernels):
+    """A program that is made while one thread is to be used, as a timer does, has more of them later."""
+    before = get_num_threads()
+    count, owner = np.zeros(1000, np.int64), np.zeros(1000, np.int64)
+    try:
+        set_num_threads(2)
+        set_num_threads(1)
+        program = Program([Launch(kernels["visit"], [buf(0), buf(1), 2000, 1000], 1000, 1)], 2, scratch_size=64)
+        set_num_threads(2)
+        for _ in range(100):
+            program.run((address(count), address(owner)))
+            if owner.any():
+                break
+        assert owner.any(), "the second thread had nothing to do"
+    finally:
+        set_num_threads(before)
+
+
 def test_set_num_threads_refuses_nonsense():
     for bad in (0, -1, True, 1.5):
         with pytest.raises(RuntimeError, match="positive"):

@@ -79,7 +79,7 @@ class Frame:
     __slots__ = ("memory", "slots", "headers", "arena", "call")
 
     def __init__(self, template: Template, arena_size: int = 0, scratch_size: int = 0):
-        """`arena_size` bytes, and `scratch_size` for each worker that there is now, stay with the frame."""
+        """`arena_size` bytes, and `scratch_size` for each worker that there may be, stay with the frame."""
         words = template.words
         self.memory = (ctypes.c_int64 * len(words)).from_buffer_copy(words)
         base = ctypes.addressof(self.memory)
@@ -89,7 +89,7 @@ class Frame:
         self.slots[ERROR] = base + template.error * WORD
         self.headers = [base + header * WORD for header in template.headers]
         self.call = native.load().caller(self.headers[0]) if len(self.headers) == 1 else None
-        workers = pool.num_threads
+        workers = pool.most_threads
         self.arena: Buffer | None = None
         if arena_size or scratch_size:
             self.arena = allocator.alloc(arena_size + workers * scratch_size)
@@ -239,7 +239,7 @@ class Program:
         native_segments = [s for s in self._segments if not isinstance(s, HostCall)]
         self._template = Template(native_segments, n_buffers)
         self._single = len(self._segments) == 1 and not self.host_calls
-        self._needs_memory = self.arena_size + pool.num_threads * self.scratch_size > KEPT_ARENA
+        self._needs_memory = self.arena_size + pool.most_threads * self.scratch_size > KEPT_ARENA
         self._set_slots = struct.Struct(f"{n_buffers}q").pack_into
         frame = self._new_frame()
         self._idle = [frame]

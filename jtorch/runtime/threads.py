@@ -31,7 +31,8 @@ def available_cpus():
 class Pool:
     """Worker threads and the memory they are steered by.
 
-    `address` is what native code takes; it stays the same for the life of the process.
+    `address` is what native code takes; it stays the same for the life of the process. `most_threads` is the largest
+    number of threads that there has been: what is kept for each of them is enough when they come back.
     """
 
     def __init__(self, num_threads=None):
@@ -43,6 +44,7 @@ class Pool:
         self._starting = threading.Lock()
         self._spin = 0
         self._words[PoolWords.THREADS] = min(num_threads or available_cpus(), MAX_THREADS)
+        self.most_threads = self.num_threads
 
     @property
     def num_threads(self):
@@ -62,6 +64,7 @@ class Pool:
         if num_threads != self.num_threads:
             self.stop()
             self._words[PoolWords.THREADS] = num_threads
+            self.most_threads = max(self.most_threads, num_threads)
 
     def start(self):
         """Start the workers if they are not running."""

@@ -98,6 +98,17 @@ def max_planes(x: Pointer, y: Pointer, index: Pointer, xp: int, depth: int, heig
                 INDEX_EDGE
 
 
+@inline
+def next_row(plane: int, z: int, row: int, od: int, oh: int) -> tuple[int, int, int]:
+    """The row after this one, which od * oh rows of a plane are counted in."""
+    wraps = row + 1 == oh
+    ends = wraps & (z + 1 == od)
+    plane_after = plane + i64(ends)
+    z_after = select(ends, 0, z + i64(wraps))
+    row_after = select(wraps, 0, row + 1)
+    return plane_after, z_after, row_after
+
+
 def max_values(x: Pointer, y: Pointer, tops: Pointer, scratch_stride: int, row_size: int, xp: int, depth: int,
                height: int, width: int, kd: int, kh: int, sd: int, sh: int, sw: int, pd: int, ph: int, pw: int, dd: int,
                dh: int, dw: int, od: int, oh: int, ow: int, begin: int, end: int, worker: int) -> None:
@@ -106,10 +117,12 @@ def max_values(x: Pointer, y: Pointer, tops: Pointer, scratch_stride: int, row_s
     first = index_div(worker * scratch_stride, SIZE)
     for i in range(first, first + row_size):
         tops[i] = LOWEST
+    plane = index_div(begin, od * oh)
+    z = index_mod(index_div(begin, oh), od)
+    row = index_mod(begin, oh)
     for item in range(begin, end):
-        plane = index_div(item, od * oh)
-        z0 = index_mod(index_div(item, oh), od) * sd - pd
-        y0 = index_mod(item, oh) * sh - ph
+        z0 = z * sd - pd
+        y0 = row * sh - ph
         line = first + pw
         found = False
         for a in range(kd):
@@ -132,6 +145,7 @@ def max_values(x: Pointer, y: Pointer, tops: Pointer, scratch_stride: int, row_s
             p = first + COLUMN
             BEST
             y[item * ow + j] = store(best)  # noqa: F821
+        plane, z, row = next_row(plane, z, row, od, oh)
 
 
 def adaptive_max_planes(x: Pointer, y: Pointer, index: Pointer, best: Pointer, at: Pointer, scratch_stride: int,
@@ -207,50 +221,80 @@ def avg_planes(x: Pointer, y: Pointer, xp: int, depth: int, height: int, width: 
                sh: int, sw: int, pd: int, ph: int, pw: int, od: int, oh: int, ow: int, include: int, divisor: int,
                begin: int, end: int, worker: int) -> None:
     """y = the mean of each window. `include`: padding counts as elements; `divisor`: counts instead of them, if not 0.
-    An item is a row of a plane."""
-    for item in range(begin, end):
-        plane = index_div(item, od * oh)
-        z0, z1, deep = span_of(index_mod(index_div(item, oh), od), kd, sd, pd, depth)
-        y0, y1, high = span_of(index_mod(item, oh), kh, sh, ph, height)
-        inside = (z1 - z0) * (y1 - y0)
-        for j in range(ow):
-            x0, x1, wide = span_of(j, kw, sw, pw, width)
-            count = deep * high * wide
-            DIVISOR
-            acc = T(0)
-            for iz in range(z0, z1):
-                for iy in range(y0, y1):
-                    source = plane * xp + (iz * height + iy) * width
-                    for ix in range(x0, x1):
-                        acc += load(x[source + ix])
-            y[item * ow + j] = store(acc / T(count))
-
-
-def avg_inside(x: Pointer, y: Pointer, xp: int, height: int, width: int, sh: int, sw: int, oh: int, ow: int, count: int,
-               begin: int, end: int, worker: int) -> None:
-    """y = the mean of each window where none reaches over an edge, with two axes; an item is a row of a plane."""
+    An item is a row of a plane; its windows that reach over no edge are in columns first to last."""
+    first = min(ow, index_div(pw + sw - 1, sw))
+    last = max(first, min(ow, (width - kw + pw) // sw + 1))
     OFFSETS
+    whole = kd * kh * kw
+    if divisor != 0:
+        whole = divisor
+    plane = index_div(begin, od * oh)
+    z = index_mod(index_div(begin, oh), od)
+    row = index_mod(begin, oh)
     for item in range(begin, end):
-        base = index_div(item, oh) * xp + index_mod(item, oh) * sh * width
+        z0, z1, deep = span_of(z, kd, sd, pd, depth)
+        y0, y1, high = span_of(row, kh, sh, ph, height)
+        inside = (z1 - z0) * (y1 - y0)
+        lo = ow
+        hi = ow
+        if inside == kd * kh:
+            lo = first
+            hi = last
+        corner = plane * xp + (z0 * height + y0) * width - pw
+        for j in range(lo, hi):
+            p = corner + COLUMN
+            AVERAGE
+            y[item * ow + j] = store(acc / T(whole))  # noqa: F821
+        for side in range(2):
+            j0 = side * hi
+            j1 = lo
+            if side == 1:
+                j1 = ow
+            for j in range(j0, j1):
+                x0, x1, wide = span_of(j, kw, sw, pw, width)
+                count = deep * high * wide
+                DIVISOR
+                acc = T(0)
+                for iz in range(z0, z1):
+                    for iy in range(y0, y1):
+                        source = plane * xp + (iz * height + iy) * width
+                        for ix in range(x0, x1):
+                            acc += load(x[source + ix])
+                y[item * ow + j] = store(acc / T(count))
+        plane, z, row = next_row(plane, z, row, od, oh)
+
+
+def avg_inside(x: Pointer, y: Pointer, xp: int, height: int, width: int, sd: int, sh: int, sw: int, od: int, oh: int,
+               ow: int, count: int, begin: int, end: int, worker: int) -> None:
+    """y = the mean of each window where none reaches over an edge; an item is a row of a plane."""
+    OFFSETS
+    plane = index_div(begin, od * oh)
+    z = index_mod(index_div(begin, oh), od)
+    row = index_mod(begin, oh)
+    for item in range(begin, end):
+        corner = plane * xp + (z * sd * height + row * sh) * width
         for j in range(ow):
-            p = base + COLUMN
+            p = corner + COLUMN
             AVERAGE
             y[item * ow + j] = store(acc / T(count))  # noqa: F821
+        plane, z, row = next_row(plane, z, row, od, oh)
 
 
-def avg_inside_grad(g: Pointer, gx: Pointer, height: int, width: int, sh: int, sw: int, oh: int, ow: int, count: int,
-                    begin: int, end: int, worker: int) -> None:
-    """gx = g / count in windows that neither overlap nor reach over an edge, with two axes; an item is a plane."""
+def avg_inside_grad(g: Pointer, gx: Pointer, size: int, height: int, width: int, sd: int, sh: int, sw: int, od: int,
+                    oh: int, ow: int, count: int, begin: int, end: int, worker: int) -> None:
+    """gx = g / count in windows that neither overlap nor reach over an edge; an item is a plane of `size` elements."""
     OFFSETS
     for item in range(begin, end):
-        for i in range(item * height * width, (item + 1) * height * width):
+        for i in range(item * size, (item + 1) * size):
             gx[i] = T(0)
-        for row in range(oh):
-            base = (item * height + row * sh) * width
-            for j in range(ow):
-                share = g[(item * oh + row) * ow + j] / T(count)
-                p = base + COLUMN
-                AVERAGE
+        for z in range(od):
+            for row in range(oh):
+                corner = item * size + (z * sd * height + row * sh) * width
+                source = ((item * od + z) * oh + row) * ow
+                for j in range(ow):
+                    share = g[source + j] / T(count)
+                    p = corner + COLUMN
+                    AVERAGE
 
 
 def avg_planes_grad(g: Pointer, gx: Pointer, depth: int, height: int, width: int, kd: int, kh: int, kw: int, sd: int,
@@ -300,24 +344,25 @@ class Pool:
 
     @property
     def is_inside(self) -> bool:
-        """Two axes, a small window, and no window that reaches over an edge?"""
+        """A small window, and none that reaches over an edge?"""
         fits = all((o - 1) * s + k <= n for o, s, k, n in zip(self.out, self.stride, self.kernel, self.spatial))
-        return self.spatial[0] == 1 and fits and self.before == (0, 0, 0) and self.cells <= UNROLLED
-
-    @property
-    def places(self) -> list[tuple[int, int]]:
-        return list(itertools.product(range(self.kernel[1]), range(self.kernel[2])))
+        return fits and self.before == (0, 0, 0) and self.cells <= UNROLLED
 
     @property
     def offsets(self) -> str:
-        return "\n".join(f"o{b} = {b} * width" for b in range(self.kernel[1]))
+        """Lines that say where the rows of a window begin."""
+        rows = itertools.product(range(self.kernel[0]), range(self.kernel[1]))
+        return "\n".join(f"o{i} = ({a} * height + {b}) * width" for i, (a, b) in enumerate(rows))
 
-    def flat_integers(self) -> list[tuple[str, str, Arg]]:
-        names = ("height", "width", "sh", "sw", "oh", "ow")
-        return [(name, "i", v) for name, v in zip(names, (*self.spatial[1:], *self.stride[1:], *self.out[1:]))]
+    @property
+    def places(self) -> list[str]:
+        """Of a window's elements, in order."""
+        rows = range(self.kernel[0] * self.kernel[1])
+        return [f"p + o{i} + {e}" for i, e in itertools.product(rows, range(self.kernel[2]))]
 
     def integers(self, *groups: str) -> list[tuple[str, str, Arg]]:
-        known = {"depth height width": self.spatial, "kd kh kw": self.kernel, "sd sh sw": self.stride,
+        known = {"depth height width": self.spatial, "height width": self.spatial[1:],
+                 "kd kh kw": self.kernel, "sd sh sw": self.stride,
                  "pd ph pw": self.before, "od oh ow": self.out}
         return [(name, "i", value) for group in groups for name, value in zip(group.split(), known[group])]
 
@@ -462,17 +507,20 @@ def avg_pool(low: Lowering) -> None:
         raise NotImplementedError("means of integers")
     v = pool_of(x.shape, out.shape, attrs)
     x, xp = planes_of(low, x, len(attrs["kernel"]))
-    p, items = pointer(d), v.planes * v.out[0] * v.out[1]
-    grain = grain_of(v.out[2] * v.cells * 0.5 + 10)
+    p, unrolled = pointer(d), v.cells <= UNROLLED
+    args = [("x", p, x.arg), ("y", p, out.arg), ("xp", "i", xp)]
+    items, grain = v.planes * v.out[0] * v.out[1], grain_of(v.out[2] * v.cells * (0.1 if unrolled else 0.5) + 10)
+    holes = {"COLUMN": stride_text(v.stride[2]), "DIVISOR": COUNT, "OFFSETS": "first = ow\nlast = ow",
+             "AVERAGE": "acc = T(0)", "T": conversion(d), "load": loader(d), "store": storer(d)}
+    if unrolled:
+        terms = [f"load(x[{place}])" for place in v.places]
+        sums = [f"acc = {terms[0]}", *[f"acc += {term}" for term in terms[1:]]]
+        holes |= {"OFFSETS": v.offsets, "AVERAGE": "\n".join(sums)}
     if v.is_inside:
-        terms = ["acc = load(x[p])", *(f"acc += load(x[p + o{b} + {e}])" for b, e in v.places[1:])]
-        low.call(avg_inside, [("x", p, x.arg), ("y", p, out.arg), ("xp", "i", xp), *v.flat_integers(),
-                              ("count", "i", attrs["divisor_override"] or v.cells)], items, grain,
-                 holes={"OFFSETS": v.offsets, "AVERAGE": "\n".join(terms), "COLUMN": stride_text(v.stride[2]),
-                        "T": conversion(d), "load": loader(d), "store": storer(d)})
-        return
-    low.call(avg_planes, [("x", p, x.arg), ("y", p, out.arg), ("xp", "i", xp), *avg_args(low, v)], items, grain,
-             holes={"DIVISOR": COUNT, "T": conversion(d), "load": loader(d), "store": storer(d)})
+        low.call(avg_inside, [*args, *v.integers("height width", "sd sh sw", "od oh ow"),
+                              ("count", "i", attrs["divisor_override"] or v.cells)], items, grain, holes=holes)
+    else:
+        low.call(avg_planes, [*args, *avg_args(low, v)], items, grain, holes=holes)
 
 
 def avg_pool_grad(low: Lowering) -> None:
@@ -493,12 +541,12 @@ def avg_pool_grad(low: Lowering) -> None:
     def run(g: Operand, gx: Operand) -> None:
         p = pointer(gx.dtype)
         if v.is_inside and apart:
-            places = [f"gx[p + o{b} + {e}] = share" for b, e in v.places]
-            low.call(avg_inside_grad, [("g", p, g.arg), ("gx", p, gx.arg), *v.flat_integers(),
+            low.call(avg_inside_grad, [("g", p, g.arg), ("gx", p, gx.arg), ("size", "i", prod(v.spatial)),
+                                       *v.integers("height width", "sd sh sw", "od oh ow"),
                                        ("count", "i", attrs["divisor_override"] or v.cells)], v.planes,
                      grain_of(prod(v.spatial) * 0.5),
-                     holes={"OFFSETS": v.offsets, "AVERAGE": "\n".join(places), "COLUMN": stride_text(v.stride[2]),
-                            "T": conversion(gx.dtype)})
+                     holes={"OFFSETS": v.offsets, "AVERAGE": "\n".join([f"gx[{place}] = share" for place in v.places]),
+                            "COLUMN": stride_text(v.stride[2]), "T": conversion(gx.dtype)})
             return
         low.call(avg_planes_grad, [("g", p, g.arg), ("gx", p, gx.arg), *avg_args(low, v)], v.planes,
                  grain_of(prod(v.out) * v.cells + prod(v.spatial) * 0.1),
