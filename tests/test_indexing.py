@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import jtorch
+from jtorch.errors import TraceError
 
 torch = pytest.importorskip("torch")
 
@@ -176,6 +177,15 @@ def test_selection_from_what_is_not_plain_memory():
     np.testing.assert_array_equal(x.grad.numpy(), data > 20)
     with jtorch.no_grad():
         assert not x[x > 20].requires_grad
+
+
+def test_a_trace_does_not_keep_what_a_mask_selected():
+    """The mask is state of the function: it may be another one in the next call."""
+    x, mask = jtorch.arange(3.0), jtorch.tensor([True, False, True])
+    assert mask.nonzero().shape == (2, 1)
+    for select in (lambda x: x[mask], lambda x: x + mask.nonzero().sum()):
+        with pytest.raises(TraceError, match="needs the value of a tensor"):
+            jtorch.jit.trace(select)(x)
 
 
 def test_gradients():

@@ -48,7 +48,7 @@ def selected(t: Tensor, mask: Tensor) -> Tensor | None:
 
 def _mask(t: Tensor) -> np.ndarray:
     """Bytes, C-contiguous, that are not zero where an element is not; for the time in which `t` is held."""
-    array = elements(t) if is_there(t) else t.detach()._array()
+    array = elements(t) if current.recorder.knows_values and is_there(t) else t.detach()._array()
     array = array.view(np.uint8) if t._type.dtype in _BYTES else (array != 0).view(np.uint8)
     return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
