@@ -310,14 +310,12 @@ def assign(t: Tensor, v: Value) -> Tensor:
     storage = t._storage
     new = v
     if t._view is not None:
-        if recorder.tracing is not None:
-            recorder.tracing.entering = t
-        new = written(recorder, recorder.cell_value(storage.cell), writable_chain(t), v)
+        new = written(recorder, recorder.contents(storage, t), writable_chain(t), v)
     noted, epoch = not t._requires_grad, recorder.epoch
     if not recorder.grad_enabled:
         before = storage.cell.value
         if before is not None and before.requires_grad:
-            v = new = grafted(recorder.cell_value(storage.cell), new)
+            v = new = grafted(recorder.contents(storage, t), new)
             noted = noted and t._view is None
         elif t._view is not None:
             new = recorder.detached(new)

@@ -41,6 +41,30 @@ def test_another_size_compiles_no_kernel():
     assert len(kernels._loaded) == before
 
 
+def test_views_of_what_the_call_computes_do_not_live_on():
+    """The last tensor that was looked at is a view that nobody else holds: the call is a program all the same."""
+    x = torch.rand(4, 6)
+    for view in (lambda y: y.reshape(2, 12), lambda y: y.T, lambda y: y[1:], lambda y: y.flatten()):
+        f = jit.trace(lambda x, view=view: view(x * 2) + 1)
+        for _ in range(2):
+            np.testing.assert_array_equal(f(x).numpy(), view(x.numpy() * 2) + 1)
+        assert f.explain().startswith("<lambda>: 1 programs") and "eagerly" not in f.explain()
+
+
+def test_state_of_an_inner_traced_function_is_read_anew():
+    weight, other = torch.ones(3), torch.full((3,), 5.0)
+    inner = jit.trace(lambda x: x * weight)
+    outer = jit.trace(lambda x: inner(x + other) + other)
+    x = torch.zeros(3)
+    for _ in range(2):
+        assert outer(x).tolist() == [10.0] * 3
+    weight.fill_(2)
+    assert outer(x).tolist() == [15.0] * 3
+    weight.mul_(2)
+    other.fill_(1)
+    assert outer(x).tolist() == [5.0] * 3
+
+
 def train(step_of, steps=5):
     torch.manual_seed(0)
     w = torch.rand(4, 3, requires_grad=True)

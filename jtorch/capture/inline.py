@@ -116,7 +116,7 @@ def record_call(recorder: Recorder, function: Callable, leaves: Sequence[Leaf]) 
         elif kind == "argument":
             inputs.append(recorder.value(leaves[source].tensor))
         elif kind == "state":
-            inputs.append(recorder.cell_value(source.cell))
+            inputs.append(recorder.contents(source))
         elif kind == "data":
             inputs.append(recorder.cell_value(source))
         else:

@@ -20,7 +20,7 @@ from jtorch.ir.prims.create import detach, graft, make_leaf, variable
 from jtorch.ir.prims.elementwise import neg
 from jtorch.ir.prims.movement import as_part, slice_
 from jtorch.lazy import lazy_module
-from jtorch.storage import SharedBuffer
+from jtorch.storage import SharedBuffer, Storage
 
 if TYPE_CHECKING:
     from jtorch._tensor import Tensor
@@ -97,23 +97,31 @@ class Recorder:
         """The Value of a tensor in this epoch (the slow path; operators look at the tensor's own note first)."""
         epoch = self.epoch
         storage = t._storage
-        if self.tracing is not None:
-            self.tracing.entering = t
-        elif storage.exports is not None and storage.exported():
+        if self.tracing is None and storage.exports is not None and storage.exported():
             if t._type.nbytes <= SNAPSHOT and not (t._requires_grad or self.levels) and is_data(t):
                 return self.leaf(Cell(t._type, None, None, buffer_of(t._array().copy())))
             epoch.flush_now = True
             self.rhythm.interrupt()
         cell = storage.cell
         if t._view is None:
-            v = self.cell_value(cell)
+            v = self.contents(storage, t)
         else:
             part = self.part(t, cell)
-            v = part if part is not None else self.viewed(self.cell_value(cell), t._view)
+            v = part if part is not None else self.viewed(self.contents(storage, t), t._view)
         if t._requires_grad and not v.requires_grad:
             v = self.variable(t, v)
         t._value, t._version, t._epoch = v, storage.version, epoch
         return v
+
+    def contents(self, storage: Storage, t: Tensor | None = None) -> Value:
+        """The Value of all that is in a storage. A trace captures it, and `t` if that is the tensor which it is of."""
+        if self.tracing is None:
+            return self.cell_value(storage.cell)
+        self.tracing.entering = storage, t
+        try:
+            return self.cell_value(storage.cell)
+        finally:
+            self.tracing.entering = None  # a tensor that the call made must not live on for that
 
     def viewed(self, v: Value, chain: tuple[tuple[Any, Any], ...]) -> Value:
         """What a chain of view operations makes of `v`."""

@@ -40,16 +40,17 @@ class Trace:
         self.modes: dict[int, tuple[Any, bool]] = {}  # modules and their training flags
         self.conditions: list[tuple[Callable[[], bool], str]] = []  # what the program takes for granted
         self.initializing = False
-        self.entering: Tensor | None = None
+        self.entering: tuple[Storage, Tensor | None] | None = None  # whose contents the recorder is about to read
         self.owners: dict[Storage, Tensor] = {}  # captured storages -> a tensor that is the whole of it
         self.recorder: Recorder
 
     def capture(self, cell: Cell) -> None:
-        t = self.entering
-        if id(cell) not in self.constants and t is not None:
-            self.captured[id(cell)] = t._storage
-            if t._view is None and (t._requires_grad or t._storage not in self.owners):
-                self.owners[t._storage] = t
+        if id(cell) in self.constants or self.entering is None:
+            return
+        storage, t = self.entering
+        self.captured[id(cell)] = storage
+        if t is not None and t._view is None and (t._requires_grad or storage not in self.owners):
+            self.owners[storage] = t
 
     def made(self, cell: Cell) -> None:
         """Data that the traced function itself brought into being."""

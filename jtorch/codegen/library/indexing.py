@@ -569,7 +569,7 @@ def concatenate(low: Lowering) -> None:
     start = 0
     for x in parts:
         part = Operand(out.place, out.dtype, x.shape, out.strides, out.offset + start * out.strides[axis])
-        copy(low, x, part, barrier=narrow or not low.calls)
+        copy(low, x, part, barrier=not low.calls or narrow and len(parts) <= MAX_PARTS)
         start += x.shape[axis]
 
 
