@@ -327,6 +327,25 @@ def test_epilogue_that_updates_in_place():
     check(build([(F, (30, 30)), (F, (30, 30))], h), floats((30, 30), (30, 30)), in_place={0: 0}, atol=1e-4)
 
 
+def test_a_sum_over_rows_joins_the_loop_over_them_where_a_loop_over_columns_had_its_operand():
+    """As in the gradient of a normalisation: the products that sums over rows are of were first read for a sum over
+    columns, but are computed again with the rows of x. What is computed there is no more of the other loop."""
+    def spread(v):
+        return expand_to(reshape_to(v, (64, 1)), (64, 300))
+
+    def body(x, g, w):
+        y = x - spread(op("sum")(x, axes=(1,)))
+        bias = op("sum")(g, axes=(0,))
+        grad = g * expand_to(w, (64, 300))
+        scale = op("sum")(g * y, axes=(0,))
+        first, second = [spread(op("sum")(v, axes=(1,))) for v in (grad, grad * y)]
+        return [bias, scale, y, (grad - first) - y * second]
+
+    exe = check(build([(F, (64, 300)), (F, (64, 300)), (F, (300,))], body), floats((64, 300), (64, 300), (300,)),
+                atol=1e-1, rtol=1e-3)
+    assert len(exe.kernels) == 3
+
+
 def test_concatenate_and_pad():
     def f(x, y):
         c = op("concatenate")(x * 2, y, axis=1)

@@ -338,6 +338,20 @@ class Group:
             self._append(r, again[r], phase)
         return None
 
+    def may_reduce(self, node: Value, materialised: set[Value], home: dict[Value, Group]) -> bool:
+        """Could this group, though an operand's group came later, hold a reduction as well? If it can compute the
+        operand again, from what it has or from arrays of which it reads one anyway."""
+        v = node.inputs[0]
+        forms = self._domain(v.shape, [v]) if self.reduced is not None else ""
+        if isinstance(forms, str):
+            return False
+        loads: list[Value] = []
+        if not self._recompute(v, forms, materialised, loads, {}):
+            return False
+        arrays = [r for r in loads if r.type.numel > 1]
+        return (not arrays or any(r in self.loads for r in arrays)) and all(
+            r not in home or home[r].number < self.number for r in loads)
+
     def _recompute(self, v: Value, forms: Forms, materialised: set[Value], loads: list[Value],
                    again: dict[Value, Forms]) -> bool | None:
         """Plan to compute the root of `v` here again, from at most a few arrays, if that is cheap."""
@@ -493,9 +507,17 @@ def partition(placed: Placed) -> list[Group]:
         if not candidates and latest is None and node.type.numel > 1:  # what it will be taken together with
             beside = next(siblings(placed, node, users, home, readers), None)
             candidates = [] if beside is None else [beside]
+        if node.op.kind == "reduce" and latest is not None:
+            candidates += [g for g in reversed(groups[:latest.number]) if g.library is None
+                           and g.may_reduce(node, materialised, home)][:1]
         for group in candidates:
             refusal = group.join(node, materialised)
             if refusal is None:
+                if group.number < lowest:  # what it computes again is there from now on
+                    for r in [r for r in group.forms if r in home and home[r].number > group.number]:
+                        del home[r].home[r]
+                        group.home[r] = None
+                        home[r] = group
                 break
             if group is latest:
                 group.reason = f"{node.op.name} is not fused: {refusal}"
