@@ -495,9 +495,8 @@ def cross(input: Value, other: Value, dim: int | None = None) -> Value:
         raise RuntimeError(f"linalg.cross: inputs dimension {axis if dim is None else dim} must have length 3. Got "
                            f"{input.shape[axis]} and {other.shape[axis]}")
 
-    def turned(v: Value) -> Value:
-        return movement.concatenate(movement.slice_axis(v, axis, 1, 3), movement.slice_axis(v, axis, 0, 1), axis=axis)
-    return turned(a * turned(b) - turned(a) * b)
+    x, y = ([movement.slice_axis(v, axis, i, i + 1) for i in range(3)] for v in (a, b))
+    return movement.concatenate(*[x[i] * y[j] - x[j] * y[i] for i, j in ((1, 2), (2, 0), (0, 1))], axis=axis)
 
 
 def _check_weights(name: str, w: Value | None, n: int, kind: str, fits: Callable[[dtypes.dtype], bool]) -> None:
