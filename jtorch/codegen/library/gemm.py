@@ -28,6 +28,7 @@ from jtorch.codegen.library.gemm_vector import vector_product
 from jtorch.codegen.library.language import (
     COMBINE,
     EPILOGUE,
+    FOUR,
     SIZE,
     Pointer,
     T,
@@ -139,7 +140,15 @@ def plain_rows(a: Pointer, b: Pointer, c: Pointer, inner: int, sa0: int, sa1: in
         y = i0 * sb0 + i1 * sb1
         for j in range(n):
             c[item * n + j] = T(0)
-        for p in range(k):
+        fours = k - index_mod(k, 4)
+        for p in range(0, fours, 4):  # the row of c is read and written once for four of b
+            v0 = a[x + p * a_col]
+            v1 = a[x + (p + 1) * a_col]
+            v2 = a[x + (p + 2) * a_col]
+            v3 = a[x + (p + 3) * a_col]
+            for j in range(n):
+                c[item * n + j] = FOUR
+        for p in range(fours, k):
             v = a[x + p * a_col]
             for j in range(n):
                 c[item * n + j] = COMBINE
@@ -260,13 +269,20 @@ def integer_product(low: Lowering, a: Operand, b: Operand, out: Operand) -> None
     d = out.dtype
     a, b, batch, sa, sb = arranged(low, a, b, out)
     (m, k), n = a.shape[-2:], b.shape[-1]
-    element = "b[y + p * b_row + j]" if b.strides[-1] == 1 else "b[y + p * b_row + j * b_col]"
-    combine = f"{storer(d)}(c[item * n + j] + v * {element})"
-    if d is dtypes.bool_:
-        combine = f"c[item * n + j] | (v & {element})"
+    column = "j" if b.strides[-1] == 1 else "j * b_col"
+
+    def added(*factors: tuple[str, str]) -> str:
+        """c with the products of elements of a and the elements of these rows of b."""
+        terms = [(v, f"b[y + {row} * b_row + {column}]") for v, row in factors]
+        if d is dtypes.bool_:
+            return " | ".join(["c[item * n + j]", *[f"({v} & {element})" for v, element in terms]])
+        return f"{storer(d)}({' + '.join(['c[item * n + j]', *[f'{v} * {element}' for v, element in terms]])})"
+
     names = ("inner", "sa0", "sa1", "sb0", "sb1", "m", "n", "k", "a_row", "a_col", "b_row", "b_col")
     values = (batch[1], *sa, *sb, m, n, k, *a.strides[-2:], *b.strides[-2:])
     p = pointer(d)
     low.call(plain_rows, [("a", p, a.arg), ("b", p, b.arg), ("c", p, out.arg),
                           *((name, "i", value) for name, value in zip(names, values))],
-             batch[0] * batch[1] * m, grain_of(n * k * 0.3), holes={"COMBINE": combine, "T": conversion(d)})
+             batch[0] * batch[1] * m, grain_of(n * k * 0.3), holes={
+                 "COMBINE": added(("v", "p")), "FOUR": added(*[(f"v{i}", f"(p + {i})") for i in range(4)]),
+                 "T": conversion(d)})
