@@ -1,4 +1,5 @@
 """Compiled graphs agree with the interpreter; kernels are shared between sizes; memory is planned."""
+import platform
 import sys
 
 import numpy as np
@@ -12,7 +13,8 @@ from jtorch.ir.graph import Builder, Graph, Type
 from jtorch.ir.interpret import interpret
 from jtorch.ir.primitive import op
 from jtorch.ir.prims.create import constant, make_leaf
-from jtorch.ir.prims.movement import expand_to, permute_to, reshape_to
+from jtorch.ir.prims.movement import expand_to, permute_to, reshape_to, slice_axis
+from jtorch.runtime import compile
 
 
 def build(types, function):
@@ -344,6 +346,18 @@ def test_a_sum_over_rows_joins_the_loop_over_them_where_a_loop_over_columns_had_
     exe = check(build([(F, (64, 300)), (F, (64, 300)), (F, (300,))], body), floats((64, 300), (64, 300), (300,)),
                 atol=1e-1, rtol=1e-3)
     assert len(exe.kernels) == 3
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="looks for instructions of x86")
+def test_every_other_element_of_a_row_is_read_without_gathers():
+    """As real parts, or the halves of rotary embeddings: whole vectors are read and every other element is taken."""
+    def body(x, y):
+        return expand_to(reshape_to(slice_axis(x, 2, 1, 2), (8, 1, 300)), (8, 3, 300)) * y + 1
+
+    exe = check(build([(F, (8, 300, 2)), (F, (8, 3, 300))], body), floats((8, 300, 2), (8, 3, 300)))
+    kernel, = exe.kernels
+    assert "load_from(" in kernel.source
+    assert "gather" not in compile.assembly(kernel.source, kernel.params, cpu="x86-64-v4", features="")
 
 
 def test_concatenate_and_pad():

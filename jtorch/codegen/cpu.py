@@ -144,7 +144,8 @@ class Writer:
             place = self.index(("v", i), v.access, chain)
             if v.part is not None:
                 return f"p{v.buffer}[{part_index(place, v.part)}]"
-            element = f"p{v.buffer}[{place}]"
+            start = place.removesuffix(" + i * 2")
+            element = f"p{v.buffer}[{place}]" if start == place else f"load_from(p{v.buffer}, {start}, i * 2)"
             if v.guard is not None:
                 element = f"load_if(v{v.guard}, p{v.buffer}, {place})"
             elif self.reads_ahead and v.access == DENSE and v.dtype in ("float32", "float64"):

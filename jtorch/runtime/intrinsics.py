@@ -245,6 +245,13 @@ def load(builder, sig, pointer, index):
     return convert(builder, value, types.uint8, types.boolean) if sig.return_type == types.boolean else value
 
 
+@intrinsic(lambda pointer, start, index: (pointer.dtype, (pointer, types.int64, types.int64)), "load_from")
+def load_from(builder, sig, pointer, start, index):
+    """pointer[start + index], where a loop counts in `index`. LLVM sees that its steps do not wrap around, which it
+    cannot know of the sum: so it reads whole vectors and takes every other element, where it would gather."""
+    return load(builder, sig, builder.gep(pointer, [start]), index)
+
+
 @intrinsic(lambda condition, pointer, index: (pointer.dtype, (types.boolean, pointer, types.int64)), "load_if")
 def load_if(builder, sig, condition, pointer, index):
     """pointer[index] where `condition` holds, else 0: a masked load in a vectorised loop."""
