@@ -16,6 +16,7 @@ again wherever they are read, so they hold no group back (`free_scalars`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 
 from jtorch.codegen.axes import ZERO, Axes, Form
 from jtorch.codegen.pairs import parts_of
@@ -33,6 +34,7 @@ SPLIT_ELEMENTS = 1 << 15  # below this, one thread reduces it all
 MIN_ITEMS = 8  # with fewer parallel items, a large reduction is split into chunks
 LONGEST_COLUMN = 4096  # a column's sum is taken in order: longer ones are split, to keep rounding errors small
 SIBLING_NODES = 12  # how far to look for what a node that only reads parameters will meet
+NEAR = 16  # groups before the one that refused a reduction, of which one may take it
 FREE_NODES = 40  # of one free scalar, which every work item computes
 COLUMNS = 128  # about what one item of a reduction over rows takes, see schedule.COLUMN_BLOCK
 
@@ -507,10 +509,13 @@ def partition(placed: Placed) -> list[Group]:
         if not candidates and latest is None and node.type.numel > 1:  # what it will be taken together with
             beside = next(siblings(placed, node, users, home, readers), None)
             candidates = [] if beside is None else [beside]
-        if node.op.kind == "reduce" and latest is not None:
-            candidates += [g for g in reversed(groups[:latest.number]) if g.library is None
-                           and g.may_reduce(node, materialised, home)][:1]
-        for group in candidates:
+        if node.op.kind == "reduce" and latest is not None:  # asked for only if the others refuse
+            before = islice(reversed(groups[:latest.number]), NEAR)
+            again = (g for g in before if g.library is None and g.may_reduce(node, materialised, home))
+            places: Iterable[Group] = chain(candidates, islice(again, 1))
+        else:
+            places = candidates
+        for group in places:
             refusal = group.join(node, materialised)
             if refusal is None:
                 if group.number < lowest:  # what it computes again is there from now on

@@ -58,10 +58,14 @@ def _places(b, mask, shape, ndim, count, out, between, step):
     axes = b.sub(ndim, b.const(1))
     width = b.get(shape, axes)
     last = _column(b, out, axes, between)
+    rows = b.variable(b.const(1))
+    with b.count(axes) as (d, _):
+        b.store(b.mul(b.value(rows), b.get(shape, d)), rows)
     found, row = b.variable(b.const(0)), b.variable(b.const(0))
     with b.loop() as (finished, _):
         before = b.value(found)
         b.leave_if(b.icmp_signed(">=", before, count), finished)
+        b.leave_if(b.icmp_signed(">=", b.value(row), b.value(rows)), finished)  # another thread has unset some
         _scan(b, b.add(mask, b.mul(b.value(row), width)), width, count, found,
               lambda i, k, flag: b.put(last, b.mul(k, step), i))
         rest = b.variable(b.value(row))
